@@ -1,0 +1,69 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base.h"
+
+void *lun_realloc(void *old, size_t count, size_t size, const char *what)
+{
+    size_t bytes = 0;
+    void *p = NULL;
+    if (lun_mul_size(count, size, &bytes))
+        p = realloc(old, bytes ? bytes : 1);
+    if (!p)
+        lun_fail(LUN_ERR_MEMORY, "out of memory (%zu x %zu bytes for %s)", count, size, what);
+    return p;
+}
+
+void *lun_malloc(size_t count, size_t size, const char *what) { return lun_realloc(NULL, count, size, what); }
+
+void *lun_calloc(size_t count, size_t size, const char *what)
+{
+    void *p = calloc(count ? count : 1, size ? size : 1);
+    if (!p)
+        lun_fail(LUN_ERR_MEMORY, "out of memory (%zu x %zu bytes for %s)", count, size, what);
+    return p;
+}
+
+char *lun_strdup(const char *text)
+{
+    size_t bytes = strlen(text) + 1;
+    char *copy = lun_malloc(bytes, 1, "a name");
+    if (copy)
+        memcpy(copy, text, bytes);
+    return copy;
+}
+
+char *lun_format(const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *text = length < 0 ? NULL : lun_malloc((size_t)length + 1, 1, "a string");
+    if (text)
+        vsnprintf(text, (size_t)length + 1, format, again);
+    va_end(again);
+    return text;
+}
+
+uint64_t lun_hash(uint64_t hash, const void *data, size_t bytes)
+{
+    const unsigned char *p = data;
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+/* The terminating zero is hashed too, so that ("ab", "c") and ("a", "bc") differ. */
+uint64_t lun_hash_text(uint64_t hash, const char *text) { return lun_hash(hash, text, strlen(text) + 1); }
+
+double lun_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
