@@ -1,0 +1,42 @@
+/* Arguments of elementwise.cl. Counts are elements; an item does `grain` of `count`, starting at item * grain. */
+#ifndef ELEMENTWISE_H
+#define ELEMENTWISE_H
+
+struct flat_args {
+    int count, grain;
+};
+
+/* Images seen as pixels x channels. Of each sample's `pixels` an item takes `rows`, of the channels `width`;
+ * `blocks` items lie beside each other and `pieces` items make a sample. */
+struct channel_args {
+    int pixels, channels, rows, width, blocks, pieces;
+};
+
+/* Copy `channels` channels of every one of `pixels` pixels from channel src_first of src_channels to dst_first of
+ * dst_channels. Cut as above, without samples. */
+struct copy_args {
+    int pixels, channels, src_first, src_channels, dst_first, dst_channels, rows, width, blocks;
+};
+
+struct embed_args {
+    int steps, channels, width, blocks; /* table rows; their length; an item's part; items a row */
+};
+
+struct noise_args {
+    int count, grain, pieces, steps; /* elements a sample; an item's; items a sample; table rows */
+};
+
+struct sample_args {
+    int count, grain, clip; /* clip: enum lun_clip */
+};
+
+struct store_args {
+    int slots;
+};
+
+struct loss_backward_args {
+    int count, grain, kind; /* kind: enum lun_loss_kind */
+    float delta, scale;     /* scale: 1 / count */
+};
+
+#endif

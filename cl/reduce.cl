@@ -1,0 +1,80 @@
+/* Sums in a fixed order: one pass sums chunks of rows, further passes sum the results in the same way until one is left.
+ * Chunks depend on the shape and the kind of device only, so a sum repeats bit for bit whatever the number of threads,
+ * and its error grows as that of a tree. Storage is rows x columns, columns contiguous (N H W C: a row is a pixel).
+ *
+ * An item is a chunk of rows and REDUCE_COLUMNS columns, kept in private variables: one column on a GPU (neighbouring
+ * items read neighbouring columns), several vectors of them on a CPU.
+ */
+#include "kernel.h"
+#include "reduce.h"
+
+#ifndef REDUCE_COLUMNS
+#ifdef __OPENCL_VERSION__
+#define REDUCE_COLUMNS 1
+#else
+#define REDUCE_COLUMNS 64
+#endif
+#endif
+
+/* Inlined twice, once with the constant width: that one vectorises into registers. */
+static inline void reduce_rows(GLOBAL const float *src, GLOBAL float *dst, const int rows, const int stride, const int width,
+                               const float scale)
+{
+    float sum[REDUCE_COLUMNS];
+    for (int c = 0; c < width; c++)
+        sum[c] = 0.0f;
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < width; c++)
+            sum[c] += src[r * stride + c];
+    for (int c = 0; c < width; c++)
+        dst[c] = sum[c] * scale;
+}
+
+KERNEL2(sum_rows, struct sum_args, GLOBAL const float *src, GLOBAL float *dst)
+{
+    const int c0 = item % arg.blocks * REDUCE_COLUMNS, place = item / arg.blocks; /* group * chunks + chunk */
+    const int group = place / arg.chunks, row = place % arg.chunks * arg.chunk, rows = i_min(arg.chunk, arg.rows - row);
+    GLOBAL const float *from = src + (group * arg.rows + row) * arg.columns + c0;
+    GLOBAL float *to = dst + place * arg.columns + c0;
+    const int width = i_min(REDUCE_COLUMNS, arg.columns - c0);
+    if (width == REDUCE_COLUMNS)
+        reduce_rows(from, to, rows, arg.columns, REDUCE_COLUMNS, arg.scale);
+    else
+        reduce_rows(from, to, rows, arg.columns, width, arg.scale);
+}
+
+static inline float reduce_loss(const float d, const int kind, const float delta)
+{
+    const float size = f_abs(d), square = d * d;
+    const float huber = size > delta ? delta * (size - 0.5f * delta) : 0.5f * square;
+    return kind == 0 ? size : kind == 1 ? square : huber;
+}
+
+static inline void reduce_loss_span(float *sum, GLOBAL const float *pred, GLOBAL const float *target, const int width,
+                                    const int kind, const float delta)
+{
+    for (int c = 0; c < width; c++)
+        sum[c] += reduce_loss(pred[c] - target[c], kind, delta);
+}
+
+/* partial[item] = the item's part of the sum of the loss over all elements. */
+KERNEL3(loss_sum, struct loss_args, GLOBAL const float *pred, GLOBAL const float *target, GLOBAL float *partial)
+{
+    float sum[REDUCE_COLUMNS];
+    for (int c = 0; c < REDUCE_COLUMNS; c++)
+        sum[c] = 0.0f;
+    for (int k = 0; k < arg.steps; k++) {
+        const uint span = (uint)item * (uint)arg.first + (uint)k * (uint)arg.step;
+        if (span >= (uint)arg.spans)
+            break;
+        const int at = (int)span * REDUCE_COLUMNS, width = i_min(REDUCE_COLUMNS, arg.count - at);
+        if (width == REDUCE_COLUMNS)
+            reduce_loss_span(sum, pred + at, target + at, REDUCE_COLUMNS, arg.kind, arg.delta);
+        else
+            reduce_loss_span(sum, pred + at, target + at, width, arg.kind, arg.delta);
+    }
+    for (int wide = REDUCE_COLUMNS / 2; wide > 0; wide /= 2) /* pairwise; REDUCE_COLUMNS is a power of two */
+        for (int c = 0; c < wide; c++)
+            sum[c] += sum[c + wide];
+    partial[item] = sum[0];
+}

@@ -1,0 +1,16 @@
+/* All of lunette's public API. */
+#ifndef LUNETTE_H
+#define LUNETTE_H
+
+#include "checkpoint.h"
+#include "data.h"
+#include "device.h"
+#include "diffusion.h"
+#include "graph.h"
+#include "model.h"
+#include "picture_out.h"
+#include "status.h"
+#include "tensor.h"
+#include "train.h"
+
+#endif

@@ -1,0 +1,70 @@
+/* Files that last: whole or not at all, and on the disk when the call returns. Private.
+ *
+ * A new file is written as `.NAME.tmp.PID` in the directory of NAME, locked with flock() while it is open. Commit
+ * flushes, syncs the file, checks close(), renames it over NAME and syncs the directory: whoever opens NAME sees
+ * the former file or the whole new one, also after a crash or a power cut. Readers of the former file keep it (a
+ * new inode takes its name). Names left behind by dead processes are removed when the same NAME is next written.
+ *
+ * Every failure is LUN_ERR_STORAGE (but for lun_file_read(), whose caller chooses) with the path and the
+ * system's reason. After a failed sync nothing is retried on the same file: Linux reports such an error once and then
+ * believes the pages clean (PostgreSQL, "fsyncgate", 2018). A caller retries with a new lun_file.
+ *
+ * A program that may meet a file size limit must ignore SIGXFSZ; a library must not, and the default action kills.
+ * A lun_file belongs to one thread at a time; distinct ones are independent.
+ */
+#ifndef LUN_FILE_H
+#define LUN_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lunette/status.h>
+
+typedef struct lun_file lun_file;
+
+/* Begin the file `path`. Nothing is visible under that name before lun_file_commit(). Fails when the directory is
+ * missing or not writable, when another live lun_file writes the same path, and when `path` is something else than
+ * a regular file (a directory, a pipe, a device: those are never replaced). */
+lun_status lun_file_create(const char *path, lun_file **out);
+
+/* Append bytes (buffered). The first failure sticks: later calls and the commit fail too. */
+lun_status lun_file_write(lun_file *file, const void *data, size_t bytes);
+
+/* Overwrite bytes already written, at `offset` from the start; the end does not move. offset + bytes beyond what
+ * has been written is LUN_ERR_INTERNAL. */
+lun_status lun_file_patch(lun_file *file, uint64_t offset, const void *data, size_t bytes);
+
+/* Bytes written so far. */
+uint64_t lun_file_size(const lun_file *file);
+
+/* The path given to lun_file_create(); lives as long as the lun_file. */
+const char *lun_file_path(const lun_file *file);
+
+/* Make it last. Frees `file` in every case; on failure the temporary file is gone and the former file under
+ * this name is as it was, with one exception: when only the last step, the sync of the directory, fails, the new file
+ * is in place but may not survive a power cut. */
+lun_status lun_file_commit(lun_file *file);
+
+/* Give up: remove the temporary file and free. NULL is allowed. Keeps the error detail. */
+void lun_file_discard(lun_file *file);
+
+/* Remove the temporary files that dead processes left in `directory`, for whatever NAME. Best effort, silent. */
+void lun_file_sweep(const char *directory);
+
+/* The whole regular file `path` as bytes plus a terminating zero that is not counted. A missing file, one that is not
+ * regular (a pipe never blocks), one above max_bytes and one that shrinks while it is read fail as `error_kind`;
+ * LUN_ERR_MEMORY where memory is out. Free *text with free(). `bytes` may be NULL. */
+lun_status lun_file_read(const char *path, size_t max_bytes, lun_status error_kind, char **text, size_t *bytes);
+
+/* Is there a directory entry of this name that can be reached (of whatever kind)? */
+bool lun_file_exists(const char *path);
+
+/* Make the directory `path` and what is missing above it (mode 0755 less the umask). An existing one is a success. */
+lun_status lun_make_dirs(const char *path);
+
+/* Append `line` and a newline with one write() (O_APPEND, created when missing), so that a reader following the
+ * file sees whole lines. `line` holds no newline. A write that stops half-way is taken back. Not synced. */
+lun_status lun_append_line(const char *path, const char *line);
+
+#endif

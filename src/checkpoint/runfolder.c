@@ -1,0 +1,494 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "base/file.h"
+#include "json.h"
+#include "runfolder.h"
+
+#define STEP_NAME      "step-%08" PRIu64 ".safetensors"
+#define OPTIMIZER_NAME "step-%08" PRIu64 ".optimizer.safetensors"
+#define NO_PAIR        "0000000000000000"
+#define LOG_MAX        ((size_t)1 << 30)
+
+struct lun_runfolder {
+    char *dir;
+    int lock;
+};
+
+enum kind { NEITHER, WEIGHTS, OPTIMIZER };
+
+/* Strict: only the names that STEP_NAME and OPTIMIZER_NAME make. */
+static enum kind parse_name(const char *name, uint64_t *step)
+{
+    char again[64];
+    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
+        return NEITHER;
+    errno = 0;
+    const uint64_t number = strtoull(name + 5, NULL, 10);
+    if (errno)
+        return NEITHER;
+    *step = number;
+    snprintf(again, sizeof again, STEP_NAME, number);
+    if (strcmp(name, again) == 0)
+        return WEIGHTS;
+    snprintf(again, sizeof again, OPTIMIZER_NAME, number);
+    return strcmp(name, again) == 0 ? OPTIMIZER : NEITHER;
+}
+
+static int compare_steps(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* The steps of one kind of file in RUN/checkpoints, newest first; free(*steps). A missing folder holds none. */
+static lun_status list_steps(const char *path, enum kind kind, uint64_t **steps, size_t *count)
+{
+    size_t used = 0, room = 0;
+    uint64_t *list = NULL;
+    char *folder = lun_format("%s/checkpoints", path);
+    if (!folder)
+        return LUN_ERR_MEMORY;
+    DIR *stream = opendir(folder);
+    if (!stream && errno != ENOENT) {
+        const lun_status status = lun_fail(LUN_ERR_STORAGE, "%s: cannot open: %s", folder, strerror(errno));
+        free(folder);
+        return status;
+    }
+    free(folder);
+    for (struct dirent *entry; stream && (entry = readdir(stream)) != NULL;) {
+        uint64_t step = 0;
+        if (parse_name(entry->d_name, &step) != kind)
+            continue;
+        if (used == room) {
+            room = room ? room * 2 : 16;
+            uint64_t *more = lun_realloc(list, room, sizeof *more, "a list of checkpoints");
+            if (!more) {
+                free(list);
+                closedir(stream);
+                return LUN_ERR_MEMORY;
+            }
+            list = more;
+        }
+        list[used++] = step;
+    }
+    if (stream)
+        closedir(stream);
+    if (used)
+        qsort(list, used, sizeof *list, compare_steps);
+    *steps = list;
+    *count = used;
+    return LUN_OK;
+}
+
+static bool has_file(const char *path, const char *name)
+{
+    char *full = lun_format("%s/%s", path, name);
+    const bool there = full && lun_file_exists(full);
+    free(full);
+    return there;
+}
+
+bool lun_runfolder_holds_run(const char *path)
+{
+    uint64_t *steps = NULL;
+    size_t count = 0;
+    if (has_file(path, "config.json") || has_file(path, "log.jsonl"))
+        return true;
+    /* A folder of checkpoints that cannot be read may hold one: better refused than overwritten. */
+    const lun_status status = list_steps(path, WEIGHTS, &steps, &count);
+    free(steps);
+    return status != LUN_OK || count > 0;
+}
+
+/* Take RUN/run.lock, or say who has it. */
+static lun_status take_lock(lun_runfolder *run)
+{
+    struct stat st;
+    char text[32] = "";
+    lun_status status = LUN_OK;
+    char *path = lun_format("%s/run.lock", run->dir);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
+    if (run->lock < 0 || fstat(run->lock, &st) != 0) {
+        status = lun_fail(LUN_ERR_STORAGE, "%s: cannot open: %s", path, strerror(errno));
+    } else if (!S_ISREG(st.st_mode)) {
+        status = lun_fail(LUN_ERR_STORAGE, "%s: not a regular file", path);
+    } else if (flock(run->lock, LOCK_EX | LOCK_NB) != 0) {
+        const int error = errno;
+        const ssize_t got = pread(run->lock, text, sizeof text - 1, 0);
+        const long pid = got > 0 ? strtol(text, NULL, 10) : 0;
+        if (error != EWOULDBLOCK)
+            status = lun_fail(LUN_ERR_STORAGE, "%s: cannot lock: %s", path, strerror(error));
+        else if (pid > 0)
+            status = lun_fail(LUN_ERR_USAGE, "%s: process %ld is working in this run folder", run->dir, pid);
+        else
+            status = lun_fail(LUN_ERR_USAGE, "%s: another process is working in this run folder", run->dir);
+    } else {
+        /* The number is for people; the lock itself does not depend on it. */
+        const int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+        if (ftruncate(run->lock, 0) != 0 || pwrite(run->lock, text, (size_t)length, 0) != length)
+            status = lun_fail(LUN_ERR_STORAGE, "%s: cannot write: %s", path, strerror(errno));
+    }
+    free(path);
+    return status;
+}
+
+static lun_status make_inside(const lun_runfolder *run, const char *name)
+{
+    char *path = lun_format("%s/%s", run->dir, name);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    const lun_status status = lun_make_dirs(path);
+    if (status == LUN_OK)
+        lun_file_sweep(path);
+    free(path);
+    return status;
+}
+
+lun_status lun_runfolder_open(const char *path, bool resume, lun_runfolder **out)
+{
+    lun_status status = LUN_OK;
+    if (!*path)
+        return lun_fail(LUN_ERR_USAGE, "an empty name is no run folder");
+    if (resume && !lun_runfolder_holds_run(path))
+        return lun_fail(LUN_ERR_USAGE, "%s: holds no run to go on with", path);
+    lun_runfolder *run = lun_calloc(1, sizeof *run, "a run folder");
+    if (!run)
+        return LUN_ERR_MEMORY;
+    run->lock = -1;
+    if (!(run->dir = lun_strdup(path))) {
+        status = LUN_ERR_MEMORY;
+        goto fail;
+    }
+    for (size_t length = strlen(run->dir); length > 1 && run->dir[length - 1] == '/';)
+        run->dir[--length] = 0;
+    LUN_TRY_GOTO(status, fail, lun_make_dirs(run->dir));
+    LUN_TRY_GOTO(status, fail, take_lock(run));
+    /* Looked at under the lock: two starts at the same moment cannot both find it empty. */
+    if (!resume && lun_runfolder_holds_run(run->dir)) {
+        status =
+            lun_fail(LUN_ERR_USAGE, "%s: already holds a run; go on with --resume or choose another folder", run->dir);
+        goto fail;
+    }
+    LUN_TRY_GOTO(status, fail, make_inside(run, "."));
+    LUN_TRY_GOTO(status, fail, make_inside(run, "samples"));
+    LUN_TRY_GOTO(status, fail, make_inside(run, "checkpoints"));
+    *out = run;
+    return LUN_OK;
+fail:
+    lun_runfolder_close(run);
+    return status;
+}
+
+void lun_runfolder_close(lun_runfolder *run)
+{
+    if (!run)
+        return;
+    if (run->lock >= 0)
+        close(run->lock);
+    free(run->dir);
+    free(run);
+}
+
+const char *lun_runfolder_dir(const lun_runfolder *run)
+{
+    return run->dir;
+}
+
+lun_status lun_runfolder_write_text(const lun_runfolder *run, const char *name, const char *text)
+{
+    lun_file *file = NULL;
+    char *path = lun_format("%s/%s", run->dir, name);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    lun_status status = lun_file_create(path, &file);
+    free(path);
+    LUN_TRY(status);
+    /* A write that fails makes the commit fail. */
+    lun_file_write(file, text, strlen(text));
+    return lun_file_commit(file);
+}
+
+/* ---- log.jsonl ---------------------------------------------------------------------------------------- */
+
+lun_status lun_runfolder_append_log(const lun_runfolder *run, const char *line)
+{
+    char *path = lun_format("%s/log.jsonl", run->dir);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    const lun_status status = lun_append_line(path, line);
+    free(path);
+    return status;
+}
+
+/* Does the line of `bytes` bytes (without its newline) stay? */
+static lun_status keep_line(lun_json_from from, const char *line, size_t bytes, uint64_t step, bool *keep)
+{
+    json_t *json = NULL;
+    int64_t at = 0;
+    lun_status status = lun_json_parse(from, line, bytes, &lun_json_usual, &json);
+    if (status == LUN_OK)
+        status = lun_json_get_int(from, json, "step", 0, INT64_MAX, &at);
+    json_decref(json);
+    if (status == LUN_ERR_MEMORY)
+        return status;
+    if (status != LUN_OK)
+        lun_log(LUN_LOG_WARN, "a line of the log is dropped: %s", lun_error_detail());
+    *keep = status == LUN_OK && (uint64_t)at <= step;
+    return LUN_OK;
+}
+
+static lun_status write_kept(const char *path, const char *text, size_t bytes)
+{
+    lun_file *file = NULL;
+    LUN_TRY(lun_file_create(path, &file));
+    lun_file_write(file, text, bytes);
+    return lun_file_commit(file);
+}
+
+lun_status lun_runfolder_truncate_log(const lun_runfolder *run, uint64_t step)
+{
+    lun_status status = LUN_OK;
+    char *text = NULL;
+    size_t bytes = 0, kept = 0;
+    char *path = lun_format("%s/log.jsonl", run->dir);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    if (!lun_file_exists(path))
+        goto done;
+    LUN_TRY_GOTO(status, done, lun_file_read(path, LOG_MAX, LUN_ERR_STORAGE, &text, &bytes));
+    const lun_json_from from = {path, LUN_ERR_DATA};
+    for (size_t at = 0; at < bytes;) {
+        const char *end = memchr(text + at, '\n', bytes - at);
+        if (!end)
+            break; /* the process died while it wrote this line */
+        const size_t length = (size_t)(end - text) + 1 - at;
+        bool keep = false;
+        LUN_TRY_GOTO(status, done, keep_line(from, text + at, length - 1, step, &keep));
+        if (keep) {
+            memmove(text + kept, text + at, length);
+            kept += length;
+        }
+        at += length;
+    }
+    if (kept != bytes)
+        status = write_kept(path, text, kept);
+done:
+    free(text);
+    free(path);
+    return status;
+}
+
+/* ---- checkpoints -------------------------------------------------------------------------------------- */
+
+static char *weights_path(const char *dir, uint64_t step)
+{
+    return lun_format("%s/checkpoints/" STEP_NAME, dir, step);
+}
+
+static char *optimizer_path(const char *dir, uint64_t step)
+{
+    return lun_format("%s/checkpoints/" OPTIMIZER_NAME, dir, step);
+}
+
+static lun_status begin_one(char *path, uint64_t step, lun_safetensors_writer **out)
+{
+    char number[24];
+    lun_safetensors_writer *writer = NULL;
+    if (!path)
+        return LUN_ERR_MEMORY;
+    lun_status status = lun_safetensors_writer_create(path, &writer);
+    free(path);
+    LUN_TRY(status);
+    snprintf(number, sizeof number, "%" PRIu64, step);
+    status = lun_safetensors_writer_metadata(writer, "lunette.step", number);
+    if (status == LUN_OK)
+        status = lun_safetensors_writer_metadata(writer, "lunette.pair", NO_PAIR);
+    if (status != LUN_OK) {
+        lun_safetensors_writer_discard(writer);
+        return status;
+    }
+    *out = writer;
+    return LUN_OK;
+}
+
+lun_status lun_runfolder_checkpoint_begin(const lun_runfolder *run, uint64_t step, lun_safetensors_writer **weights,
+                                          lun_safetensors_writer **optimizer)
+{
+    lun_safetensors_writer *first = NULL, *second = NULL;
+    LUN_TRY(begin_one(weights_path(run->dir, step), step, &first));
+    const lun_status status = begin_one(optimizer_path(run->dir, step), step, &second);
+    if (status != LUN_OK) {
+        lun_safetensors_writer_discard(first);
+        return status;
+    }
+    *weights = first;
+    *optimizer = second;
+    return LUN_OK;
+}
+
+static lun_status set_pair(uint64_t step, lun_safetensors_writer *weights, lun_safetensors_writer *optimizer)
+{
+    uint64_t parts[3] = {step, 0, 0};
+    char pair[17];
+    LUN_TRY(lun_safetensors_writer_digest(weights, &parts[1]));
+    LUN_TRY(lun_safetensors_writer_digest(optimizer, &parts[2]));
+    snprintf(pair, sizeof pair, "%016" PRIx64, lun_hash(LUN_HASH_START, parts, sizeof parts));
+    LUN_TRY(lun_safetensors_writer_metadata(weights, "lunette.pair", pair));
+    return lun_safetensors_writer_metadata(optimizer, "lunette.pair", pair);
+}
+
+lun_status lun_checkpoint_check_pair(const lun_safetensors *weights, const lun_safetensors *optimizer)
+{
+    static const char *const keys[] = {"lunette.step", "lunette.pair"};
+    for (size_t i = 0; i < LUN_COUNT(keys); i++) {
+        const char *a = lun_safetensors_metadata(weights, keys[i]), *b = lun_safetensors_metadata(optimizer, keys[i]);
+        if (!a || !b || strcmp(a, b) != 0)
+            return lun_fail(LUN_ERR_CHECKPOINT, "%s: does not belong to %s: %s is %s and %s",
+                            lun_safetensors_path(optimizer), lun_safetensors_path(weights), keys[i], b ? b : "missing",
+                            a ? a : "missing");
+    }
+    return LUN_OK;
+}
+
+static lun_status check_step(const lun_safetensors *file, uint64_t step)
+{
+    char number[24];
+    const char *value = lun_safetensors_metadata(file, "lunette.step");
+    snprintf(number, sizeof number, "%" PRIu64, step);
+    if (!value || strcmp(value, number) != 0)
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s: lunette.step in its metadata is %s", lun_safetensors_path(file),
+                        value ? value : "missing");
+    return LUN_OK;
+}
+
+/* Both files, or with `optimizer` NULL one: every byte, the step and the pair. */
+static lun_status check_files(const char *weights, const char *optimizer, uint64_t step)
+{
+    lun_safetensors *first = NULL, *second = NULL;
+    lun_status status = LUN_OK;
+    LUN_TRY_GOTO(status, done, lun_safetensors_open(weights, &first));
+    LUN_TRY_GOTO(status, done, check_step(first, step));
+    if (optimizer) {
+        LUN_TRY_GOTO(status, done, lun_safetensors_open(optimizer, &second));
+        LUN_TRY_GOTO(status, done, lun_checkpoint_check_pair(first, second));
+        LUN_TRY_GOTO(status, done, lun_safetensors_verify(second, 1));
+    }
+    LUN_TRY_GOTO(status, done, lun_safetensors_verify(first, 1));
+done:
+    lun_safetensors_close(first);
+    lun_safetensors_close(second);
+    return status;
+}
+
+static void remove_step(const char *dir, uint64_t step, bool weights)
+{
+    char *first = weights_path(dir, step), *second = optimizer_path(dir, step);
+    /* The weights first: what a crash leaves in between is a lone optimiser file, which nobody reads. */
+    if (first && weights && unlink(first) != 0 && errno != ENOENT)
+        lun_log(LUN_LOG_WARN, "%s: cannot delete: %s", first, strerror(errno));
+    if (second && unlink(second) != 0 && errno != ENOENT)
+        lun_log(LUN_LOG_WARN, "%s: cannot delete: %s", second, strerror(errno));
+    free(first);
+    free(second);
+}
+
+/* Keep the newest `keep` up to `step`; those beyond it (a damaged future that a resumed run overwrites) are not
+ * counted. Failing to delete is worth a warning and no more. */
+static void prune(const lun_runfolder *run, uint64_t step, int keep)
+{
+    uint64_t *weights = NULL, *optimizers = NULL;
+    size_t count = 0, lone = 0;
+    int seen = 0;
+    if (list_steps(run->dir, WEIGHTS, &weights, &count) != LUN_OK ||
+        list_steps(run->dir, OPTIMIZER, &optimizers, &lone) != LUN_OK) {
+        lun_log(LUN_LOG_WARN, "old checkpoints are kept: %s", lun_error_detail());
+        free(weights);
+        return;
+    }
+    for (size_t i = 0; i < lone; i++) {
+        if (optimizers[i] < step && !bsearch(&optimizers[i], weights, count, sizeof *weights, compare_steps))
+            remove_step(run->dir, optimizers[i], false);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (weights[i] <= step && ++seen > lun_max_i64(keep, 1))
+            remove_step(run->dir, weights[i], true);
+    }
+    free(weights);
+    free(optimizers);
+}
+
+lun_status lun_runfolder_checkpoint_commit(const lun_runfolder *run, uint64_t step, lun_safetensors_writer *weights,
+                                           lun_safetensors_writer *optimizer, int keep)
+{
+    char *first = weights_path(run->dir, step), *second = optimizer_path(run->dir, step);
+    lun_status status = first && second ? set_pair(step, weights, optimizer) : LUN_ERR_MEMORY;
+    if (status != LUN_OK) {
+        lun_safetensors_writer_discard(optimizer);
+    } else {
+        status = lun_safetensors_writer_commit(optimizer);
+    }
+    if (status != LUN_OK)
+        lun_safetensors_writer_discard(weights);
+    else
+        status = lun_safetensors_writer_commit(weights);
+    if (status == LUN_OK && check_files(first, second, step) != LUN_OK)
+        status = lun_fail(LUN_ERR_STORAGE, "a checkpoint just written does not read back: %s", lun_error_detail());
+    if (status == LUN_OK)
+        prune(run, step, keep);
+    free(first);
+    free(second);
+    return status;
+}
+
+void lun_checkpoint_free(lun_checkpoint *checkpoint)
+{
+    if (checkpoint) {
+        free(checkpoint->weights);
+        free(checkpoint->optimizer);
+        *checkpoint = (lun_checkpoint){0, NULL, NULL};
+    }
+}
+
+lun_status lun_runfolder_newest(const char *path, bool with_optimizer, lun_checkpoint *out)
+{
+    uint64_t *steps = NULL;
+    size_t count = 0;
+    lun_checkpoint found = {0, NULL, NULL};
+    LUN_TRY(list_steps(path, WEIGHTS, &steps, &count));
+    lun_status status = LUN_OK;
+    size_t i = 0;
+    for (; i < count; i++) {
+        found = (lun_checkpoint){steps[i], weights_path(path, steps[i]),
+                                 with_optimizer ? optimizer_path(path, steps[i]) : NULL};
+        if (!found.weights || (with_optimizer && !found.optimizer))
+            status = LUN_ERR_MEMORY;
+        else
+            status = check_files(found.weights, found.optimizer, steps[i]);
+        if (status == LUN_OK)
+            break;
+        lun_checkpoint_free(&found);
+        if (status == LUN_ERR_MEMORY)
+            break;
+        lun_log(LUN_LOG_WARN, "a checkpoint is passed over: %s", lun_error_detail());
+    }
+    free(steps);
+    if (status == LUN_ERR_MEMORY)
+        return status;
+    if (count && i == count)
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s: none of its %zu checkpoints can be used (the oldest: %s)", path, count,
+                        lun_error_detail());
+    *out = found;
+    return LUN_OK;
+}

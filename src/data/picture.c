@@ -1,0 +1,131 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "picture.h"
+
+/* Above this a picture waits for its turn. */
+#define BIG_PIXELS (UINT64_C(1) << 22)
+
+void lun_picture_free(lun_picture *picture)
+{
+    if (!picture)
+        return;
+    free(picture->pixels);
+    *picture = (lun_picture){0};
+}
+
+lun_status lun_picture_alloc(int width, int height, lun_picture *out)
+{
+    uint8_t *pixels = lun_malloc((size_t)width * (size_t)height, 3, "a picture");
+    if (!pixels)
+        return LUN_ERR_MEMORY;
+    *out = (lun_picture){width, height, pixels};
+    return LUN_OK;
+}
+
+lun_status lun_picture_crop(const lun_picture *src, int x, int y, int width, int height, lun_picture *out)
+{
+    if (!src || !src->pixels || !out || x < 0 || y < 0 || width < 1 || height < 1 || width > src->width - x ||
+        height > src->height - y)
+        return lun_fail(LUN_ERR_USAGE, "crop of %d x %d pixels at (%d, %d) leaves the picture", width, height, x, y);
+    lun_picture crop;
+    LUN_TRY(lun_picture_alloc(width, height, &crop));
+    const size_t bytes = (size_t)width * 3;
+    for (int row = 0; row < height; row++)
+        memcpy(crop.pixels + (size_t)row * bytes,
+               src->pixels + ((size_t)(y + row) * (size_t)src->width + (size_t)x) * 3, bytes);
+    *out = crop;
+    return LUN_OK;
+}
+
+lun_picture_kind lun_picture_sniff(const uint8_t *bytes, size_t count)
+{
+    static const uint8_t png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+    static const uint8_t jpeg[3] = {0xff, 0xd8, 0xff};
+    if (count >= sizeof png && memcmp(bytes, png, sizeof png) == 0)
+        return LUN_KIND_PNG;
+    if (count >= sizeof jpeg && memcmp(bytes, jpeg, sizeof jpeg) == 0)
+        return LUN_KIND_JPEG;
+    return LUN_KIND_OTHER;
+}
+
+lun_status lun_decode_begin(lun_decode *decode, uint64_t width, uint64_t height, uint64_t least_bytes)
+{
+    if (width < 1 || height < 1 || width > LUN_PICTURE_MAX_SIDE || height > LUN_PICTURE_MAX_SIDE ||
+        width * height > LUN_PICTURE_MAX_PIXELS)
+        return lun_fail(LUN_ERR_DATA, "%llu x %llu pixels, outside 1 x 1 to %d a side and %d in all",
+                        (unsigned long long)width, (unsigned long long)height, LUN_PICTURE_MAX_SIDE,
+                        LUN_PICTURE_MAX_PIXELS);
+    if (decode->file_bytes < least_bytes)
+        return lun_fail(LUN_ERR_DATA, "%llu x %llu pixels cannot lie in %llu bytes", (unsigned long long)width,
+                        (unsigned long long)height, (unsigned long long)decode->file_bytes);
+    if (decode->big && !decode->big_held && width * height > BIG_PIXELS) {
+        pthread_mutex_lock(decode->big);
+        decode->big_held = true;
+    }
+    return LUN_OK;
+}
+
+void lun_decode_end(lun_decode *decode)
+{
+    if (decode->big_held)
+        pthread_mutex_unlock(decode->big);
+    decode->big_held = false;
+}
+
+static lun_status decode_file(FILE *file, lun_decode *decode, lun_picture *out)
+{
+    uint8_t start[8];
+    const size_t count = fread(start, 1, sizeof start, file);
+    if (ferror(file) || fseek(file, 0, SEEK_SET) != 0)
+        return lun_fail(LUN_ERR_DATA, "%s", strerror(errno));
+    switch (lun_picture_sniff(start, count)) {
+    case LUN_KIND_PNG: return lun_png_decode(file, decode, out);
+    case LUN_KIND_JPEG: return lun_jpeg_decode(file, decode, out);
+    case LUN_KIND_OTHER: break;
+    }
+    return lun_fail(LUN_ERR_DATA, count ? "neither a PNG nor a JPEG picture" : "empty file");
+}
+
+lun_status lun_picture_decode(int at, const char *name, lun_decode *decode, lun_picture *out)
+{
+    struct stat info;
+    /* Looked at before it is opened, since opening a device may already do something, and after, since it may have been
+     * replaced; O_NONBLOCK, since a pipe without a writer would be waited for. */
+    if (fstatat(at, name, &info, 0) != 0)
+        return lun_fail(LUN_ERR_DATA, "%s", strerror(errno));
+    if (S_ISDIR(info.st_mode))
+        return lun_fail(LUN_ERR_DATA, "a folder that cannot be read as a file or searched");
+    if (!S_ISREG(info.st_mode))
+        return lun_fail(LUN_ERR_DATA, "not a regular file");
+    const int fd = openat(at, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return lun_fail(LUN_ERR_DATA, "%s", strerror(errno));
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(fd);
+        return lun_fail(LUN_ERR_DATA, "not a regular file");
+    }
+    FILE *file = fdopen(fd, "rb");
+    if (!file) {
+        close(fd);
+        return lun_fail(LUN_ERR_MEMORY, "out of memory (a file stream)");
+    }
+    decode->file_bytes = (uint64_t)info.st_size;
+    const lun_status status = decode_file(file, decode, out);
+    fclose(file);
+    return status;
+}
+
+lun_status lun_picture_load(const char *path, int orient, lun_picture *out)
+{
+    if (!path || !out)
+        return lun_fail(LUN_ERR_USAGE, "lun_picture_load: NULL argument");
+    lun_decode decode = {.orient = orient};
+    const lun_status status = lun_picture_decode(AT_FDCWD, path, &decode, out);
+    lun_decode_end(&decode);
+    return status == LUN_ERR_DATA ? lun_fail(status, "%s: %s", path, lun_error_detail()) : status;
+}

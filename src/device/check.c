@@ -1,0 +1,545 @@
+/* The check device: two devices side by side, op by op.
+ *
+ * Every buffer and plan exists on both. run() runs the op on A and on B from equal operands, reads each destination
+ * from both and compares; then A's result replaces B's, so that differences do not add up and a report names the op that is
+ * wrong and no other. Slow by design. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "device/check.h"
+#include "device/driver.h"
+
+typedef struct check_state {
+    lun_device *a, *b;
+} check_state;
+
+typedef struct check_buffer {
+    lun_buffer base;
+    lun_buffer *a, *b;
+} check_buffer;
+
+typedef struct check_plan {
+    lun_op_plan base;
+    lun_op_plan *a, *b;
+    lun_place src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST]; /* of check buffers */
+    float *host_a, *host_b, *host_src; /* room for the largest destination (twice) and the largest source */
+    double *x, *g, *scale; /* by channel: rms of source 0, of source 1, and the scale in use */
+    char candidate[96];
+} check_plan;
+
+static lun_place on_a(lun_place place) { return (lun_place){((check_buffer *)place.buffer)->a, place.offset}; }
+static lun_place on_b(lun_place place) { return (lun_place){((check_buffer *)place.buffer)->b, place.offset}; }
+
+/* ---- how far apart two right results may be ----
+ *
+ * u = 2^-24. A sum of L terms taken in any order goes through partial sums of some size P and rounds each once, so two
+ * orders differ by about u P sqrt(L) when roundings are independent, and P is at most a few times
+ *     S = sqrt(L) rms(x) rms(w)    for terms x w of random sign (what is left when a sum cancels, as the bias gradient
+ *                                  before a batch norm does: there the result says nothing about the size of the terms),
+ *     |a|, rms(a)                  the result itself, for terms of one sign.
+ * So element i may differ by 64 u sqrt(L) (|a_i| + rms(a) + S): 64 for what the rms of a whole tensor says too little about
+ * one element, for fused multiply-adds on one side and for Winograd's constants. A wrong or missing term shows as S / sqrt(L)
+ * or more. Element-wise ops have a small L of their own. Denormal results may be flushed: 1e-37 is always allowed. */
+
+#define ROUNDING (64.0 * 0x1p-24)
+#define FLUSHED 1e-37
+
+typedef struct rounding {
+    bool exact;
+    double factor;       /* 64 u sqrt(L) */
+    bool add_rms;        /* add rms(a) to the scale */
+    double cubic;        /* multiplies |a_i|^3 */
+    const double *scale; /* element i has scale[i % period] */
+    int64_t period;
+} rounding;
+
+static bool is_exact(lun_op_kind kind)
+{
+    switch (kind) {
+    case LUN_OP_RELU:
+    case LUN_OP_RELU_BACKWARD:
+    case LUN_OP_CONCAT:
+    case LUN_OP_SLICE:
+    case LUN_OP_EMBED:
+    case LUN_OP_RANDINT:
+    case LUN_OP_RANDN:
+    case LUN_OP_STORE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Terms of the sum behind one element. */
+static double depth_of(const lun_op *op)
+{
+    const lun_shape s = op->src[0].shape;
+    switch (op->kind) {
+    case LUN_OP_CONV2D: {
+        const lun_shape w = op->src[1].shape;
+        return (double)(w.c * w.h * w.w);
+    }
+    case LUN_OP_CONV2D_TRANSPOSE: {
+        const lun_shape w = op->src[1].shape;
+        return (double)(w.n * w.h * w.w);
+    }
+    case LUN_OP_CONV2D_WGRAD: {
+        const lun_shape small = op->src[1].shape;
+        return (double)(small.n * small.h * small.w);
+    }
+    case LUN_OP_SPATIAL_SUM:
+        return (double)(s.h * s.w);
+    case LUN_OP_CHANNEL_SUM:
+    case LUN_OP_BATCH_NORM:
+    case LUN_OP_BATCH_NORM_BACKWARD:
+        return (double)(s.n * s.h * s.w);
+    case LUN_OP_LOSS:
+        return (double)lun_count(s);
+    default:
+        return 8; /* element-wise: a few roundings */
+    }
+}
+
+static lun_status read_src(check_plan *plan, int s)
+{
+    return lun_buffer_read(on_a(plan->src[s]), plan->host_src, lun_bytes(plan->base.op.src[s]));
+}
+
+static double rms(const float *x, int64_t count, int64_t first, int64_t step)
+{
+    double sum = 0, n = 0;
+    for (int64_t i = first; i < count; i += step) {
+        if (isfinite(x[i])) {
+            sum += (double)x[i] * x[i];
+            n++;
+        }
+    }
+    return n > 0 ? sqrt(sum / n) : 0;
+}
+
+/* rms of source s over all, 0 if there is none */
+static lun_status src_rms(check_plan *plan, int s, double *out)
+{
+    *out = 0;
+    if (s >= plan->base.op.nsrc)
+        return LUN_OK;
+    LUN_TRY(read_src(plan, s));
+    *out = rms(plan->host_src, lun_count(plan->base.op.src[s].shape), 0, 1);
+    return LUN_OK;
+}
+
+/* Scale of the terms for each destination where it does not depend on the channel. */
+static lun_status plain_scale(check_plan *plan, double *scale)
+{
+    const lun_op *op = &plan->base.op;
+    double r[4] = {0};
+    *scale = 0;
+    switch (op->kind) {
+    case LUN_OP_CONV2D:
+    case LUN_OP_CONV2D_TRANSPOSE:
+    case LUN_OP_CONV2D_WGRAD:
+        for (int s = 0; s < 3; s++)
+            LUN_TRY(src_rms(plan, s, &r[s]));
+        *scale = sqrt(depth_of(op)) * r[0] * r[1] + r[2];
+        return LUN_OK;
+    case LUN_OP_CHANNEL_SUM:
+    case LUN_OP_SPATIAL_SUM:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        *scale = sqrt(depth_of(op)) * r[0];
+        return LUN_OK;
+    case LUN_OP_ADD:
+    case LUN_OP_ADD_CHANNEL:
+        for (int s = 0; s < 2; s++)
+            LUN_TRY(src_rms(plan, s, &r[s]));
+        *scale = r[0] + r[1];
+        return LUN_OK;
+    case LUN_OP_NOISE:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        LUN_TRY(src_rms(plan, 1, &r[1]));
+        LUN_TRY(src_rms(plan, 3, &r[3]));
+        *scale = (r[0] + r[1]) * 2 * r[3]; /* a row of the table is (a, b), a^2 + b^2 about 1 */
+        return LUN_OK;
+    case LUN_OP_ADAM: /* m mixes itself with the gradient */
+        LUN_TRY(src_rms(plan, 1, scale));
+        return LUN_OK;
+    case LUN_OP_SAMPLE_STEP: {
+        for (int s = 0; s < 3; s++)
+            LUN_TRY(src_rms(plan, s, &r[s]));
+        LUN_TRY(read_src(plan, 3));
+        const float *c = plan->host_src;
+        const double x0 = fabs((double)c[0]) * r[0] + fabs((double)c[1]) * r[1];
+        *scale = fabs((double)c[2]) * x0 + fabs((double)c[3]) * r[0] + fabs((double)c[4]) * r[1] + fabs((double)c[5]) * r[2];
+        return LUN_OK;
+    }
+    default:
+        return LUN_OK;
+    }
+}
+
+/* Batch norm by channel, because one channel without variance has a scale of its own. Its sources may be overwritten by
+ * the op, so their sizes are taken before it runs. */
+static lun_status norm_sources(check_plan *plan)
+{
+    const lun_op *op = &plan->base.op;
+    const int64_t channels = op->src[0].shape.c, count = lun_count(op->src[0].shape);
+    LUN_TRY(read_src(plan, 0));
+    for (int64_t c = 0; c < channels; c++)
+        plan->x[c] = rms(plan->host_src, count, c, channels);
+    if (op->kind != LUN_OP_BATCH_NORM_BACKWARD)
+        return LUN_OK;
+    LUN_TRY(read_src(plan, 1));
+    for (int64_t c = 0; c < channels; c++)
+        plan->g[c] = rms(plan->host_src, count, c, channels);
+    return LUN_OK;
+}
+
+static lun_status norm_backward_scale(check_plan *plan, int d)
+{
+    const lun_op *op = &plan->base.op;
+    const int64_t channels = op->src[0].shape.c;
+    double *scale = plan->scale;
+    LUN_TRY(read_src(plan, 4));
+    for (int64_t c = 0; c < channels; c++) { /* rms of dy (2 + |x rstd|): xhat may be made of x rstd - mean rstd */
+        const double rstd = fabs((double)plan->host_src[c]);
+        scale[c] = plan->g[c] * (2 + plan->x[c] * rstd) * (d == 0 ? rstd : sqrt(depth_of(op)));
+    }
+    if (d != 0)
+        return LUN_OK;
+    LUN_TRY(read_src(plan, 2));
+    for (int64_t c = 0; c < channels; c++)
+        scale[c] *= fabs((double)plan->host_src[c]);
+    return LUN_OK;
+}
+
+static lun_status norm_scale(check_plan *plan, int d, rounding *bound)
+{
+    const lun_op *op = &plan->base.op;
+    const int64_t channels = op->src[0].shape.c;
+    double *scale = plan->scale;
+    bound->scale = scale;
+    bound->period = channels;
+    if (op->kind == LUN_OP_BATCH_NORM_BACKWARD)
+        return norm_backward_scale(plan, d);
+    if (d == 0) {
+        /* gamma (mean's error times rstd + rstd's relative error + 1) + beta, in units of x rstd */
+        LUN_TRY(lun_buffer_read(on_a(plan->dst[2]), plan->host_src, (size_t)channels * 4));
+        for (int64_t c = 0; c < channels; c++)
+            scale[c] = plan->x[c] * fabs((double)plan->host_src[c]);
+        LUN_TRY(read_src(plan, 1));
+        for (int64_t c = 0; c < channels; c++)
+            scale[c] = fabs((double)plan->host_src[c]) * (1 + scale[c] + scale[c] * scale[c]);
+        LUN_TRY(read_src(plan, 2));
+        for (int64_t c = 0; c < channels; c++)
+            scale[c] += fabs((double)plan->host_src[c]);
+        return LUN_OK;
+    }
+    double largest = 0;
+    for (int64_t c = 0; c < channels; c++) { /* means have the size of x, variances of its square */
+        scale[c] = d == 2 ? 0 : d == 4 ? plan->x[c] * plan->x[c] : plan->x[c];
+        largest = plan->x[c] > largest ? plan->x[c] : largest;
+    }
+    if (d == 2)
+        bound->cubic = largest * largest; /* d rstd = rstd^3 / 2 d var */
+    return LUN_OK;
+}
+
+static lun_status find_bound(check_plan *plan, int d, double plain, rounding *out)
+{
+    const lun_op *op = &plan->base.op;
+    *out = (rounding){.exact = is_exact(op->kind) || op->dst[d].dtype != LUN_F32, .factor = ROUNDING * sqrt(depth_of(op)),
+                   .period = 1};
+    if (out->exact)
+        return LUN_OK;
+    if (op->kind == LUN_OP_BATCH_NORM || op->kind == LUN_OP_BATCH_NORM_BACKWARD)
+        return norm_scale(plan, d, out);
+    out->add_rms = true;
+    plan->scale[0] = op->kind == LUN_OP_ADAM && d == 2 ? 0 : plain; /* v is a sum of squares: no cancellation */
+    if (op->kind == LUN_OP_ADAM && d == 0)
+        plan->scale[0] = 0; /* the parameter's own size */
+    out->scale = plan->scale;
+    return LUN_OK;
+}
+
+/* Fails with the worst element, or the first one that is a number on one side only. */
+static lun_status compare(const check_plan *plan, int d, const rounding *bound)
+{
+    const lun_op *op = &plan->base.op;
+    const check_state *state = plan->base.device->state;
+    const int64_t count = lun_count(op->dst[d].shape);
+    const float *a = plan->host_a, *b = plan->host_b;
+    const bool words = op->dst[d].dtype != LUN_F32;
+    const double size = bound->add_rms ? rms(a, count, 0, 1) : 0;
+    int64_t worst = -1;
+    double excess = 0, allowed_there = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double allowed = 0, over;
+        if (memcmp(&a[i], &b[i], 4) == 0)
+            continue;
+        if (words) {
+            over = INFINITY;
+        } else if (isnan(a[i]) || isnan(b[i]) || isinf(a[i]) || isinf(b[i])) {
+            over = (isnan(a[i]) && isnan(b[i])) || a[i] == b[i] ? 0 : INFINITY;
+        } else {
+            const double mine = fabs((double)a[i]), apart = fabs((double)a[i] - (double)b[i]);
+            if (!bound->exact)
+                allowed = bound->factor * (mine + bound->cubic * mine * mine * mine + size +
+                                           bound->scale[i % bound->period]) + FLUSHED;
+            over = apart <= allowed ? 0 : allowed > 0 ? apart / allowed : INFINITY;
+        }
+        if (over > excess) {
+            worst = i;
+            excess = over;
+            allowed_there = allowed;
+        }
+        if (isinf(excess))
+            break;
+    }
+    if (worst < 0)
+        return LUN_OK;
+    char what[160];
+    lun_op_describe(op, what, sizeof what);
+    if (words) {
+        uint32_t x, y;
+        memcpy(&x, &a[worst], 4);
+        memcpy(&y, &b[worst], 4);
+        return lun_fail(LUN_ERR_DEVICE, "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %u, %s (%s) %u", what,
+                        d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, x, state->b->info.spec,
+                        plan->b->candidate, y);
+    }
+    return lun_fail(LUN_ERR_DEVICE, "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %.9g, %s (%s) %.9g; %.3g is allowed",
+                    what, d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, (double)a[worst],
+                    state->b->info.spec, plan->b->candidate, (double)b[worst], allowed_there);
+}
+
+/* ---- the driver ---- */
+
+static void check_close(lun_device *dev)
+{
+    check_state *state = dev->state;
+    lun_device_close(&state->a);
+    lun_device_close(&state->b);
+    free(state);
+}
+
+static lun_status check_open(lun_device *dev, int index, const lun_device_params *params)
+{
+    (void)index;
+    char spec_a[sizeof dev->info.spec] = "cpu", spec_b[sizeof dev->info.spec] = "opencl";
+    const char *colon = strchr(dev->info.spec, ':'), *comma = strchr(dev->info.spec, ',');
+    if (colon && comma) {
+        snprintf(spec_a, sizeof spec_a, "%.*s", (int)(comma - colon - 1), colon + 1);
+        snprintf(spec_b, sizeof spec_b, "%s", comma + 1);
+    }
+    check_state *state = lun_calloc(1, sizeof *state, "the check device");
+    if (!state)
+        return LUN_ERR_MEMORY;
+    dev->state = state;
+    lun_status status = lun_device_open(spec_a, params, &state->a);
+    if (status == LUN_OK)
+        status = lun_device_open(spec_b, params, &state->b);
+    if (status != LUN_OK) {
+        check_close(dev);
+        return status;
+    }
+    const lun_device_info *a = &state->a->info, *b = &state->b->info;
+    lun_device_info *info = &dev->info;
+    snprintf(info->name, sizeof info->name, "%.60s | %.60s", a->name, b->name);
+    snprintf(info->platform, sizeof info->platform, "%.60s | %.60s", a->platform, b->platform);
+    snprintf(info->driver, sizeof info->driver, "%.60s | %.60s", a->driver, b->driver);
+    info->type = LUN_DEVICE_OTHER;
+    info->units = a->units;
+    dev->caps = state->a->caps;
+    dev->caps.max_alloc = 0; /* the two check their own */
+    return LUN_OK;
+}
+
+static void check_buffer_destroy(lun_buffer *base)
+{
+    check_buffer *buffer = (check_buffer *)base;
+    lun_buffer_destroy(&buffer->a);
+    lun_buffer_destroy(&buffer->b);
+    free(buffer);
+}
+
+static lun_status check_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out)
+{
+    check_state *state = dev->state;
+    check_buffer *buffer = lun_calloc(1, sizeof *buffer, "a buffer");
+    if (!buffer)
+        return LUN_ERR_MEMORY;
+    lun_status status = lun_buffer_create(state->a, bytes, &buffer->a);
+    if (status == LUN_OK)
+        status = lun_buffer_create(state->b, bytes, &buffer->b);
+    /* Equal from the start, so that what an op leaves unwritten cannot differ. */
+    if (status == LUN_OK)
+        status = lun_buffer_fill((lun_place){buffer->a, 0}, 0, bytes);
+    if (status == LUN_OK)
+        status = lun_buffer_fill((lun_place){buffer->b, 0}, 0, bytes);
+    if (status != LUN_OK) {
+        check_buffer_destroy(&buffer->base);
+        return status;
+    }
+    *out = &buffer->base;
+    return LUN_OK;
+}
+
+static lun_status check_write(lun_place dst, const void *src, size_t bytes)
+{
+    LUN_TRY(lun_buffer_write(on_a(dst), src, bytes));
+    return lun_buffer_write(on_b(dst), src, bytes);
+}
+
+static lun_status check_read(lun_place src, void *dst, size_t bytes) { return lun_buffer_read(on_a(src), dst, bytes); }
+
+static lun_status check_fill(lun_place dst, uint32_t word, size_t bytes)
+{
+    LUN_TRY(lun_buffer_fill(on_a(dst), word, bytes));
+    return lun_buffer_fill(on_b(dst), word, bytes);
+}
+
+static void check_plan_destroy(lun_op_plan *base)
+{
+    check_plan *plan = (check_plan *)base;
+    lun_op_plan_destroy(&plan->a);
+    lun_op_plan_destroy(&plan->b);
+    free(plan->host_a);
+    free(plan->host_b);
+    free(plan->host_src);
+    free(plan->x);
+    free(plan);
+}
+
+/* "X|Y", as this driver names its plans: X on A and Y on B. "X": on both. */
+static void split_candidate(const char *candidate, char a[64], char b[64])
+{
+    const char *bar = strchr(candidate, '|');
+    snprintf(a, 64, "%.*s", bar ? (int)(bar - candidate) : 63, candidate);
+    snprintf(b, 64, "%s", bar ? bar + 1 : candidate);
+}
+
+static lun_status check_plan_create(lun_device *dev, const lun_op *op, const char *candidate, lun_op_plan **out)
+{
+    check_state *state = dev->state;
+    char name_a[64], name_b[64];
+    size_t src_bytes = 4, dst_bytes = 4;
+    int64_t channels = 1;
+    check_plan *plan = lun_calloc(1, sizeof *plan, "a plan");
+    if (!plan)
+        return LUN_ERR_MEMORY;
+    if (candidate)
+        split_candidate(candidate, name_a, name_b);
+    lun_status status = lun_op_plan_create(state->a, op, candidate ? name_a : NULL, &plan->a);
+    if (status == LUN_OK) {
+        status = lun_op_plan_create(state->b, op, candidate ? name_b : NULL, &plan->b);
+        /* A has it and B has not: then B is not checked, which is what this device is for. */
+        if (status == LUN_UNSUPPORTED && !candidate)
+            status = lun_fail(LUN_ERR_DEVICE, "check: %s declines: %s", state->b->info.spec, lun_error_detail());
+    }
+    for (int s = 0; s < op->nsrc; s++) {
+        src_bytes = lun_bytes(op->src[s]) > src_bytes ? lun_bytes(op->src[s]) : src_bytes;
+        channels = lun_max_i64(channels, op->src[s].shape.c);
+    }
+    for (int d = 0; d < op->ndst; d++)
+        dst_bytes = lun_bytes(op->dst[d]) > dst_bytes ? lun_bytes(op->dst[d]) : dst_bytes;
+    if (status == LUN_OK) {
+        plan->host_a = lun_malloc(dst_bytes, 1, "a comparison");
+        plan->host_b = lun_malloc(dst_bytes, 1, "a comparison");
+        plan->host_src = lun_malloc(src_bytes, 1, "a comparison");
+        plan->x = lun_calloc((size_t)channels * 3, sizeof *plan->x, "a comparison");
+        if (!plan->host_a || !plan->host_b || !plan->host_src || !plan->x) {
+            status = LUN_ERR_MEMORY;
+        } else {
+            plan->g = plan->x + channels;
+            plan->scale = plan->g + channels;
+        }
+    }
+    if (status != LUN_OK) {
+        check_plan_destroy(&plan->base);
+        return status;
+    }
+    snprintf(plan->candidate, sizeof plan->candidate, "%s|%s", plan->a->candidate, plan->b->candidate);
+    plan->base.candidate = plan->candidate;
+    plan->base.workspace = plan->a->workspace > plan->b->workspace ? plan->a->workspace : plan->b->workspace;
+    *out = &plan->base;
+    return LUN_OK;
+}
+
+static lun_status check_bind(lun_op_plan *base, const lun_place *src, const lun_place *dst, lun_place workspace)
+{
+    check_plan *plan = (check_plan *)base;
+    lun_place s[LUN_OP_MAX_SRC] = {{0}}, d[LUN_OP_MAX_DST] = {{0}};
+    for (int i = 0; i < base->op.nsrc; i++) {
+        plan->src[i] = src[i];
+        s[i] = on_a(src[i]);
+    }
+    for (int i = 0; i < base->op.ndst; i++) {
+        plan->dst[i] = dst[i];
+        d[i] = on_a(dst[i]);
+    }
+    const lun_place none = {0};
+    LUN_TRY(lun_op_plan_bind(plan->a, s, d, plan->a->workspace > 0 ? on_a(workspace) : none));
+    for (int i = 0; i < base->op.nsrc; i++)
+        s[i] = on_b(src[i]);
+    for (int i = 0; i < base->op.ndst; i++)
+        d[i] = on_b(dst[i]);
+    return lun_op_plan_bind(plan->b, s, d, plan->b->workspace > 0 ? on_b(workspace) : none);
+}
+
+static lun_status check_run(lun_op_plan *base)
+{
+    check_plan *plan = (check_plan *)base;
+    const lun_op *op = &base->op;
+    double plain = 0;
+    /* Before the op runs: a destination may take the place of a source. */
+    if (op->kind == LUN_OP_BATCH_NORM || op->kind == LUN_OP_BATCH_NORM_BACKWARD)
+        LUN_TRY(norm_sources(plan));
+    else
+        LUN_TRY(plain_scale(plan, &plain));
+    LUN_TRY(lun_op_plan_run(plan->a));
+    LUN_TRY(lun_op_plan_run(plan->b));
+    for (int d = 0; d < op->ndst; d++) {
+        const size_t bytes = lun_bytes(op->dst[d]);
+        rounding bound;
+        LUN_TRY(find_bound(plan, d, plain, &bound));
+        LUN_TRY(lun_buffer_read(on_a(plan->dst[d]), plan->host_a, bytes));
+        LUN_TRY(lun_buffer_read(on_b(plan->dst[d]), plan->host_b, bytes));
+        if (memcmp(plan->host_a, plan->host_b, bytes) == 0)
+            continue;
+        LUN_TRY(compare(plan, d, &bound));
+        LUN_TRY(lun_buffer_write(on_b(plan->dst[d]), plan->host_a, bytes));
+    }
+    return LUN_OK;
+}
+
+static lun_status check_finish(lun_device *dev)
+{
+    check_state *state = dev->state;
+    LUN_TRY(lun_device_finish(state->a));
+    return lun_device_finish(state->b);
+}
+
+lun_device *lun_check_side(const lun_device *dev, int which)
+{
+    const check_state *state = dev->state;
+    return which == 0 ? state->a : state->b;
+}
+
+extern const lun_driver lun_driver_check;
+const lun_driver lun_driver_check = {
+    .name = "check",
+    .open = check_open,
+    .close = check_close,
+    .buffer_create = check_buffer_create,
+    .buffer_destroy = check_buffer_destroy,
+    .write = check_write,
+    .read = check_read,
+    .fill = check_fill,
+    .plan = check_plan_create,
+    .plan_destroy = check_plan_destroy,
+    .bind = check_bind,
+    .run = check_run,
+    .finish = check_finish,
+};

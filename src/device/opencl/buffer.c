@@ -1,0 +1,136 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "opencl.h"
+
+/* Begin an entry on a boundary that suits any copy engine. */
+#define STAGING_ALIGN 256
+
+lun_status lun_opencl_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out)
+{
+    lun_opencl *cl = lun_opencl_of(dev);
+    lun_opencl_buffer *buffer = lun_calloc(1, sizeof *buffer, "a buffer");
+    if (!buffer)
+        return LUN_ERR_MEMORY;
+    cl_int error;
+    buffer->mem = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, bytes, NULL, &error);
+    const char *call = "clCreateBuffer";
+    if (error == CL_SUCCESS) {
+        /* Drivers allocate lazily: touch it, so that too little memory shows here and not in the first step. */
+        const cl_uint zero = 0;
+        call = "clEnqueueFillBuffer";
+        error = clEnqueueFillBuffer(cl->queue, buffer->mem, &zero, sizeof zero, 0, bytes, 0, NULL, NULL);
+    }
+    if (error != CL_SUCCESS) {
+        if (buffer->mem)
+            (void)clReleaseMemObject(buffer->mem);
+        free(buffer);
+        const bool memory = error == CL_MEM_OBJECT_ALLOCATION_FAILURE || error == CL_OUT_OF_HOST_MEMORY ||
+                            error == CL_OUT_OF_RESOURCES || error == CL_INVALID_BUFFER_SIZE;
+        return lun_fail(memory ? LUN_ERR_MEMORY : LUN_ERR_DEVICE, "OpenCL: a buffer of %zu bytes (%zu are held): %s: %s (%d)", bytes,
+                        dev->allocated, call, lun_opencl_error_name(error), (int)error);
+    }
+    *out = &buffer->base;
+    return lun_opencl_enqueued(cl);
+}
+
+void lun_opencl_buffer_destroy(lun_buffer *buffer)
+{
+    /* OpenCL keeps the memory until enqueued commands have used it. */
+    (void)clReleaseMemObject(((lun_opencl_buffer *)buffer)->mem);
+    free(buffer);
+}
+
+/* ---- the staging ring ---- */
+
+static lun_status retire_oldest(lun_staging *ring)
+{
+    lun_staging_entry *oldest = &ring->entry[ring->first];
+    const cl_int error = clWaitForEvents(1, &oldest->copied);
+    (void)clReleaseEvent(oldest->copied);
+    ring->first = (ring->first + 1) % LUN_STAGING_ENTRIES;
+    ring->count--;
+    return lun_opencl_check(error, "clWaitForEvents", "an earlier write");
+}
+
+static bool in_use(const lun_staging *ring, size_t begin, size_t end)
+{
+    for (int i = 0; i < ring->count; i++) {
+        const lun_staging_entry *e = &ring->entry[(ring->first + i) % LUN_STAGING_ENTRIES];
+        if (begin < e->end && e->begin < end)
+            return true;
+    }
+    return false;
+}
+
+/* Find `bytes` of the ring, waiting for old copies only when there is no room. */
+static lun_status reserve(lun_staging *ring, size_t bytes, size_t *begin)
+{
+    if (!ring->bytes) {
+        ring->bytes = lun_malloc(LUN_STAGING_BYTES, 1, "the staging ring");
+        if (!ring->bytes)
+            return LUN_ERR_MEMORY;
+    }
+    if (ring->next + bytes > LUN_STAGING_BYTES)
+        ring->next = 0;
+    while (ring->count == LUN_STAGING_ENTRIES || in_use(ring, ring->next, ring->next + bytes))
+        LUN_TRY(retire_oldest(ring));
+    *begin = ring->next;
+    return LUN_OK;
+}
+
+lun_status lun_opencl_write(lun_place dst, const void *src, size_t bytes)
+{
+    lun_opencl *cl = lun_opencl_of(dst.buffer->device);
+    lun_staging *ring = &cl->staging;
+    const unsigned char *from = src;
+    while (bytes > 0) {
+        /* A quarter at a time: while one piece travels the next is filled. */
+        const size_t piece = bytes < LUN_STAGING_BYTES / 4 ? bytes : LUN_STAGING_BYTES / 4;
+        size_t begin;
+        LUN_TRY(reserve(ring, piece, &begin));
+        memcpy(ring->bytes + begin, from, piece);
+        lun_staging_entry *entry = &ring->entry[(ring->first + ring->count) % LUN_STAGING_ENTRIES];
+        *entry = (lun_staging_entry){begin, begin + piece, NULL};
+        LUN_TRY(lun_opencl_check(clEnqueueWriteBuffer(cl->queue, lun_opencl_mem(dst), CL_FALSE, dst.offset, piece, ring->bytes + begin,
+                                                      0, NULL, &entry->copied),
+                                 "clEnqueueWriteBuffer", "write"));
+        ring->count++;
+        ring->next = (size_t)lun_round_up((int64_t)(begin + piece), STAGING_ALIGN);
+        LUN_TRY(lun_opencl_enqueued(cl));
+        from += piece;
+        dst.offset += piece;
+        bytes -= piece;
+    }
+    return LUN_OK;
+}
+
+void lun_opencl_staging_release(lun_opencl *cl)
+{
+    /* The queue is empty, or the device is lost: either way nothing reads the ring any more once the events are waited for. */
+    while (cl->staging.count > 0)
+        (void)retire_oldest(&cl->staging);
+    free(cl->staging.bytes);
+    cl->staging.bytes = NULL;
+}
+
+/* ---- reads and fills ---- */
+
+lun_status lun_opencl_read(lun_place src, void *dst, size_t bytes)
+{
+    lun_opencl *cl = lun_opencl_of(src.buffer->device);
+    cl->unflushed = 0; /* a blocking command flushes */
+    return lun_opencl_check(clEnqueueReadBuffer(cl->queue, lun_opencl_mem(src), CL_TRUE, src.offset, bytes, dst, 0, NULL, NULL),
+                            "clEnqueueReadBuffer", "read");
+}
+
+lun_status lun_opencl_fill(lun_place dst, uint32_t word, size_t bytes)
+{
+    lun_opencl *cl = lun_opencl_of(dst.buffer->device);
+    const cl_uint pattern = word;
+    LUN_TRY(lun_opencl_check(
+        clEnqueueFillBuffer(cl->queue, lun_opencl_mem(dst), &pattern, sizeof pattern, dst.offset, bytes, 0, NULL, NULL),
+        "clEnqueueFillBuffer", "fill"));
+    return lun_opencl_enqueued(cl);
+}

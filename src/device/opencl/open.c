@@ -1,0 +1,361 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "base/file.h"
+#include "opencl.h"
+
+#define MAX_PLATFORMS 32
+#define MAX_DEVICES 64
+#define FLUSH_EVERY 32
+#define GPU_GROUP 64
+
+typedef struct found {
+    cl_platform_id platform;
+    cl_device_id id;
+    cl_device_type type;
+} found;
+
+/* ---- errors ---- */
+
+const char *lun_opencl_error_name(cl_int error)
+{
+#define NAME(code) \
+    case code:     \
+        return #code
+    switch (error) {
+        NAME(CL_SUCCESS);
+        NAME(CL_DEVICE_NOT_FOUND);
+        NAME(CL_DEVICE_NOT_AVAILABLE);
+        NAME(CL_COMPILER_NOT_AVAILABLE);
+        NAME(CL_MEM_OBJECT_ALLOCATION_FAILURE);
+        NAME(CL_OUT_OF_RESOURCES);
+        NAME(CL_OUT_OF_HOST_MEMORY);
+        NAME(CL_PROFILING_INFO_NOT_AVAILABLE);
+        NAME(CL_MEM_COPY_OVERLAP);
+        NAME(CL_BUILD_PROGRAM_FAILURE);
+        NAME(CL_MAP_FAILURE);
+        NAME(CL_MISALIGNED_SUB_BUFFER_OFFSET);
+        NAME(CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST);
+        NAME(CL_COMPILE_PROGRAM_FAILURE);
+        NAME(CL_LINKER_NOT_AVAILABLE);
+        NAME(CL_LINK_PROGRAM_FAILURE);
+        NAME(CL_INVALID_VALUE);
+        NAME(CL_INVALID_DEVICE_TYPE);
+        NAME(CL_INVALID_PLATFORM);
+        NAME(CL_INVALID_DEVICE);
+        NAME(CL_INVALID_CONTEXT);
+        NAME(CL_INVALID_QUEUE_PROPERTIES);
+        NAME(CL_INVALID_COMMAND_QUEUE);
+        NAME(CL_INVALID_MEM_OBJECT);
+        NAME(CL_INVALID_BINARY);
+        NAME(CL_INVALID_BUILD_OPTIONS);
+        NAME(CL_INVALID_PROGRAM);
+        NAME(CL_INVALID_PROGRAM_EXECUTABLE);
+        NAME(CL_INVALID_KERNEL_NAME);
+        NAME(CL_INVALID_KERNEL_DEFINITION);
+        NAME(CL_INVALID_KERNEL);
+        NAME(CL_INVALID_ARG_INDEX);
+        NAME(CL_INVALID_ARG_VALUE);
+        NAME(CL_INVALID_ARG_SIZE);
+        NAME(CL_INVALID_KERNEL_ARGS);
+        NAME(CL_INVALID_WORK_DIMENSION);
+        NAME(CL_INVALID_WORK_GROUP_SIZE);
+        NAME(CL_INVALID_WORK_ITEM_SIZE);
+        NAME(CL_INVALID_GLOBAL_OFFSET);
+        NAME(CL_INVALID_EVENT_WAIT_LIST);
+        NAME(CL_INVALID_EVENT);
+        NAME(CL_INVALID_OPERATION);
+        NAME(CL_INVALID_BUFFER_SIZE);
+        NAME(CL_INVALID_GLOBAL_WORK_SIZE);
+        NAME(CL_INVALID_PROPERTY);
+    case -1001: /* cl_khr_icd */
+        return "CL_PLATFORM_NOT_FOUND_KHR";
+    case -9999: /* NVIDIA: an illegal read or write in a kernel */
+        return "NVIDIA's illegal memory access";
+    default:
+        return "an error OpenCL has no name for";
+    }
+#undef NAME
+}
+
+lun_status lun_opencl_check(cl_int error, const char *call, const char *what)
+{
+    if (error == CL_SUCCESS)
+        return LUN_OK;
+    const bool memory = error == CL_MEM_OBJECT_ALLOCATION_FAILURE || error == CL_OUT_OF_HOST_MEMORY;
+    return lun_fail(memory ? LUN_ERR_MEMORY : LUN_ERR_DEVICE, "OpenCL: %s: %s: %s (%d)", what, call, lun_opencl_error_name(error),
+                    (int)error);
+}
+
+lun_status lun_opencl_enqueued(lun_opencl *cl)
+{
+    if (++cl->unflushed < FLUSH_EVERY)
+        return LUN_OK;
+    cl->unflushed = 0;
+    return lun_opencl_check(clFlush(cl->queue), "clFlush", "queue");
+}
+
+/* ---- what there is ---- */
+
+static void device_text(cl_device_id id, cl_device_info what, char *text, size_t size)
+{
+    char full[1024] = "";
+    if (clGetDeviceInfo(id, what, sizeof full, full, NULL) != CL_SUCCESS)
+        strcpy(full, "?");
+    full[sizeof full - 1] = 0;
+    const char *start = full;
+    while (*start == ' ')
+        start++;
+    snprintf(text, size, "%s", start);
+    for (size_t n = strlen(text); n > 0 && text[n - 1] == ' '; n--)
+        text[n - 1] = 0;
+}
+
+static void platform_text(cl_platform_id platform, cl_platform_info what, char *text, size_t size)
+{
+    char full[1024] = "";
+    if (clGetPlatformInfo(platform, what, sizeof full, full, NULL) != CL_SUCCESS)
+        strcpy(full, "?");
+    full[sizeof full - 1] = 0;
+    snprintf(text, size, "%s", full);
+}
+
+/* 0 when the device does not answer. */
+static uint64_t device_number(cl_device_id id, cl_device_info what, size_t bytes)
+{
+    uint64_t wide = 0;
+    uint32_t narrow = 0;
+    if (bytes == sizeof wide)
+        return clGetDeviceInfo(id, what, sizeof wide, &wide, NULL) == CL_SUCCESS ? wide : 0;
+    return clGetDeviceInfo(id, what, sizeof narrow, &narrow, NULL) == CL_SUCCESS ? narrow : 0;
+}
+
+#define DEVICE_NUMBER(id, what, type) device_number(id, what, sizeof(type))
+
+/* NULL, or why a device cannot be used. */
+static const char *refusal(cl_platform_id platform, cl_device_id id)
+{
+    char text[256];
+    int major = 0, minor = 0;
+    if (!DEVICE_NUMBER(id, CL_DEVICE_AVAILABLE, cl_bool))
+        return "it is not available";
+    if (!DEVICE_NUMBER(id, CL_DEVICE_COMPILER_AVAILABLE, cl_bool))
+        return "it has no compiler";
+    device_text(id, CL_DEVICE_VERSION, text, sizeof text);
+    if (sscanf(text, "OpenCL %d.%d", &major, &minor) != 2 || major * 10 + minor < 12)
+        return "it is older than OpenCL 1.2";
+    if (!DEVICE_NUMBER(id, CL_DEVICE_ENDIAN_LITTLE, cl_bool))
+        return "it is big-endian";
+    const uint64_t needed = CL_FP_ROUND_TO_NEAREST | CL_FP_INF_NAN;
+    if ((DEVICE_NUMBER(id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config) & needed) != needed)
+        return "its float arithmetic lacks rounding to nearest, infinities or NaN";
+    platform_text(platform, CL_PLATFORM_NAME, text, sizeof text);
+    if (strcmp(text, "Clover") == 0)
+        return "Mesa's Clover is unmaintained and miscompiles";
+    return NULL;
+}
+
+static int rank(cl_device_type type) { return type & CL_DEVICE_TYPE_GPU ? 0 : type & CL_DEVICE_TYPE_CPU ? 2 : 1; }
+
+/* Every usable device, GPUs first and CPUs last, else in the loader's order; at most MAX_DEVICES. */
+static int enumerate(found list[MAX_DEVICES])
+{
+    cl_platform_id platforms[MAX_PLATFORMS];
+    cl_uint platform_count = 0;
+    const cl_int error = clGetPlatformIDs(MAX_PLATFORMS, platforms, &platform_count);
+    if (error != CL_SUCCESS) {
+        lun_log(LUN_LOG_DEBUG, "OpenCL: clGetPlatformIDs: %s (%d)", lun_opencl_error_name(error), (int)error);
+        return 0;
+    }
+    if (platform_count > MAX_PLATFORMS)
+        platform_count = MAX_PLATFORMS;
+    int count = 0;
+    for (int wanted = 0; wanted < 3; wanted++) {
+        for (cl_uint p = 0; p < platform_count; p++) {
+            cl_device_id ids[MAX_DEVICES];
+            cl_uint id_count = 0;
+            if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, ids, &id_count) != CL_SUCCESS)
+                continue; /* also: a platform without devices */
+            if (id_count > MAX_DEVICES)
+                id_count = MAX_DEVICES;
+            for (cl_uint i = 0; i < id_count && count < MAX_DEVICES; i++) {
+                const cl_device_type type = (cl_device_type)DEVICE_NUMBER(ids[i], CL_DEVICE_TYPE, cl_device_type);
+                if (rank(type) != wanted)
+                    continue;
+                const char *reason = refusal(platforms[p], ids[i]);
+                if (reason) {
+                    char name[128];
+                    device_text(ids[i], CL_DEVICE_NAME, name, sizeof name);
+                    lun_log(LUN_LOG_DEBUG, "OpenCL: %s is skipped: %s", name, reason);
+                    continue;
+                }
+                list[count++] = (found){platforms[p], ids[i], type};
+            }
+        }
+    }
+    return count;
+}
+
+static void describe(const found *f, int index, lun_device_info *info)
+{
+    memset(info, 0, sizeof *info);
+    snprintf(info->spec, sizeof info->spec, "opencl:%d", index);
+    device_text(f->id, CL_DEVICE_NAME, info->name, sizeof info->name);
+    platform_text(f->platform, CL_PLATFORM_NAME, info->platform, sizeof info->platform);
+    device_text(f->id, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
+    info->type = rank(f->type) == 0 ? LUN_DEVICE_GPU : rank(f->type) == 2 ? LUN_DEVICE_CPU : LUN_DEVICE_OTHER;
+    info->units = (int)DEVICE_NUMBER(f->id, CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint);
+    info->memory_bytes = DEVICE_NUMBER(f->id, CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong);
+    info->max_alloc_bytes = DEVICE_NUMBER(f->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong);
+}
+
+static void opencl_list(void (*add)(void *payload, const lun_device_info *info), void *payload)
+{
+    found list[MAX_DEVICES];
+    const int count = enumerate(list);
+    for (int i = 0; i < count; i++) {
+        lun_device_info info;
+        describe(&list[i], i, &info);
+        add(payload, &info);
+    }
+}
+
+/* ---- open and close ---- */
+
+/* Drivers call this from threads of their own, with more detail than a status has. */
+static void CL_CALLBACK context_message(const char *message, const void *data, size_t bytes, void *user)
+{
+    (void)data;
+    (void)bytes;
+    (void)user;
+    lun_log(LUN_LOG_DEBUG, "OpenCL driver: %s", message ? message : "?");
+}
+
+size_t lun_opencl_group(const lun_opencl *cl)
+{
+    return !cl->dev->caps.gpu ? 1 : cl->max_group < GPU_GROUP ? cl->max_group : GPU_GROUP;
+}
+
+static void fill_caps(lun_opencl *cl, lun_device *dev)
+{
+    const uint64_t width = DEVICE_NUMBER(cl->id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint);
+    const size_t max_group = (size_t)device_number(cl->id, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof(size_t));
+    const size_t local = (size_t)DEVICE_NUMBER(cl->id, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong);
+    lun_caps *caps = &dev->caps;
+    cl->max_group = max_group > 0 ? max_group : 1;
+    memset(caps, 0, sizeof *caps);
+    caps->gpu = dev->info.type == LUN_DEVICE_GPU;
+    caps->groups = max_group >= 64 && local >= ((size_t)16 << 10);
+    caps->gemm = lun_opencl_has_gemm();
+    caps->lanes = width >= 16 ? 16 : width >= 8 ? 8 : width >= 4 ? 4 : 1;
+    caps->units = dev->info.units > 0 ? dev->info.units : 1;
+    caps->max_group = caps->groups ? max_group : 0;
+    caps->local_bytes = caps->groups ? local : 0;
+    caps->max_alloc = (size_t)dev->info.max_alloc_bytes;
+}
+
+static void opencl_close(lun_device *dev)
+{
+    lun_opencl *cl = dev->state;
+    /* Children first, each after the work that uses it. An error here has no one to go to. */
+    if (cl->queue)
+        (void)clFinish(cl->queue);
+    lun_opencl_staging_release(cl);
+    if (cl->context)
+        lun_opencl_gemm_release();
+    lun_opencl_programs_release(cl);
+    if (cl->queue)
+        (void)clReleaseCommandQueue(cl->queue);
+    if (cl->context)
+        (void)clReleaseContext(cl->context);
+    free(cl->folder);
+    free(cl);
+    dev->state = NULL;
+}
+
+static lun_status opencl_open(lun_device *dev, int index, const lun_device_params *params)
+{
+    (void)params;
+    found list[MAX_DEVICES];
+    const int count = enumerate(list);
+    if (count == 0)
+        return lun_fail(LUN_ERR_DEVICE, "no OpenCL device was found (is a driver, an \"ICD\", installed?)");
+    if (index >= count)
+        return lun_fail(LUN_ERR_DEVICE, "there is no opencl:%d: the last of %d OpenCL devices is opencl:%d", index, count, count - 1);
+    lun_opencl *cl = lun_calloc(1, sizeof *cl, "an OpenCL device");
+    if (!cl)
+        return LUN_ERR_MEMORY;
+    dev->state = cl;
+    cl->dev = dev;
+    cl->platform = list[index].platform;
+    cl->id = list[index].id;
+    describe(&list[index], index, &dev->info);
+    fill_caps(cl, dev);
+    char version[128];
+    platform_text(cl->platform, CL_PLATFORM_VERSION, version, sizeof version);
+    snprintf(cl->platform_name, sizeof cl->platform_name, "%s %s", dev->info.platform, version);
+
+    lun_status status = LUN_OK;
+    const char *folder = getenv("LUNETTE_KERNELS");
+    if (folder && folder[0]) {
+        /* What every text includes: without it the folder is not one of kernel texts. Better said now than at the first op. */
+        char *header = lun_format("%s/kernel.h", folder);
+        cl->folder = lun_strdup(folder);
+        if (!cl->folder || !header)
+            status = LUN_ERR_MEMORY;
+        else if (!lun_file_exists(header))
+            status = lun_fail(LUN_ERR_USAGE, "LUNETTE_KERNELS: %s is not a folder of kernel texts (it has no kernel.h)", folder);
+        free(header);
+    }
+    cl_int error = CL_SUCCESS;
+    if (status == LUN_OK) {
+        const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)cl->platform, 0};
+        cl->context = clCreateContext(properties, 1, &cl->id, context_message, NULL, &error);
+        status = lun_opencl_check(error, "clCreateContext", dev->info.spec);
+    }
+    if (status == LUN_OK) {
+        cl->queue = clCreateCommandQueue(cl->context, cl->id, 0, &error);
+        status = lun_opencl_check(error, "clCreateCommandQueue", dev->info.spec);
+    }
+    if (status != LUN_OK)
+        opencl_close(dev);
+    return status;
+}
+
+/* clFinish() may succeed although a command failed; the status of a marker behind it tells. */
+static lun_status opencl_finish(lun_device *dev)
+{
+    lun_opencl *cl = dev->state;
+    cl_event marker = NULL;
+    cl_int state = CL_COMPLETE;
+    LUN_TRY(lun_opencl_check(clEnqueueMarkerWithWaitList(cl->queue, 0, NULL, &marker), "clEnqueueMarkerWithWaitList", "finish"));
+    lun_status status = lun_opencl_check(clFinish(cl->queue), "clFinish", "finish");
+    if (status == LUN_OK)
+        status = lun_opencl_check(clGetEventInfo(marker, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL),
+                                  "clGetEventInfo", "finish");
+    if (status == LUN_OK && state < 0)
+        status = lun_opencl_check(state, "a command", "finish");
+    (void)clReleaseEvent(marker);
+    cl->unflushed = 0;
+    return status;
+}
+
+extern const lun_driver lun_driver_opencl;
+const lun_driver lun_driver_opencl = {
+    .name = "opencl",
+    .list = opencl_list,
+    .open = opencl_open,
+    .close = opencl_close,
+    .buffer_create = lun_opencl_buffer_create,
+    .buffer_destroy = lun_opencl_buffer_destroy,
+    .write = lun_opencl_write,
+    .read = lun_opencl_read,
+    .fill = lun_opencl_fill,
+    .plan = lun_opencl_plan,
+    .plan_destroy = lun_opencl_plan_destroy,
+    .bind = lun_opencl_bind,
+    .run = lun_opencl_run,
+    .finish = opencl_finish,
+};

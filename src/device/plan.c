@@ -1,0 +1,93 @@
+/* Choosing among an op's candidates, the same for every driver that runs the kernel texts. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "device/driver.h"
+
+typedef struct reasons {
+    char text[768];
+    size_t length;
+} reasons;
+
+static void add_reason(reasons *r, const char *name, const char *reason)
+{
+    const size_t left = sizeof r->text - r->length;
+    const int wrote = snprintf(r->text + r->length, left, "%s%s: %s", r->length ? "; " : "", name, reason);
+    if (wrote > 0)
+        r->length += (size_t)wrote < left ? (size_t)wrote : left - 1;
+}
+
+static void add_name(reasons *r, const char *name)
+{
+    const size_t left = sizeof r->text - r->length;
+    const int wrote = snprintf(r->text + r->length, left, "%s%s", r->length ? ", " : "", name);
+    if (wrote > 0)
+        r->length += (size_t)wrote < left ? (size_t)wrote : left - 1;
+}
+
+/* Drivers trust a lowering, so a wrong one must not reach them. */
+static lun_status check_lowering(const lun_op *op, const char *name, const lun_lowering *lowering)
+{
+    bool good = lowering->count >= 1 && lowering->count <= LUN_MAX_LAUNCHES;
+    for (int i = 0; good && i < lowering->count; i++) {
+        const lun_launch *launch = &lowering->launch[i];
+        good = launch->buffers >= 1 && launch->buffers <= LUN_LAUNCH_MAX_BUFFERS && launch->args_bytes <= LUN_LAUNCH_MAX_ARGS;
+        for (int b = 0; good && b < launch->buffers; b++) {
+            const lun_launch_buffer *buffer = &launch->buffer[b];
+            const int operands = buffer->space == LUN_SPACE_SRC ? op->nsrc : buffer->space == LUN_SPACE_DST ? op->ndst : 1;
+            good = buffer->index >= 0 && buffer->index < operands &&
+                   (buffer->space != LUN_SPACE_WORKSPACE || buffer->offset < lowering->workspace);
+        }
+        if (!good)
+            break;
+        if (!launch->file) {
+            good = launch->buffers == 3 && launch->gemm.m >= 1 && launch->gemm.n >= 1 && launch->gemm.k >= 1;
+        } else {
+            good = launch->kernel && launch->items >= 1 && launch->items <= INT32_MAX && launch->group >= 0 &&
+                   (launch->group == 0 || launch->items % launch->group == 0);
+        }
+    }
+    if (good)
+        return LUN_OK;
+    char what[160];
+    lun_op_describe(op, what, sizeof what);
+    return lun_fail(LUN_ERR_INTERNAL, "%s: candidate %s lowers to an impossible launch", what, name);
+}
+
+lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *candidate,
+                                lun_status (*ready)(lun_device *dev, const lun_lowering *lowering, void *payload), void *payload,
+                                lun_lowering *lowering, const char **name)
+{
+    reasons declined = {{0}, 0}, names = {{0}, 0};
+    const lun_candidate *list = lun_candidates(op->kind);
+    char what[160];
+    bool known = false;
+    for (const lun_candidate *c = list; c && c->name; c++) {
+        add_name(&names, c->name);
+        if (candidate && strcmp(candidate, c->name) != 0)
+            continue;
+        known = true;
+        memset(lowering, 0, sizeof *lowering);
+        lun_op_cost(op, &lowering->flops, &lowering->bytes);
+        lun_status status = c->lower(op, &dev->caps, lowering);
+        if (status == LUN_OK)
+            status = check_lowering(op, c->name, lowering);
+        if (status == LUN_OK)
+            status = ready(dev, lowering, payload);
+        if (status == LUN_OK) {
+            *name = c->name;
+            lun_op_describe(op, what, sizeof what);
+            lun_log(LUN_LOG_DEBUG, "%s: %s by %s (%d launches, %zu bytes of workspace)", dev->info.spec, what, c->name,
+                    lowering->count, lowering->workspace);
+            return LUN_OK;
+        }
+        if (status != LUN_UNSUPPORTED)
+            return status;
+        add_reason(&declined, c->name, lun_error_detail());
+    }
+    lun_op_describe(op, what, sizeof what);
+    if (candidate && !known)
+        return lun_fail(LUN_UNSUPPORTED, "%s: no candidate %s; there are %s", what, candidate, names.length ? names.text : "none");
+    return lun_fail(LUN_UNSUPPORTED, "%s: %s", what, declined.length ? declined.text : "no kernel computes it");
+}

@@ -1,0 +1,162 @@
+/* Differentiation: a walk over the recorded nodes in reverse, each appending the nodes of its own gradient.
+ *
+ * Several contributions to one value are added as they arrive, so in the order of the walk, which the recording fixes; their
+ * lifetimes stay short that way. */
+#include "graph.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct lun_backward {
+    lun_graph *graph;
+    lun_op op; /* a copy: recording moves the graph's nodes */
+    lun_value src[LUN_OP_MAX_SRC], dst;
+    const bool *wants;   /* by value: is on a path from a trained parameter */
+    lun_value *gradient; /* by value: what has reached it so far, or -1 */
+};
+
+const lun_op *lun_backward_op(const lun_backward *b) { return &b->op; }
+
+lun_value lun_backward_src(const lun_backward *b, int index) { return index >= 0 && index < b->op.nsrc ? b->src[index] : -1; }
+
+lun_value lun_backward_dst(const lun_backward *b, int index) { return index >= 0 && index < b->op.ndst ? b->dst + index : -1; }
+
+lun_value lun_backward_ddst(const lun_backward *b, int index)
+{
+    return index >= 0 && index < b->op.ndst ? b->gradient[b->dst + index] : -1;
+}
+
+bool lun_backward_wants(const lun_backward *b, int src_index)
+{
+    return src_index >= 0 && src_index < b->op.nsrc && b->wants[b->src[src_index]];
+}
+
+lun_value lun_backward_emit(lun_backward *b, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc)
+{
+    return lun_graph_record(b->graph, kind, attrs, src, nsrc);
+}
+
+void lun_backward_give(lun_backward *b, int src_index, lun_value gradient)
+{
+    lun_graph *graph = b->graph;
+    if (graph->error != LUN_OK || !lun_backward_wants(b, src_index))
+        return;
+    const char *name = lun_op_info_of(b->op.kind)->name;
+    if (gradient < 0 || gradient >= graph->tensor_count) {
+        lun_graph_fail(graph, LUN_ERR_INTERNAL, "backward of %s: no gradient for operand %d", name, src_index);
+        return;
+    }
+    const lun_desc want = b->op.src[src_index], got = graph->tensors[gradient].desc;
+    if (want.dtype != got.dtype || want.layout != got.layout || !lun_shape_equal(want.shape, got.shape)) {
+        lun_graph_fail(graph, LUN_ERR_INTERNAL, "backward of %s: the gradient of operand %d has another shape", name, src_index);
+        return;
+    }
+    lun_value *sum = &b->gradient[b->src[src_index]];
+    *sum = *sum < 0 ? gradient : lun_graph_record(graph, LUN_OP_ADD, NULL, (lun_value[]){*sum, gradient}, 2);
+}
+
+/* Which values lie on a path from a trained parameter. What is changed in place (statistics, a ring of losses) ends it. */
+static void mark(const lun_graph *graph, bool *wants)
+{
+    for (int v = 0; v < graph->tensor_count; v++) {
+        const lun_tensor *t = &graph->tensors[v];
+        wants[v] = t->source == LUN_SOURCE_PARAM && graph->store->entries[t->param].info.role == LUN_ROLE_PARAM;
+    }
+    for (int n = 0; n < graph->node_count; n++) {
+        const lun_node *node = &graph->nodes[n];
+        const lun_op_info *info = lun_op_info_of(node->op.kind);
+        bool any = false;
+        for (int s = 0; s < node->op.nsrc; s++)
+            any = any || wants[node->src[s]];
+        for (int d = 0; d < node->op.ndst; d++)
+            wants[node->dst + d] = any && !info->alias[d];
+    }
+}
+
+/* Let the node that makes `gradient` write straight into the parameter's gradient slot. Not possible if the value is no node's
+ * own result (a constant) or lies in another parameter's slot already (p + q hands one gradient to both): then through 0 + x. */
+static void bind_gradient(lun_graph *graph, int param, lun_value gradient)
+{
+    const lun_tensor *t = &graph->tensors[gradient];
+    if (t->source != LUN_SOURCE_TEMP || t->root != gradient || t->grad_of >= 0) {
+        const lun_desc desc = t->desc;
+        void *zeros = lun_calloc(lun_bytes(desc), 1, "a constant");
+        if (!zeros) {
+            lun_graph_keep(graph, LUN_ERR_MEMORY);
+            return;
+        }
+        const lun_value zero = lun_graph_constant(graph, "zero", desc, zeros);
+        free(zeros);
+        gradient = lun_graph_record(graph, LUN_OP_ADD, NULL, (lun_value[]){gradient, zero}, 2);
+        if (gradient < 0)
+            return;
+    }
+    graph->tensors[gradient].grad_of = param;
+}
+
+static void walk(lun_graph *graph, lun_value loss, const bool *wants, lun_value *gradient)
+{
+    const float one = 1;
+    gradient[loss] = lun_graph_constant(graph, "gradient of the loss", graph->tensors[loss].desc, &one);
+    graph->backward_start = graph->node_count;
+    for (int n = graph->tensors[loss].node; n >= 0 && graph->error == LUN_OK; n--) {
+        const lun_node *node = &graph->nodes[n];
+        const lun_op_info *info = lun_op_info_of(node->op.kind);
+        bool any = false;
+        for (int d = 0; d < node->op.ndst; d++)
+            any = any || (gradient[node->dst + d] >= 0 && wants[node->dst + d]);
+        if (!any)
+            continue;
+        /* Leaving it out would train with a wrong gradient and nobody would know. */
+        if (!info->backward) {
+            lun_graph_fail(graph, LUN_ERR_USAGE, "%s has no gradient, but the loss reaches a trained parameter through it", info->name);
+            return;
+        }
+        if (gradient[node->dst] < 0) {
+            lun_graph_fail(graph, LUN_ERR_USAGE, "%s: its first result has no part in the loss but another one has", info->name);
+            return;
+        }
+        lun_backward b = {.graph = graph, .op = node->op, .dst = node->dst, .wants = wants, .gradient = gradient};
+        memcpy(b.src, node->src, sizeof b.src);
+        info->backward(&b);
+    }
+}
+
+void lun_graph_backward(lun_graph *graph, lun_value loss)
+{
+    if (graph->error != LUN_OK)
+        return;
+    if (loss < 0 || loss >= graph->tensor_count) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "backward: %d is not a value of this graph", loss);
+        return;
+    }
+    if (lun_count(graph->tensors[loss].desc.shape) != 1 || graph->tensors[loss].desc.dtype != LUN_F32) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "backward: the loss is not one float32 number");
+        return;
+    }
+    if (!graph->store || graph->backward_start >= 0) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, graph->store ? "backward: the graph has its gradients already" : "backward: the graph has no store");
+        return;
+    }
+    const int values = graph->tensor_count, params = graph->param_count;
+    bool *wants = lun_calloc((size_t)values, sizeof *wants, "the backward pass");
+    lun_value *gradient = lun_malloc((size_t)values, sizeof *gradient, "the backward pass");
+    if (!wants || !gradient) {
+        lun_graph_keep(graph, LUN_ERR_MEMORY);
+    } else {
+        mark(graph, wants);
+        for (int v = 0; v < values; v++)
+            gradient[v] = -1;
+        if (!wants[loss])
+            lun_graph_fail(graph, LUN_ERR_USAGE, "backward: the loss depends on no trained parameter");
+        else
+            walk(graph, loss, wants, gradient);
+        for (int p = 0; p < params && graph->error == LUN_OK; p++) {
+            const lun_value v = graph->param_value[p];
+            if (v >= 0 && wants[v] && gradient[v] >= 0)
+                bind_gradient(graph, p, gradient[v]);
+        }
+    }
+    free(wants);
+    free(gradient);
+}

@@ -1,0 +1,399 @@
+#include "graph.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+lun_value lun_graph_keep(lun_graph *graph, lun_status status)
+{
+    if (graph->error == LUN_OK && status != LUN_OK) {
+        graph->error = status;
+        snprintf(graph->detail, sizeof graph->detail, "%s", lun_error_detail());
+    }
+    return -1;
+}
+
+lun_value lun_graph_fail(lun_graph *graph, lun_status status, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return lun_graph_keep(graph, lun_fail(status, "%s", text));
+}
+
+lun_status lun_graph_create(lun_store *store, lun_graph **out)
+{
+    if (!out)
+        return lun_fail(LUN_ERR_USAGE, "lun_graph_create: no place for the graph");
+    lun_graph *graph = lun_calloc(1, sizeof *graph, "a graph");
+    if (!graph)
+        return LUN_ERR_MEMORY;
+    graph->store = store;
+    graph->backward_start = -1;
+    *out = graph;
+    return LUN_OK;
+}
+
+void lun_graph_destroy(lun_graph **graph)
+{
+    if (!graph || !*graph)
+        return;
+    for (int i = 0; i < (*graph)->tensor_count; i++) {
+        free((*graph)->tensors[i].name);
+        free((*graph)->tensors[i].data);
+    }
+    free((*graph)->tensors);
+    free((*graph)->nodes);
+    free((*graph)->param_value);
+    free(*graph);
+    *graph = NULL;
+}
+
+lun_status lun_graph_check(const lun_graph *graph)
+{
+    if (!graph)
+        return lun_fail(LUN_ERR_USAGE, "no graph");
+    return graph->error == LUN_OK ? LUN_OK : lun_fail(graph->error, "%s", graph->detail);
+}
+
+lun_desc lun_graph_desc(const lun_graph *graph, lun_value value)
+{
+    static const lun_desc none;
+    return graph && value >= 0 && value < graph->tensor_count ? graph->tensors[value].desc : none;
+}
+
+/* Room for one more of `size` bytes; false with the error kept. */
+static bool grow(lun_graph *graph, void **array, int *room, int count, size_t size, const char *what)
+{
+    if (count < *room)
+        return true;
+    const int more = *room ? *room * 2 : 64;
+    void *bigger = lun_realloc(*array, (size_t)more, size, what);
+    if (!bigger) {
+        lun_graph_keep(graph, LUN_ERR_MEMORY);
+        return false;
+    }
+    *array = bigger;
+    *room = more;
+    return true;
+}
+
+static lun_value add_tensor(lun_graph *graph, lun_source source, lun_desc desc, const char *name)
+{
+    if (!grow(graph, (void **)&graph->tensors, &graph->tensor_room, graph->tensor_count, sizeof *graph->tensors, "a graph's values"))
+        return -1;
+    char *copy = NULL;
+    if (name && !(copy = lun_strdup(name)))
+        return lun_graph_keep(graph, LUN_ERR_MEMORY);
+    const lun_value value = graph->tensor_count++;
+    graph->tensors[value] = (lun_tensor){.desc = desc, .source = source, .node = -1, .root = value, .param = -1, .grad_of = -1, .name = copy};
+    return value;
+}
+
+static lun_value add_named(lun_graph *graph, lun_source source, const char *name, lun_desc desc)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    if (!name)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "a value without a name");
+    if (lun_desc_check(desc) != LUN_OK)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "%s: %s", name, lun_error_detail());
+    return add_tensor(graph, source, desc, name);
+}
+
+lun_value lun_graph_input(lun_graph *graph, const char *name, lun_desc desc)
+{
+    return add_named(graph, LUN_SOURCE_INPUT, name, desc);
+}
+
+lun_value lun_graph_state(lun_graph *graph, const char *name, lun_desc desc)
+{
+    return add_named(graph, LUN_SOURCE_STATE, name, desc);
+}
+
+lun_value lun_graph_constant(lun_graph *graph, const char *name, lun_desc desc, const void *data)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    if (!data)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "%s: a constant without contents", name ? name : "?");
+    const lun_value value = add_named(graph, LUN_SOURCE_CONSTANT, name, desc);
+    if (value < 0)
+        return -1;
+    void *copy = lun_malloc(lun_bytes(desc), 1, "a constant");
+    if (!copy)
+        return lun_graph_keep(graph, LUN_ERR_MEMORY);
+    lun_to_storage(desc, data, copy);
+    graph->tensors[value].data = copy;
+    return value;
+}
+
+lun_value lun_graph_param(lun_graph *graph, const char *name, lun_desc desc, int rank, lun_role role, lun_init init)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    if (!graph->store)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "%s: a parameter in a graph without a store", name ? name : "?");
+    const lun_param_info info = {.name = name, .desc = desc, .rank = rank, .role = role, .init = init};
+    int index = -1;
+    const lun_status status = lun_store_enter(graph->store, &info, &index);
+    if (status != LUN_OK)
+        return lun_graph_keep(graph, status);
+    if (index >= graph->param_count) {
+        const int room = graph->store->count;
+        lun_value *bigger = lun_realloc(graph->param_value, (size_t)room, sizeof *bigger, "a graph's parameters");
+        if (!bigger)
+            return lun_graph_keep(graph, LUN_ERR_MEMORY);
+        for (int i = graph->param_count; i < room; i++)
+            bigger[i] = -1;
+        graph->param_value = bigger;
+        graph->param_count = room;
+    }
+    /* One value a parameter, so that the gradients of all its uses meet. */
+    if (graph->param_value[index] >= 0)
+        return graph->param_value[index];
+    const lun_value value = add_tensor(graph, LUN_SOURCE_PARAM, desc, name);
+    if (value >= 0) {
+        graph->tensors[value].param = index;
+        graph->param_value[index] = value;
+    }
+    return value;
+}
+
+static bool is_value(const lun_graph *graph, lun_value value) { return value >= 0 && value < graph->tensor_count; }
+
+void lun_graph_output(lun_graph *graph, lun_value value)
+{
+    if (graph->error != LUN_OK)
+        return;
+    if (is_value(graph, value))
+        graph->tensors[value].output = true;
+    else
+        lun_graph_fail(graph, LUN_ERR_USAGE, "output: %d is not a value of this graph", value);
+}
+
+lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    const lun_op_info *info = lun_op_info_of(kind);
+    if (nsrc > LUN_OP_MAX_SRC)
+        return lun_graph_fail(graph, LUN_ERR_INTERNAL, "%s: %d operands", info->name, nsrc);
+    lun_node node = {.op.kind = kind, .op.nsrc = nsrc};
+    if (attrs)
+        node.op.attrs = *attrs;
+    for (int s = 0; s < nsrc; s++) {
+        if (!is_value(graph, src[s]))
+            return lun_graph_fail(graph, LUN_ERR_USAGE, "%s: operand %d is not a value of this graph", info->name, s);
+        node.src[s] = src[s];
+        node.op.src[s] = graph->tensors[src[s]].desc;
+    }
+    const lun_status status = lun_op_infer(&node.op);
+    if (status != LUN_OK)
+        return lun_graph_keep(graph, status);
+    for (int d = 0; d < node.op.ndst; d++) {
+        if (!info->alias[d])
+            continue;
+        const lun_tensor *place = &graph->tensors[graph->tensors[src[info->alias[d] - 1]].root];
+        if (place->source != LUN_SOURCE_STATE && place->source != LUN_SOURCE_PARAM)
+            return lun_graph_fail(graph, LUN_ERR_USAGE, "%s changes operand %d, which must be a state or a parameter", info->name,
+                                  info->alias[d] - 1);
+    }
+    if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes, "a graph's nodes"))
+        return -1;
+    node.dst = graph->tensor_count;
+    for (int d = 0; d < node.op.ndst; d++) {
+        const lun_value value = add_tensor(graph, LUN_SOURCE_TEMP, node.op.dst[d], NULL);
+        if (value < 0)
+            return -1;
+        graph->tensors[value].node = graph->node_count;
+        if (info->alias[d])
+            graph->tensors[value].root = graph->tensors[src[info->alias[d] - 1]].root;
+    }
+    graph->nodes[graph->node_count++] = node;
+    return node.dst;
+}
+
+/* ---- The ops by name ---------------------------------------------------------------------------------------------------- */
+
+static lun_attrs conv_attrs(int stride, int pad)
+{
+    return (lun_attrs){.conv = {.stride_h = stride, .stride_w = stride, .pad_h = pad, .pad_w = pad}};
+}
+
+lun_value lun_conv2d(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad)
+{
+    const lun_attrs attrs = conv_attrs(stride, pad);
+    return lun_graph_record(graph, LUN_OP_CONV2D, &attrs, (lun_value[]){src, weight, bias}, bias == -1 ? 2 : 3);
+}
+
+lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad, int output_pad)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    if (!is_value(graph, src) || !is_value(graph, weight))
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d_transpose: an operand is not a value of this graph");
+    /* An output padding of a whole stride would be a row that the source's size does not explain; PyTorch refuses it too. */
+    if (stride < 1 || pad < 0 || output_pad < 0 || output_pad >= stride)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d_transpose: stride %d, pad %d, output pad %d: the output pad must be "
+                              "smaller than the stride", stride, pad, output_pad);
+    const lun_shape in = graph->tensors[src].desc.shape, k = graph->tensors[weight].desc.shape;
+    const int64_t h = (in.h - 1) * stride - 2 * (int64_t)pad + k.h + output_pad;
+    const int64_t w = (in.w - 1) * stride - 2 * (int64_t)pad + k.w + output_pad;
+    if (h < 1 || w < 1 || h > INT32_MAX || w > INT32_MAX)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d_transpose: the result would be %lld x %lld", (long long)h, (long long)w);
+    lun_attrs attrs = conv_attrs(stride, pad);
+    attrs.conv.out_h = (int)h;
+    attrs.conv.out_w = (int)w;
+    return lun_graph_record(graph, LUN_OP_CONV2D_TRANSPOSE, &attrs, (lun_value[]){src, weight, bias}, bias == -1 ? 2 : 3);
+}
+
+lun_value lun_linear(lun_graph *graph, lun_value src, lun_value weight, lun_value bias)
+{
+    return lun_conv2d(graph, src, weight, bias, 1, 0);
+}
+
+lun_value lun_batch_norm(lun_graph *graph, lun_value src, lun_value gamma, lun_value beta, lun_value running_mean,
+                         lun_value running_var, float eps, float momentum, int training, int update)
+{
+    const lun_attrs attrs = {.norm = {.eps = eps, .momentum = momentum, .training = training != 0, .update = update != 0}};
+    return lun_graph_record(graph, LUN_OP_BATCH_NORM, &attrs, (lun_value[]){src, gamma, beta, running_mean, running_var}, 5);
+}
+
+lun_value lun_relu(lun_graph *graph, lun_value src) { return lun_graph_record(graph, LUN_OP_RELU, NULL, &src, 1); }
+
+lun_value lun_add(lun_graph *graph, lun_value a, lun_value b)
+{
+    return lun_graph_record(graph, LUN_OP_ADD, NULL, (lun_value[]){a, b}, 2);
+}
+
+lun_value lun_add_channel(lun_graph *graph, lun_value src, lun_value bias)
+{
+    return lun_graph_record(graph, LUN_OP_ADD_CHANNEL, NULL, (lun_value[]){src, bias}, 2);
+}
+
+lun_value lun_concat(lun_graph *graph, lun_value a, lun_value b)
+{
+    return lun_graph_record(graph, LUN_OP_CONCAT, NULL, (lun_value[]){a, b}, 2);
+}
+
+lun_value lun_slice(lun_graph *graph, lun_value src, int first, int count)
+{
+    const lun_attrs attrs = {.slice = {.first = first, .count = count}};
+    return lun_graph_record(graph, LUN_OP_SLICE, &attrs, &src, 1);
+}
+
+lun_value lun_embed(lun_graph *graph, lun_value index, lun_value table)
+{
+    return lun_graph_record(graph, LUN_OP_EMBED, NULL, (lun_value[]){index, table}, 2);
+}
+
+lun_value lun_time_embed(lun_graph *graph, lun_value t, int steps, int dim)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    const lun_desc desc = lun_image(steps, dim, 1, 1);
+    if (dim < 4 || dim % 2)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "time embedding: %d channels; it takes an even number, at least 4", dim);
+    if (lun_desc_check(desc) != LUN_OK)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "time embedding: %s", lun_error_detail());
+    float *table = lun_malloc((size_t)steps * (size_t)dim, sizeof *table, "the time embedding");
+    if (!table)
+        return lun_graph_keep(graph, LUN_ERR_MEMORY);
+    const int half = dim / 2;
+    for (int k = 0; k < half; k++) {
+        const double f = exp(-k * log(10000.0) / (half - 1));
+        for (int i = 0; i < steps; i++) {
+            table[(size_t)i * (size_t)dim + (size_t)k] = (float)sin(i * f);
+            table[(size_t)i * (size_t)dim + (size_t)(half + k)] = (float)cos(i * f);
+        }
+    }
+    const lun_value constant = lun_graph_constant(graph, "time embedding", desc, table);
+    free(table);
+    return lun_embed(graph, t, constant);
+}
+
+lun_value lun_noise(lun_graph *graph, lun_value x0, lun_value eps, lun_value t, lun_value table)
+{
+    return lun_graph_record(graph, LUN_OP_NOISE, NULL, (lun_value[]){x0, eps, t, table}, 4);
+}
+
+lun_value lun_loss(lun_graph *graph, lun_value pred, lun_value target, lun_loss_type type, float delta)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    lun_attrs attrs = {.loss = {.delta = delta}};
+    switch (type) {
+    case LUN_L1: attrs.loss.kind = LUN_LOSS_L1; break;
+    case LUN_L2: attrs.loss.kind = LUN_LOSS_L2; break;
+    case LUN_HUBER: attrs.loss.kind = LUN_LOSS_HUBER; break;
+    default: return lun_graph_fail(graph, LUN_ERR_USAGE, "loss: %d is no type of loss", (int)type);
+    }
+    return lun_graph_record(graph, LUN_OP_LOSS, &attrs, (lun_value[]){pred, target}, 2);
+}
+
+lun_value lun_randint(lun_graph *graph, lun_value rows, int c, int h, int w, uint32_t bound)
+{
+    const lun_attrs attrs = {.random = {.bound = bound, .c = c, .h = h, .w = w}};
+    return lun_graph_record(graph, LUN_OP_RANDINT, &attrs, &rows, 1);
+}
+
+lun_value lun_randn(lun_graph *graph, lun_value rows, int c, int h, int w)
+{
+    const lun_attrs attrs = {.random = {.bound = 1, .c = c, .h = h, .w = w}};
+    return lun_graph_record(graph, LUN_OP_RANDN, &attrs, &rows, 1);
+}
+
+lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef, lun_clip_mode clip)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    lun_attrs attrs = {0};
+    switch (clip) {
+    case LUN_CLIP_MODE_NONE: attrs.sample.clip = LUN_CLIP_NONE; break;
+    case LUN_CLIP_MODE_X0: attrs.sample.clip = LUN_CLIP_X0; break;
+    case LUN_CLIP_MODE_XT: attrs.sample.clip = LUN_CLIP_XT; break;
+    default: return lun_graph_fail(graph, LUN_ERR_USAGE, "sample_step: %d is no way of clipping", (int)clip);
+    }
+    return lun_graph_record(graph, LUN_OP_SAMPLE_STEP, &attrs, (lun_value[]){x, eps, z, coef}, 4);
+}
+
+void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun_value slot)
+{
+    lun_graph_record(graph, LUN_OP_STORE, NULL, (lun_value[]){ring, value, slot}, 3);
+}
+
+void lun_graph_adam(lun_graph *graph, lun_value hyper, float beta1, float beta2, float eps, float weight_decay, int decoupled)
+{
+    if (graph->error != LUN_OK)
+        return;
+    if (!graph->store) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "adam: the graph has no store");
+        return;
+    }
+    if (!is_value(graph, hyper)) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "adam: hyper is not a value of this graph");
+        return;
+    }
+    const lun_desc desc = graph->tensors[hyper].desc;
+    if (desc.dtype != LUN_F32 || desc.layout != LUN_IMAGE || !lun_shape_equal(desc.shape, lun_shape4(1, 4, 1, 1))) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "adam: hyper must be float32 of shape (1, 4, 1, 1)");
+        return;
+    }
+    /* eps > 0 also keeps 0 / 0 out of the padding between parameters. */
+    if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && eps > 0 && isfinite(eps) && weight_decay >= 0 && isfinite(weight_decay))) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "adam: betas %g, %g (0 to below 1), eps %g (above 0), weight decay %g (0 or more)",
+                       (double)beta1, (double)beta2, (double)eps, (double)weight_decay);
+        return;
+    }
+    if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes, "a graph's nodes"))
+        return;
+    lun_node node = {.op.kind = LUN_OP_ADAM, .op.nsrc = 1, .dst = graph->tensor_count, .whole_store = true};
+    node.op.attrs.adam = (lun_adam_attrs){beta1, beta2, eps, weight_decay, decoupled != 0};
+    node.op.src[0] = desc;
+    node.src[0] = hyper;
+    graph->nodes[graph->node_count++] = node;
+}

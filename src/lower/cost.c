@@ -1,0 +1,50 @@
+/* What an op costs by the direct method. Only convolutions matter to a total; the rest are counted per element so that a
+ * table of them makes sense. */
+#include "lower/lower.h"
+
+/* Arithmetic per element of destination 0 (of source 0 for reductions); integer work and copies count nothing. */
+static double per_element(const lun_op *op)
+{
+    switch (op->kind) {
+    case LUN_OP_CHANNEL_SUM:
+    case LUN_OP_SPATIAL_SUM:
+    case LUN_OP_RELU:
+    case LUN_OP_RELU_BACKWARD:
+    case LUN_OP_ADD:
+    case LUN_OP_ADD_CHANNEL: return 1;
+    case LUN_OP_BATCH_NORM: return op->attrs.norm.training ? 7 : 3; /* mean 1, variance 3; normalise 3 */
+    case LUN_OP_BATCH_NORM_BACKWARD: return 11;                     /* two sums 4, gradient 7 */
+    case LUN_OP_NOISE:
+    case LUN_OP_LOSS:
+    case LUN_OP_LOSS_BACKWARD: return 3;
+    case LUN_OP_ADAM: return 14;
+    case LUN_OP_RANDN: return 40;
+    case LUN_OP_SAMPLE_STEP: return 10;
+    default: return 0;
+    }
+}
+
+void lun_op_cost(const lun_op *op, double *flops, double *bytes)
+{
+    *bytes = 0;
+    for (int i = 0; i < op->nsrc; i++)
+        *bytes += (double)lun_bytes(op->src[i]);
+    for (int i = 0; i < op->ndst; i++)
+        *bytes += (double)lun_bytes(op->dst[i]);
+
+    /* 2 N Ho Wo K C R S for all three directions: `small` is N K Ho Wo, the filter K C R S. */
+    const lun_desc *small = NULL, *filter = NULL;
+    if (op->kind == LUN_OP_CONV2D)
+        small = &op->dst[0], filter = &op->src[1];
+    else if (op->kind == LUN_OP_CONV2D_TRANSPOSE)
+        small = &op->src[0], filter = &op->src[1];
+    else if (op->kind == LUN_OP_CONV2D_WGRAD)
+        small = &op->src[1], filter = &op->dst[0];
+    if (filter) {
+        const lun_shape k = filter->shape;
+        *flops = 2.0 * (double)lun_count(small->shape) * (double)k.c * (double)k.h * (double)k.w;
+        return;
+    }
+    const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM || op->kind == LUN_OP_LOSS;
+    *flops = per_element(op) * (double)lun_count(reduction ? op->src[0].shape : op->dst[0].shape);
+}

@@ -1,0 +1,94 @@
+/* The table of candidates, and the helpers with which the files of this folder write launches. */
+#include <string.h>
+
+#include "base/base.h"
+#include "lower/lower.h"
+#include "lowerings.h"
+
+#define PLAIN(op_name)                                                                                                  \
+    static const lun_candidate plain_##op_name[] = {{"plain", lun_lower_##op_name}, {NULL, NULL}};
+LUN_PLAIN_OPS(PLAIN)
+#undef PLAIN
+
+const lun_candidate *lun_candidates(lun_op_kind kind)
+{
+    switch (kind) {
+    case LUN_OP_CONV2D: return lun_conv2d_candidates;
+    case LUN_OP_CONV2D_TRANSPOSE: return lun_conv2d_transpose_candidates;
+    case LUN_OP_CONV2D_WGRAD: return lun_conv2d_wgrad_candidates;
+    case LUN_OP_CHANNEL_SUM: return plain_channel_sum;
+    case LUN_OP_SPATIAL_SUM: return plain_spatial_sum;
+    case LUN_OP_BATCH_NORM: return plain_batch_norm;
+    case LUN_OP_BATCH_NORM_BACKWARD: return plain_batch_norm_backward;
+    case LUN_OP_RELU: return plain_relu;
+    case LUN_OP_RELU_BACKWARD: return plain_relu_backward;
+    case LUN_OP_ADD: return plain_add;
+    case LUN_OP_ADD_CHANNEL: return plain_add_channel;
+    case LUN_OP_CONCAT: return plain_concat;
+    case LUN_OP_SLICE: return plain_slice;
+    case LUN_OP_EMBED: return plain_embed;
+    case LUN_OP_NOISE: return plain_noise;
+    case LUN_OP_LOSS: return plain_loss;
+    case LUN_OP_LOSS_BACKWARD: return plain_loss_backward;
+    case LUN_OP_ADAM: return plain_adam;
+    case LUN_OP_RANDINT: return plain_randint;
+    case LUN_OP_RANDN: return plain_randn;
+    case LUN_OP_SAMPLE_STEP: return plain_sample_step;
+    case LUN_OP_STORE: return plain_store;
+    case LUN_OP_KIND_COUNT: break;
+    }
+    static const lun_candidate none[] = {{NULL, NULL}};
+    return none;
+}
+
+lun_launch *lun_emit(lun_lowering *out, const char *file, const char *kernel, int64_t items)
+{
+    /* A lowering has a few launches; a file that wants more than there is room for has to check before. The last one is
+     * then overwritten and count passes the limit, which the front door refuses. */
+    lun_launch *launch = &out->launch[lun_min_i64(out->count, LUN_MAX_LAUNCHES - 1)];
+    out->count++;
+    memset(launch, 0, sizeof *launch);
+    launch->file = file;
+    launch->kernel = kernel;
+    launch->items = items;
+    return launch;
+}
+
+static void emit_buffer(lun_launch *launch, lun_space space, int index, size_t offset)
+{
+    if (launch->buffers < LUN_LAUNCH_MAX_BUFFERS)
+        launch->buffer[launch->buffers++] = (lun_launch_buffer){space, index, offset};
+}
+
+void lun_emit_src(lun_launch *launch, int index) { emit_buffer(launch, LUN_SPACE_SRC, index, 0); }
+void lun_emit_dst(lun_launch *launch, int index) { emit_buffer(launch, LUN_SPACE_DST, index, 0); }
+void lun_emit_workspace(lun_launch *launch, size_t offset) { emit_buffer(launch, LUN_SPACE_WORKSPACE, 0, offset); }
+
+void lun_emit_args_(lun_launch *launch, const void *args, size_t bytes)
+{
+    if (bytes > sizeof launch->args)
+        return;
+    memcpy(launch->args, args, bytes);
+    launch->args_bytes = bytes;
+}
+
+size_t lun_book(lun_lowering *out, size_t bytes)
+{
+    const size_t offset = (out->workspace + 255) & ~(size_t)255;
+    out->workspace = offset + bytes;
+    return offset;
+}
+
+int64_t lun_grain(const lun_caps *caps, int64_t n) { return caps->gpu ? 1 : lun_min_i64(n, 16384); }
+
+lun_cut lun_cut_rows(const lun_caps *caps, int64_t rows, int64_t columns)
+{
+    lun_cut cut = {.rows = 1, .width = 1};
+    if (!caps->gpu) {
+        cut.width = lun_min_i64(columns, 16384);
+        cut.rows = lun_min_i64(rows, lun_max_i64(1, 16384 / cut.width));
+    }
+    cut.blocks = lun_ceil_div(columns, cut.width);
+    cut.pieces = cut.blocks * lun_ceil_div(rows, cut.rows);
+    return cut;
+}

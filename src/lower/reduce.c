@@ -1,0 +1,67 @@
+/* Sums over rows, and the loss: cl/reduce.cl. */
+#include <stdio.h>
+
+#include "base/base.h"
+#include "lowerings.h"
+#include "reduce.h"
+
+static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *kernel, int64_t items)
+{
+    lun_launch *launch = lun_emit(out, "reduce.cl", kernel, items);
+    snprintf(launch->options, sizeof launch->options, "-DREDUCE_COLUMNS=%d", lun_columns(caps));
+    return launch;
+}
+
+void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
+                  int64_t columns, float scale, int dst)
+{
+    const int64_t chunk = lun_chunk(caps), blocks = lun_ceil_div(columns, lun_columns(caps));
+    for (;;) {
+        const int64_t chunks = lun_ceil_div(rows, chunk);
+        const struct sum_args args = {.rows = (int)rows, .columns = (int)columns, .chunk = (int)chunk, .chunks = (int)chunks,
+                                      .blocks = (int)blocks, .scale = chunks == 1 ? scale : 1.0f};
+        lun_launch *launch = emit(out, caps, "sum_rows", groups * chunks * blocks);
+        launch->buffer[launch->buffers++] = from;
+        lun_emit_args(launch, args);
+        if (chunks == 1) {
+            lun_emit_dst(launch, dst);
+            return;
+        }
+        from = (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0, lun_book(out, (size_t)(groups * chunks * columns) * 4)};
+        lun_emit_workspace(launch, from.offset);
+        rows = chunks;
+    }
+}
+
+lun_status lun_lower_channel_sum(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    const lun_shape s = op->src[0].shape;
+    lun_emit_sum(out, caps, (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, 1, s.n * s.h * s.w, s.c, 1, 0);
+    return LUN_OK;
+}
+
+lun_status lun_lower_spatial_sum(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    const lun_shape s = op->src[0].shape;
+    lun_emit_sum(out, caps, (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, s.n, s.h * s.w, s.c, 1, 0);
+    return LUN_OK;
+}
+
+lun_status lun_lower_loss(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    enum { STEPS = 64 };
+    const int64_t count = lun_count(op->src[0].shape), spans = lun_ceil_div(count, lun_columns(caps));
+    const int64_t items = lun_ceil_div(spans, STEPS);
+    /* A CPU's item goes through memory in one piece; on a GPU neighbouring items stay neighbours. */
+    const struct loss_args args = {.count = (int)count, .spans = (int)spans, .steps = STEPS, .first = caps->gpu ? 1 : STEPS,
+                                   .step = caps->gpu ? (int)items : 1, .kind = (int)op->attrs.loss.kind,
+                                   .delta = op->attrs.loss.delta};
+    const lun_launch_buffer partial = {LUN_SPACE_WORKSPACE, 0, lun_book(out, (size_t)items * 4)};
+    lun_launch *launch = emit(out, caps, "loss_sum", items);
+    lun_emit_src(launch, 0);
+    lun_emit_src(launch, 1);
+    lun_emit_workspace(launch, partial.offset);
+    lun_emit_args(launch, args);
+    lun_emit_sum(out, caps, partial, 1, items, 1, (float)(1.0 / (double)count), 0);
+    return LUN_OK;
+}

@@ -1,0 +1,183 @@
+/* The ops: kinds, attributes, shapes and gradients. Private.
+ *
+ * One table entry an op (op.c). Everything about an op is found by its name: src/op/NAME.c has the formula, the shape
+ * rule and the gradient; src/lower/NAME.c says which kernels compute it; cl/NAME.cl (or cl/cpu/, cl/gpu/) are the
+ * kernels; tests/opcheck/NAME.c has the float64 reference and the cases. Small ops of one family share a file.
+ *
+ * Operands. Shapes are (N, C, H, W); a vector over channels is (1, C, 1, 1); [x] is optional (absent: nsrc smaller).
+ *
+ *   conv2d             src (N,C,H,W), weight (K,C,R,S), [bias K]      -> dst (N,K,Ho,Wo)          .conv
+ *   conv2d_transpose   src (N,K,Ho,Wo), weight (K,C,R,S), [bias C]    -> dst (N,C,H,W)            .conv, out_h/out_w
+ *   conv2d_wgrad       big (N,C,H,W), small (N,K,Ho,Wo)               -> dweight (K,C,R,S)        .conv, kernel_h/_w
+ *   channel_sum        src (N,C,H,W)                                  -> dst (1,C,1,1)
+ *   spatial_sum        src (N,C,H,W)                                  -> dst (N,C,1,1)
+ *   batch_norm         src, gamma C, beta C, running_mean C, running_var C -> dst, mean C, rstd C,
+ *                      [running_mean, running_var in place]                                       .norm
+ *   batch_norm_backward src, ddst, gamma C, mean C, rstd C            -> dsrc, dgamma C, dbeta C  .norm
+ *   relu               src                                            -> dst
+ *   relu_backward      dst (relu's result), ddst                      -> dsrc
+ *   add                a, b (one shape)                               -> dst
+ *   add_channel        src (N,C,H,W), bias (N,C,1,1)                  -> dst (N,C,H,W)
+ *   concat             a (N,Ca,H,W), b (N,Cb,H,W)                     -> dst (N,Ca+Cb,H,W)
+ *   slice              src (N,C,H,W)                                  -> dst (N,count,H,W)        .slice
+ *   embed              index (N,1,1,1) i32, table (T,D,1,1)           -> dst (N,D,1,1); indices are clamped to 0..T-1
+ *   noise              x0 (N,C,H,W), eps (N,C,H,W), t (N,1,1,1) i32, table (T,2,1,1) -> dst = table[t][0] x0 + table[t][1] eps
+ *   loss               pred, target                                   -> dst (1,1,1,1), mean over all elements   .loss
+ *   loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
+ *   adam               param, grad, m, v (one shape), hyper (1,4,1,1) -> param, m, v in place     .adam
+ *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
+ *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
+ *   sample_step        x, eps, z (one shape), coef (1,8,1,1)          -> dst                      .sample
+ *   store              ring (1,R,1,1), value (1,1,1,1), slot (1,1,1,1) i32 -> ring in place: ring[slot] = value,
+ *                                                                     nothing if the slot is outside
+ */
+#ifndef LUN_OP_H
+#define LUN_OP_H
+
+#include <stdbool.h>
+
+#include <lunette/tensor.h>
+
+#define LUN_OP_KINDS(X)                                                                                                 \
+    X(CONV2D, conv2d)                                                                                                   \
+    X(CONV2D_TRANSPOSE, conv2d_transpose)                                                                               \
+    X(CONV2D_WGRAD, conv2d_wgrad)                                                                                       \
+    X(CHANNEL_SUM, channel_sum)                                                                                         \
+    X(SPATIAL_SUM, spatial_sum)                                                                                         \
+    X(BATCH_NORM, batch_norm)                                                                                           \
+    X(BATCH_NORM_BACKWARD, batch_norm_backward)                                                                         \
+    X(RELU, relu)                                                                                                       \
+    X(RELU_BACKWARD, relu_backward)                                                                                     \
+    X(ADD, add)                                                                                                         \
+    X(ADD_CHANNEL, add_channel)                                                                                         \
+    X(CONCAT, concat)                                                                                                   \
+    X(SLICE, slice)                                                                                                     \
+    X(EMBED, embed)                                                                                                     \
+    X(NOISE, noise)                                                                                                     \
+    X(LOSS, loss)                                                                                                       \
+    X(LOSS_BACKWARD, loss_backward)                                                                                     \
+    X(ADAM, adam)                                                                                                       \
+    X(RANDINT, randint)                                                                                                 \
+    X(RANDN, randn)                                                                                                     \
+    X(SAMPLE_STEP, sample_step)                                                                                         \
+    X(STORE, store)
+
+typedef enum lun_op_kind {
+#define X(KIND, name) LUN_OP_##KIND,
+    LUN_OP_KINDS(X)
+#undef X
+    LUN_OP_KIND_COUNT
+} lun_op_kind;
+
+typedef enum lun_loss_kind { LUN_LOSS_L1, LUN_LOSS_L2, LUN_LOSS_HUBER } lun_loss_kind;
+typedef enum lun_clip { LUN_CLIP_NONE, LUN_CLIP_X0, LUN_CLIP_XT } lun_clip;
+
+/* conv2d: Ho = (H + 2 pad_h - R) / stride_h + 1, rounded down; dst[ho] gathers src[ho stride - pad + r].
+ * conv2d_transpose is its data gradient, so it scatters by the same rule; out_h, out_w are the size of its result,
+ * which must be one that conv2d maps to the source's size. */
+typedef struct lun_conv_attrs {
+    int stride_h, stride_w, pad_h, pad_w;
+    int kernel_h, kernel_w; /* conv2d_wgrad only: R, S */
+    int out_h, out_w;       /* conv2d_transpose only */
+} lun_conv_attrs;
+
+/* training: statistics of the batch, with the biased variance for normalising; otherwise the running ones.
+ * update: also running = (1 - momentum) running + momentum batch, with the unbiased variance (PyTorch's rule);
+ * needs training, and more than one value a channel. Without update there are three destinations.
+ * rstd = 1 / sqrt(var + eps), mean and var being those used for normalising. */
+typedef struct lun_norm_attrs {
+    float eps, momentum;
+    bool training, update;
+} lun_norm_attrs;
+
+typedef struct lun_slice_attrs {
+    int first, count; /* channels */
+} lun_slice_attrs;
+
+/* d = pred - target; L1 |d|, L2 d^2, Huber d^2/2 if |d| <= delta else delta (|d| - delta/2). The gradient of |d| at 0 is 0. */
+typedef struct lun_loss_attrs {
+    lun_loss_kind kind;
+    float delta;
+} lun_loss_attrs;
+
+/* PyTorch's Adam and AdamW. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }, computed on the host in double.
+ * decoupled: p -= lr wd p first (AdamW); otherwise g += wd p. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
+ * p -= (lr / hyper[1]) m / (sqrt(v) / hyper[2] + eps). */
+typedef struct lun_adam_attrs {
+    double beta1, beta2, eps, weight_decay; /* double: 1 - beta2 of a float is off by 1e-5 */
+    bool decoupled;
+} lun_adam_attrs;
+
+/* Element e = (c H + h) W + w of sample n draws from counter block e / 4 of row n (base/philox.h), so the numbers do not
+ * depend on storage order. randint: high word of draw e times bound. randn: see cl/random.cl. */
+typedef struct lun_random_attrs {
+    uint32_t bound; /* randint only, at least 1 */
+    int c, h, w;    /* of dst; N is that of the rows */
+} lun_random_attrs;
+
+/* coef = {A, B, C, D, E, S, 0, 0}: x0 = A x + B eps, clamped to [-1, 1] with LUN_CLIP_X0;
+ * dst = C x0 + D x + E eps + S z, clamped to [-1, 1] with LUN_CLIP_XT. */
+typedef struct lun_sample_attrs {
+    lun_clip clip;
+} lun_sample_attrs;
+
+typedef union lun_attrs {
+    lun_conv_attrs conv;
+    lun_norm_attrs norm;
+    lun_slice_attrs slice;
+    lun_loss_attrs loss;
+    lun_adam_attrs adam;
+    lun_random_attrs random;
+    lun_sample_attrs sample;
+} lun_attrs;
+
+#define LUN_OP_MAX_SRC 6
+#define LUN_OP_MAX_DST 5
+
+/* An op with all its shapes: what a device plans. Plain data, freely copied. */
+typedef struct lun_op {
+    lun_op_kind kind;
+    lun_attrs attrs;
+    int nsrc, ndst;
+    lun_desc src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST];
+} lun_op;
+
+/* The gradient of one recorded node: src/graph/backward.c implements these for the rules in src/op/. Values are the
+ * graph's tensor numbers. A rule gives a gradient to each source that wants one, by emitting ordinary nodes. */
+typedef struct lun_backward lun_backward;
+/* As in lunette/graph.h; -1 is none. */
+typedef int lun_value;
+
+const lun_op *lun_backward_op(const lun_backward *b);
+lun_value lun_backward_src(const lun_backward *b, int index);
+lun_value lun_backward_dst(const lun_backward *b, int index);
+/* The gradient that has reached destination `index`; -1 if none did. Destination 0 always has one. */
+lun_value lun_backward_ddst(const lun_backward *b, int index);
+bool lun_backward_wants(const lun_backward *b, int src_index);
+/* Record a node; returns its destination 0 (further ones follow as +1, +2, ...), or -1 with the status kept in b. */
+lun_value lun_backward_emit(lun_backward *b, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc);
+/* Add `gradient` to what source `index` has received so far. */
+void lun_backward_give(lun_backward *b, int src_index, lun_value gradient);
+
+typedef struct lun_op_info {
+    const char *name;
+    int min_src, max_src, ndst;
+    /* Check sources and attributes, set op->ndst and op->dst. LUN_ERR_USAGE with a reason otherwise. */
+    lun_status (*shape)(lun_op *op);
+    /* Record the gradient; NULL: the op has none (its sources get no gradient). */
+    void (*backward)(lun_backward *b);
+    /* alias[d] = s + 1: destination d is source s, updated in place (always). 0: a tensor of its own. */
+    unsigned char alias[LUN_OP_MAX_DST];
+    /* bit s: destination 0 may share storage with source s if nothing reads that source later; the kernels then may not
+     * declare the two restrict against each other. */
+    unsigned inplace;
+} lun_op_info;
+
+/* Never NULL for a valid kind. */
+const lun_op_info *lun_op_info_of(lun_op_kind kind);
+/* Arity, descriptors and shape rule: fills op->dst. */
+lun_status lun_op_infer(lun_op *op);
+/* One line, for messages: "conv2d 16x64x64x64 (128,64,3,3) s1x1 p1x1". */
+void lun_op_describe(const lun_op *op, char *text, size_t size);
+
+#endif

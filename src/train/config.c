@@ -1,0 +1,210 @@
+#include "config.h"
+
+#include <float.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "checkpoint/json.h"
+
+static const char *const loss_names[] = {"l1", "l2", "huber"};
+
+/* A float goes to JSON with the fewest digits that give it back, so that people read 0.001 and not 0.0010000000474974513. */
+static json_t *short_real(float value)
+{
+    char text[32];
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value)
+            break;
+    }
+    return json_real(strtod(text, NULL));
+}
+
+char *lun_run_record_text(const lun_run_record *r)
+{
+    const lun_train_config *c = &r->config;
+    json_t *channels = json_array();
+    for (int i = 0; i < c->model.levels; i++)
+        json_array_append_new(channels, json_integer(c->model.channels[i]));
+    json_t *model = json_pack("{s:s, s:i, s:o, s:i, s:i}", "kind", "notebook", "image_channels", c->model.image_channels, "channels",
+                              channels, "time_dim", c->model.time_dim, "steps", c->model.steps);
+    json_t *schedule = json_pack("{s:s, s:o, s:o}", "kind", "linear", "first", short_real(c->beta_first), "last",
+                                 short_real(c->beta_last));
+    json_t *optimizer = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "kind", "adam", "lr", short_real(c->lr), "beta1",
+                                  short_real(c->beta1), "beta2", short_real(c->beta2), "eps", short_real(c->eps), "weight_decay",
+                                  short_real(c->weight_decay));
+    json_t *loss = json_pack("{s:s, s:o}", "kind", loss_names[c->loss], "huber_delta", short_real(c->huber_delta));
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016" PRIx64, r->dataset_hash);
+    json_t *dataset = json_pack("{s:o, s:s}", "count", lun_json_u64(r->dataset_count), "hash", hash);
+    json_t *device = json_pack("{s:s, s:s}", "name", r->device, "driver", r->driver);
+    json_t *root = json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:O*}", "lunette", r->version, "preset",
+                             c->preset, "model", model, "height", c->height, "width", c->width, "batch", c->batch, "schedule",
+                             schedule, "loss", loss, "optimizer", optimizer, "seed", lun_json_u64(c->seed), "dataset", dataset,
+                             "device", device, "candidates", r->candidates);
+    char *text = root ? lun_json_text(root, 2) : NULL;
+    json_decref(root);
+    if (!text)
+        lun_fail(LUN_ERR_MEMORY, "out of memory (config.json)");
+    return text;
+}
+
+static lun_status get_int(lun_json_from from, const json_t *object, const char *key, int64_t min, int64_t max, int *out)
+{
+    int64_t value = 0;
+    LUN_TRY(lun_json_get_int(from, object, key, min, max, &value));
+    *out = (int)value;
+    return LUN_OK;
+}
+
+static lun_status get_float(lun_json_from from, const json_t *object, const char *key, float *out)
+{
+    double value = 0;
+    LUN_TRY(lun_json_get_real(from, object, key, -FLT_MAX, FLT_MAX, &value));
+    *out = (float)value;
+    return LUN_OK;
+}
+
+static lun_status get_text(lun_json_from from, const json_t *object, const char *key, char *out, size_t size)
+{
+    const char *text = NULL;
+    LUN_TRY(lun_json_get_string(from, object, key, &text));
+    if (strlen(text) >= size)
+        return lun_fail(from.kind, "%s: %s is too long", from.what, key);
+    snprintf(out, size, "%s", text);
+    return LUN_OK;
+}
+
+static lun_status expect_text(lun_json_from from, const json_t *object, const char *key, const char *want)
+{
+    const char *text = NULL;
+    LUN_TRY(lun_json_get_string(from, object, key, &text));
+    if (strcmp(text, want) != 0)
+        return lun_fail(from.kind, "%s: %s '%s' is not known to this version (it knows '%s')", from.what, key, text, want);
+    return LUN_OK;
+}
+
+static lun_status read_model(lun_json_from from, const json_t *object, lun_model_config *model)
+{
+    static const char *const keys[] = {"kind", "image_channels", "channels", "time_dim", "steps", NULL};
+    LUN_TRY(lun_json_check_keys(from, object, keys));
+    LUN_TRY(expect_text(from, object, "kind", "notebook"));
+    LUN_TRY(get_int(from, object, "image_channels", 1, 64, &model->image_channels));
+    LUN_TRY(get_int(from, object, "time_dim", 1, 65536, &model->time_dim));
+    LUN_TRY(get_int(from, object, "steps", 1, 1000000, &model->steps));
+    json_t *channels = NULL;
+    LUN_TRY(lun_json_get_array(from, object, "channels", &channels));
+    model->levels = (int)json_array_size(channels);
+    if (model->levels < 1 || model->levels > LUN_MODEL_MAX_LEVELS)
+        return lun_fail(from.kind, "%s: channels: 1 to %d entries", from.what, LUN_MODEL_MAX_LEVELS);
+    for (int i = 0; i < model->levels; i++) {
+        const json_t *entry = json_array_get(channels, (size_t)i);
+        if (!json_is_integer(entry) || json_integer_value(entry) < 1 || json_integer_value(entry) > 65536)
+            return lun_fail(from.kind, "%s: channels: every entry is a whole number from 1 to 65536", from.what);
+        model->channels[i] = (int)json_integer_value(entry);
+    }
+    return LUN_OK;
+}
+
+static lun_status read_config(lun_json_from from, const json_t *root, lun_train_config *c)
+{
+    json_t *object = NULL;
+    LUN_TRY(get_text(from, root, "preset", c->preset, sizeof c->preset));
+    LUN_TRY(lun_json_get_object(from, root, "model", &object));
+    LUN_TRY(read_model(from, object, &c->model));
+    LUN_TRY(get_int(from, root, "height", 1, 65536, &c->height));
+    LUN_TRY(get_int(from, root, "width", 1, 65536, &c->width));
+    LUN_TRY(get_int(from, root, "batch", 1, 65536, &c->batch));
+    LUN_TRY(lun_json_get_u64(from, root, "seed", &c->seed));
+
+    LUN_TRY(lun_json_get_object(from, root, "schedule", &object));
+    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "first", "last", NULL}));
+    LUN_TRY(expect_text(from, object, "kind", "linear"));
+    LUN_TRY(get_float(from, object, "first", &c->beta_first));
+    LUN_TRY(get_float(from, object, "last", &c->beta_last));
+
+    LUN_TRY(lun_json_get_object(from, root, "loss", &object));
+    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "huber_delta", NULL}));
+    const char *kind = NULL;
+    LUN_TRY(lun_json_get_string(from, object, "kind", &kind));
+    size_t i = 0;
+    while (i < LUN_COUNT(loss_names) && strcmp(loss_names[i], kind) != 0)
+        i++;
+    if (i == LUN_COUNT(loss_names))
+        return lun_fail(from.kind, "%s: loss '%s' is not known", from.what, kind);
+    c->loss = (lun_loss_type)i;
+    LUN_TRY(get_float(from, object, "huber_delta", &c->huber_delta));
+
+    LUN_TRY(lun_json_get_object(from, root, "optimizer", &object));
+    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "lr", "beta1", "beta2", "eps", "weight_decay", NULL}));
+    LUN_TRY(expect_text(from, object, "kind", "adam"));
+    LUN_TRY(get_float(from, object, "lr", &c->lr));
+    LUN_TRY(get_float(from, object, "beta1", &c->beta1));
+    LUN_TRY(get_float(from, object, "beta2", &c->beta2));
+    LUN_TRY(get_float(from, object, "eps", &c->eps));
+    LUN_TRY(get_float(from, object, "weight_decay", &c->weight_decay));
+    return lun_train_config_check(c);
+}
+
+static lun_status read_record(lun_json_from from, const json_t *root, lun_run_record *r)
+{
+    static const char *const keys[] = {"lunette", "preset", "model",   "height",  "width",  "batch",      "schedule",
+                                       "loss",    "optimizer", "seed", "dataset", "device", "candidates", NULL};
+    LUN_TRY(lun_json_check_keys(from, root, keys));
+    LUN_TRY(get_text(from, root, "lunette", r->version, sizeof r->version));
+    LUN_TRY(read_config(from, root, &r->config));
+    json_t *object = NULL;
+    LUN_TRY(lun_json_get_object(from, root, "dataset", &object));
+    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"count", "hash", NULL}));
+    LUN_TRY(lun_json_get_u64(from, object, "count", &r->dataset_count));
+    const char *hash = NULL;
+    LUN_TRY(lun_json_get_string(from, object, "hash", &hash));
+    if (strlen(hash) != 16 || hash[strspn(hash, "0123456789abcdef")])
+        return lun_fail(from.kind, "%s: hash: 16 hex digits", from.what);
+    r->dataset_hash = strtoull(hash, NULL, 16);
+    LUN_TRY(lun_json_get_object(from, root, "device", &object));
+    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"name", "driver", NULL}));
+    LUN_TRY(get_text(from, object, "name", r->device, sizeof r->device));
+    LUN_TRY(get_text(from, object, "driver", r->driver, sizeof r->driver));
+    if (lun_json_has(root, "candidates")) {
+        LUN_TRY(lun_json_get_object(from, root, "candidates", &object));
+        const char *key;
+        json_t *value;
+        json_object_foreach(object, key, value)
+        {
+            if (!json_is_string(value))
+                return lun_fail(from.kind, "%s: candidates: '%s' is not a string", from.what, key);
+        }
+        r->candidates = json_incref(object);
+    }
+    return LUN_OK;
+}
+
+lun_status lun_run_record_read(const char *folder, lun_run_record *out)
+{
+    char *path = lun_format("%s/config.json", folder);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    json_t *root = NULL;
+    lun_run_record record;
+    memset(&record, 0, sizeof record);
+    lun_status status = lun_json_read(path, LUN_ERR_USAGE, &root);
+    if (status == LUN_OK)
+        status = read_record((lun_json_from){path, LUN_ERR_USAGE}, root, &record);
+    if (status == LUN_OK)
+        *out = record;
+    else
+        lun_run_record_free(&record);
+    json_decref(root);
+    free(path);
+    return status;
+}
+
+void lun_run_record_free(lun_run_record *record)
+{
+    json_decref(record->candidates);
+    record->candidates = NULL;
+}

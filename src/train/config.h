@@ -1,0 +1,25 @@
+/* config.json of a run folder. Private. */
+#ifndef LUN_TRAIN_CONFIG_H
+#define LUN_TRAIN_CONFIG_H
+
+#include <jansson.h>
+
+#include <lunette/train.h>
+
+/* What a run remembers beside its configuration, so that going on gives the same bits. */
+typedef struct lun_run_record {
+    lun_train_config config;
+    char version[16];
+    char device[160], driver[128]; /* name and driver of the device that the run started on */
+    uint64_t dataset_hash;
+    uint64_t dataset_count;
+    json_t *candidates; /* {"op description": "candidate"}; owned; may be NULL before the first start */
+} lun_run_record;
+
+/* The text of config.json; free() it. NULL when memory is out. */
+char *lun_run_record_text(const lun_run_record *record);
+/* Read FOLDER/config.json. LUN_ERR_USAGE when it is missing or wrong. Release with lun_run_record_free. */
+lun_status lun_run_record_read(const char *folder, lun_run_record *out);
+void lun_run_record_free(lun_run_record *record);
+
+#endif

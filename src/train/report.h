@@ -1,0 +1,37 @@
+/* The pictures and charts of a run folder. Private. */
+#ifndef LUN_TRAIN_REPORT_H
+#define LUN_TRAIN_REPORT_H
+
+#include <lunette/train.h>
+
+/* One log line kept for the chart. */
+typedef struct lun_history {
+    double *step, *loss;
+    size_t count, room;
+} lun_history;
+
+lun_status lun_history_add(lun_history *history, double step, double loss);
+void lun_history_free(lun_history *history);
+
+/* RUN/loss.png: the logged losses, and their mean over a moving window. */
+lun_status lun_report_loss(const char *folder, const lun_history *history);
+/* RUN/data.png: a strip of the first ten pictures as the network sees them. */
+lun_status lun_report_data(const char *folder, const lun_dataset *dataset, int height, int width);
+/* RUN/forward.png: the first picture noised to ten evenly spaced steps from 0 on. */
+lun_status lun_report_forward(const char *folder, lun_device *dev, const lun_dataset *dataset, const lun_train_config *config);
+
+/* Text chunks that every picture of a model carries. */
+typedef struct lun_report_facts {
+    const char *model;   /* preset */
+    uint64_t step, seed;
+    const char *sampler; /* "ancestral" */
+    int steps;
+    lun_clip_mode clip;
+    lun_norm_mode norm;
+} lun_report_facts;
+
+/* A strip of `count` images (count, channels, height, width) as a PNG with those facts. */
+lun_status lun_report_strip(const char *path, const float *images, int count, int channels, int height, int width,
+                            const lun_report_facts *facts);
+
+#endif

@@ -1,0 +1,394 @@
+/* A whole training run in a folder: resuming, logging, sampling, saving. The numbers come from trainer.c. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lunette/train.h>
+
+#include "base/base.h"
+#include "base/file.h"
+#include "checkpoint/json.h"
+#include "checkpoint/runfolder.h"
+#include "config.h"
+#include "report.h"
+#include "trainer.h"
+
+#define STRIP_PANELS 10
+
+typedef struct run_state {
+    lun_device *dev;
+    const lun_dataset *dataset;
+    const lun_train_config *config;
+    const lun_run_params *params;
+    lun_runfolder *folder;
+    lun_run_record record;
+    lun_trainer *trainer;
+    lun_sampler *sampler;       /* made for the first strip */
+    lun_schedule schedule;
+    lun_history history;
+    uint64_t last_step;         /* UINT64_MAX: only the clock ends the run */
+    uint64_t saved_step;        /* of the newest checkpoint; UINT64_MAX: none */
+    double started, elapsed_before; /* of this start; of the starts before it */
+    double shown;               /* when progress was last called */
+    uint64_t logged_step;
+    double logged_at;
+    double loss_sum, loss;      /* since the last log line; of that line */
+    uint64_t loss_count;
+    double rate;
+    bool stop;
+} run_state;
+
+static double elapsed(const run_state *r) { return r->elapsed_before + lun_clock() - r->started; }
+
+static void show(run_state *r, bool logged, const char *event)
+{
+    if (!r->params->progress)
+        return;
+    const uint64_t step = lun_trainer_step(r->trainer);
+    const double now = lun_clock();
+    lun_run_progress p = {.step = step,
+                          .last_step = r->last_step == UINT64_MAX ? 0 : r->last_step,
+                          .epoch = step / lun_trainer_steps_per_epoch(r->trainer),
+                          .loss = (float)r->loss,
+                          .images_per_s = r->rate,
+                          .elapsed_s = elapsed(r),
+                          .left_s = NAN,
+                          .logged = logged,
+                          .event = event};
+    if (r->rate > 0 && r->last_step != UINT64_MAX)
+        p.left_s = (double)(r->last_step - step) * r->config->batch / r->rate;
+    if (r->params->hours > 0) {
+        const double left = r->params->hours * 3600 - (now - r->started);
+        if (!(p.left_s < left))
+            p.left_s = left > 0 ? left : 0;
+    }
+    r->shown = now;
+    if (r->params->progress(r->params->payload, &p))
+        r->stop = true;
+}
+
+/* ---- config.json --------------------------------------------------------------------------------------------------------- */
+
+static const char *pinned(void *payload, const char *op)
+{
+    const json_t *candidates = payload;
+    return candidates ? json_string_value(json_object_get(candidates, op)) : NULL;
+}
+
+static void note_candidate(void *payload, const lun_plan_op *op)
+{
+    if (!op->fallback)
+        json_object_set_new(payload, op->description, json_string(op->candidate));
+}
+
+static lun_status write_record(run_state *r)
+{
+    char *text = lun_run_record_text(&r->record);
+    if (!text)
+        return LUN_ERR_MEMORY;
+    const lun_status status = lun_runfolder_write_text(r->folder, "config.json", text);
+    free(text);
+    return status;
+}
+
+/* A new run's record, or the old one's after a check that it can go on here. *pin: use the recorded candidates. */
+static lun_status prepare_record(run_state *r, bool *pin)
+{
+    const lun_device_info *info = lun_device_get_info(r->dev);
+    char device[sizeof r->record.device];
+    snprintf(device, sizeof device, "%.120s %.30s", info->name, info->platform);
+    *pin = false;
+    if (!r->params->resume) {
+        r->record.config = *r->config;
+        snprintf(r->record.version, sizeof r->record.version, "%s", lun_version());
+        snprintf(r->record.device, sizeof r->record.device, "%s", device);
+        snprintf(r->record.driver, sizeof r->record.driver, "%s", info->driver);
+        r->record.dataset_count = lun_dataset_count(r->dataset);
+        r->record.dataset_hash = lun_dataset_hash(r->dataset);
+        return LUN_OK;
+    }
+    LUN_TRY(lun_run_record_read(r->params->folder, &r->record));
+    if (r->record.dataset_hash != lun_dataset_hash(r->dataset))
+        return lun_fail(LUN_ERR_DATA, "%s: the run was started on other pictures (%" PRIu64 " then, %zu now, or changed ones)",
+                        r->params->folder, r->record.dataset_count, lun_dataset_count(r->dataset));
+    if (strcmp(r->record.device, device) != 0 || strcmp(r->record.driver, info->driver) != 0)
+        lun_log(LUN_LOG_WARN, "the run was started on %s (%s); it goes on within rounding, not bit for bit", r->record.device,
+                r->record.driver);
+    else if (strcmp(r->record.version, lun_version()) != 0)
+        lun_log(LUN_LOG_WARN, "the run was started by lunette %s; it goes on within rounding, not bit for bit", r->record.version);
+    else
+        *pin = true;
+    return LUN_OK;
+}
+
+/* ---- Log ------------------------------------------------------------------------------------------------------------------ */
+
+/* Take the earlier starts' log lines into the chart's history; also the time they took. */
+static lun_status read_history(run_state *r)
+{
+    char *path = lun_format("%s/log.jsonl", r->params->folder);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    char *text = NULL;
+    lun_status status = LUN_OK;
+    if (lun_file_exists(path))
+        status = lun_file_read(path, SIZE_MAX / 2, LUN_ERR_STORAGE, &text, NULL);
+    for (char *line = text; line && *line && status == LUN_OK;) {
+        const size_t length = strcspn(line, "\n");
+        json_t *object = NULL;
+        double step = 0, loss = 0;
+        const lun_json_from from = {path, LUN_ERR_STORAGE};
+        if (lun_json_parse(from, line, length, &lun_json_usual, &object) == LUN_OK &&
+            lun_json_get_real(from, object, "step", 0, 1e15, &step) == LUN_OK &&
+            lun_json_get_real(from, object, "loss", -1e30, 1e30, &loss) == LUN_OK) {
+            status = lun_history_add(&r->history, step, loss);
+            lun_json_get_real(from, object, "elapsed_s", 0, 1e12, &r->elapsed_before);
+        }
+        json_decref(object);
+        line += length + (line[length] == '\n');
+    }
+    free(text);
+    free(path);
+    return status;
+}
+
+static lun_status drain(run_state *r)
+{
+    float losses[LUN_TRAINER_RING];
+    int count = 0;
+    LUN_TRY(lun_trainer_losses(r->trainer, losses, &count));
+    for (int i = 0; i < count; i++)
+        r->loss_sum += (double)losses[i];
+    r->loss_count += (uint64_t)count;
+    return LUN_OK;
+}
+
+static lun_status log_line(run_state *r)
+{
+    LUN_TRY(drain(r));
+    if (r->loss_count == 0)
+        return LUN_OK;
+    const uint64_t step = lun_trainer_step(r->trainer);
+    const double now = lun_clock();
+    r->loss = r->loss_sum / (double)r->loss_count;
+    r->rate = (double)(step - r->logged_step) * r->config->batch / (now - r->logged_at);
+    r->logged_step = step;
+    r->logged_at = now;
+    r->loss_sum = 0;
+    r->loss_count = 0;
+    json_t *line = json_pack("{s:o, s:o, s:o, s:o, s:o}", "step", lun_json_u64(step), "epoch",
+                             lun_json_u64((step - 1) / lun_trainer_steps_per_epoch(r->trainer)), "loss", lun_json_real(r->loss),
+                             "images_per_s", lun_json_real(r->rate), "elapsed_s", lun_json_real(elapsed(r)));
+    char *text = line ? lun_json_text(line, 0) : NULL;
+    json_decref(line);
+    if (!text)
+        return LUN_ERR_MEMORY;
+    lun_status status = lun_runfolder_append_log(r->folder, text);
+    free(text);
+    if (status == LUN_OK)
+        status = lun_history_add(&r->history, (double)step, r->loss);
+    if (status == LUN_OK)
+        show(r, true, NULL);
+    return status;
+}
+
+/* ---- Checkpoints and samples ------------------------------------------------------------------------------------------------ */
+
+static lun_status save(run_state *r)
+{
+    const uint64_t step = lun_trainer_step(r->trainer);
+    if (r->saved_step == step)
+        return LUN_OK;
+    show(r, false, "saving");
+    lun_safetensors_writer *weights = NULL, *optimizer = NULL;
+    LUN_TRY(lun_runfolder_checkpoint_begin(r->folder, step, &weights, &optimizer));
+    const lun_status status = lun_trainer_write(r->trainer, weights, optimizer);
+    if (status != LUN_OK) {
+        lun_safetensors_writer_discard(weights);
+        lun_safetensors_writer_discard(optimizer);
+        return status;
+    }
+    LUN_TRY(lun_runfolder_checkpoint_commit(r->folder, step, weights, optimizer, r->params->keep));
+    r->saved_step = step;
+    return lun_report_loss(r->params->folder, &r->history);
+}
+
+typedef struct strip {
+    run_state *run;
+    float *panels;
+    size_t elements;
+    int taken, every;
+} strip;
+
+static int strip_wants(void *payload, int remaining)
+{
+    const strip *s = payload;
+    return remaining % s->every == 0;
+}
+
+static int strip_takes(void *payload, int remaining, const float *images)
+{
+    strip *s = payload;
+    if (remaining % s->every == 0 && s->taken < STRIP_PANELS)
+        memcpy(s->panels + (size_t)s->taken++ * s->elements, images, s->elements * sizeof *images);
+    if (lun_clock() - s->run->shown >= 0.25)
+        show(s->run, false, "sampling");
+    return 0;
+}
+
+/* samples/epoch-00005.png: one picture, ten panels along the reverse process. */
+static lun_status sample(run_state *r)
+{
+    const lun_train_config *c = r->config;
+    const uint64_t epoch = lun_trainer_step(r->trainer) / lun_trainer_steps_per_epoch(r->trainer);
+    show(r, false, "sampling");
+    if (!r->sampler) {
+        const lun_sampler_params params = {.batch = 1, .height = c->height, .width = c->width, .clip = r->params->clip,
+                                           .norm = r->params->norm, .schedule = &r->schedule};
+        const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback};
+        LUN_TRY(lun_sampler_create(lun_trainer_store(r->trainer), r->dev, &c->model, &params, &compile, &r->sampler));
+    }
+    strip s = {.run = r, .elements = (size_t)c->model.image_channels * (size_t)c->height * (size_t)c->width};
+    s.every = r->schedule.steps < STRIP_PANELS ? 1 : r->schedule.steps / STRIP_PANELS;
+    s.panels = lun_calloc((STRIP_PANELS + 1) * s.elements, sizeof *s.panels, "a sample strip");
+    if (!s.panels)
+        return LUN_ERR_MEMORY;
+    const uint64_t seed = c->seed + epoch;
+    const lun_sampler_run run = {.seeds = &seed, .want = strip_wants, .progress = strip_takes, .payload = &s};
+    lun_status status = lun_sampler_draw(r->sampler, &run, s.panels + STRIP_PANELS * s.elements);
+    char *path = lun_format("%s/samples/epoch-%05" PRIu64 ".png", r->params->folder, epoch);
+    if (status == LUN_OK && !path)
+        status = LUN_ERR_MEMORY;
+    if (status == LUN_OK) {
+        const lun_report_facts facts = {.model = c->preset, .step = lun_trainer_step(r->trainer), .seed = seed, .sampler = "ancestral",
+                                        .steps = r->schedule.steps, .clip = r->params->clip, .norm = r->params->norm};
+        status = lun_report_strip(path, s.panels, s.taken, c->model.image_channels, c->height, c->width, &facts);
+    }
+    free(path);
+    free(s.panels);
+    return status;
+}
+
+/* ---- The run ---------------------------------------------------------------------------------------------------------------- */
+
+static lun_status start(run_state *r)
+{
+    const lun_run_params *p = r->params;
+    bool pin = false;
+    LUN_TRY(lun_runfolder_open(p->folder, p->resume != 0, &r->folder));
+    LUN_TRY(prepare_record(r, &pin));
+    const lun_compile_params compile = {.allow_fallback = p->allow_fallback, .pin = pin ? pinned : NULL, .payload = r->record.candidates};
+    LUN_TRY(lun_trainer_create(r->dev, r->config, lun_dataset_count(r->dataset), &compile, &r->trainer));
+    LUN_TRY(lun_schedule_linear(r->config->model.steps, (double)r->config->beta_first, (double)r->config->beta_last, &r->schedule));
+
+    r->saved_step = UINT64_MAX;
+    if (p->resume) {
+        lun_checkpoint newest;
+        LUN_TRY(lun_runfolder_newest(p->folder, true, &newest));
+        lun_status status = LUN_OK;
+        if (newest.weights) {
+            status = lun_trainer_load(r->trainer, newest.weights, newest.optimizer);
+            r->saved_step = newest.step;
+        } else {
+            lun_log(LUN_LOG_WARN, "%s holds no checkpoint yet: starting over from its configuration", p->folder);
+        }
+        lun_checkpoint_free(&newest);
+        LUN_TRY(status);
+        LUN_TRY(lun_runfolder_truncate_log(r->folder, lun_trainer_step(r->trainer)));
+        LUN_TRY(read_history(r));
+    }
+    /* A start that never reached a checkpoint begins again: with --init, from that file. */
+    if (p->init && lun_trainer_step(r->trainer) == 0)
+        LUN_TRY(lun_model_load(lun_trainer_store(r->trainer), p->init));
+    if (!p->resume || !r->record.candidates) {
+        r->record.candidates = json_object();
+        lun_plan_visit(lun_trainer_plan(r->trainer), note_candidate, r->record.candidates);
+        LUN_TRY(write_record(r));
+        LUN_TRY(lun_report_data(p->folder, r->dataset, r->config->height, r->config->width));
+        LUN_TRY(lun_report_forward(p->folder, r->dev, r->dataset, r->config));
+    }
+    const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
+    r->last_step = UINT64_MAX;
+    if (p->steps)
+        r->last_step = p->steps;
+    if (p->epochs && p->epochs <= UINT64_MAX / per_epoch && p->epochs * per_epoch < r->last_step)
+        r->last_step = p->epochs * per_epoch;
+    return LUN_OK;
+}
+
+static lun_status loop(run_state *r)
+{
+    const lun_run_params *p = r->params;
+    const lun_train_config *c = r->config;
+    const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
+    const uint64_t log_every = p->log_every > 0 ? (uint64_t)p->log_every : 1;
+    uint32_t *index = lun_malloc((size_t)c->batch, sizeof *index, "a batch");
+    float *images = lun_malloc((size_t)c->batch * 3 * (size_t)c->height * (size_t)c->width, sizeof *images, "a batch");
+    lun_status status = index && images ? LUN_OK : LUN_ERR_MEMORY;
+    r->started = r->logged_at = lun_clock();
+    r->logged_step = lun_trainer_step(r->trainer);
+    r->loss = NAN;
+    while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
+           !(p->hours > 0 && lun_clock() - r->started >= p->hours * 3600)) {
+        lun_trainer_next(r->trainer, index);
+        LUN_TRY_GOTO(status, done, lun_dataset_images(r->dataset, index, (size_t)c->batch, images));
+        LUN_TRY_GOTO(status, done, lun_trainer_run(r->trainer, images));
+        const uint64_t step = lun_trainer_step(r->trainer);
+        const bool last = step == r->last_step;
+        if (step % log_every == 0 || last)
+            LUN_TRY_GOTO(status, done, log_line(r));
+        else if (step % (LUN_TRAINER_RING / 2) == 0)
+            LUN_TRY_GOTO(status, done, drain(r));
+        if (lun_clock() - r->shown >= 0.25)
+            show(r, false, NULL);
+        if (p->sample_every > 0 && step % (per_epoch * (uint64_t)p->sample_every) == 0) {
+            /* The time that a strip takes is not training time. */
+            const double before = lun_clock();
+            LUN_TRY_GOTO(status, done, log_line(r));
+            LUN_TRY_GOTO(status, done, sample(r));
+            r->logged_at += lun_clock() - before;
+        }
+        if (p->checkpoint_every > 0 && step % p->checkpoint_every == 0) {
+            const double before = lun_clock();
+            LUN_TRY_GOTO(status, done, log_line(r));
+            LUN_TRY_GOTO(status, done, save(r));
+            r->logged_at += lun_clock() - before;
+        }
+    }
+    LUN_TRY_GOTO(status, done, log_line(r));
+    LUN_TRY_GOTO(status, done, save(r));
+done:
+    free(index);
+    free(images);
+    return status;
+}
+
+lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_train_config *config, const lun_run_params *params)
+{
+    if (params->keep < 1)
+        return lun_fail(LUN_ERR_USAGE, "at least one checkpoint must be kept");
+    if (config->model.image_channels != 3)
+        return lun_fail(LUN_ERR_USAGE, "a folder of pictures gives 3 channels, the network takes %d", config->model.image_channels);
+    run_state r = {.dev = dev, .dataset = dataset, .config = config, .params = params};
+    lun_status status = start(&r);
+    if (status == LUN_OK)
+        status = loop(&r);
+    lun_sampler_destroy(&r.sampler);
+    lun_trainer_destroy(&r.trainer);
+    lun_schedule_free(&r.schedule);
+    lun_history_free(&r.history);
+    lun_run_record_free(&r.record);
+    lun_runfolder_close(r.folder);
+    return status;
+}
+
+lun_status lun_train_config_load(const char *folder, lun_train_config *out)
+{
+    lun_run_record record;
+    LUN_TRY(lun_run_record_read(folder, &record));
+    *out = record.config;
+    lun_run_record_free(&record);
+    return LUN_OK;
+}

@@ -1,0 +1,90 @@
+/* adam.
+ *
+ * Bound, with g' = g + wd p (not decoupled), e_g = 2 u (|g| + |wd p|) there and 0 otherwise:
+ *   e_m = 3 u (b1 |m| + (1 - b1) |g'|) + (1 - b1) e_g
+ *   e_v = 4 u v' + 2 (1 - b2) |g'| e_g
+ *   den = sqrt(v') / hyper2 + eps; den errs relatively by e_v / (2 v') and sqrt 3 ulp, division 2.5 ulp, addition
+ *   e_p = 8 ulp (16 u) |update| + lr / hyper1 (e_m / den + |m'| e_v / (2 v' den)) + u |p'|,
+ *         and u |p| + 4 u |lr wd p| more where decoupled: p is rounded twice */
+#include "opcheck.h"
+
+typedef struct adam_case {
+    int n, c, h, w;
+    bool filter, decoupled;
+    double b1, b2, eps, wd, lr;
+    int step;
+} adam_case;
+
+static const adam_case cases[] = {
+    {1, 1, 1, 3, false, false, 0.9, 0.999, 1e-8, 0, 1e-3, 1},
+    {64, 3, 3, 3, true, false, 0.9, 0.999, 1e-8, 0, 1e-3, 1000},
+    {33, 31, 3, 2, true, true, 0.9, 0.999, 1e-8, 0.01, 1e-3, 7},
+    {1, 65, 1, 1, false, false, 0.5, 0.9, 1e-3, 0.1, 1e-1, 2},
+    {7, 5, 4, 4, true, true, 0.8, 0.99, 1e-6, 0.2, 3e-2, 3},
+    {128, 64, 3, 3, true, false, 0.9, 0.999, 1e-8, 0, 1e-3, 100},
+    {1, 1, 131, 257, false, true, 0.95, 0.98, 1e-8, 0.05, 1e-2, 50},
+    {2, 3, 5, 7, false, false, 0, 0, 1e-8, 0, 1e-3, 1},
+    {1, 1031, 1, 1, false, false, 0.9, 0.999, 1e-8, 0.5, 1e-3, 10},
+};
+static const adam_case tiny[] = {{33, 9, 3, 2, true, true, 0.9, 0.999, 1e-8, 0.01, 1e-3, 7}};
+static const adam_case layers[] = {{1024, 1024, 3, 3, true, false, 0.9, 0.999, 1e-8, 0, 1e-3, 100}};
+#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+static int count(oc_set set)
+{
+    switch (set) {
+    case OC_SUITE: return COUNT(cases);
+    case OC_TINY: return COUNT(tiny);
+    case OC_LONG: return COUNT(layers) + COUNT(cases) * 8;
+    case OC_PERF: return COUNT(layers);
+    default: return 0;
+    }
+}
+
+static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
+{
+    const adam_case *s = set == OC_SUITE         ? &cases[index]
+                         : set == OC_TINY        ? &tiny[index]
+                         : index < COUNT(layers) ? &layers[index]
+                                                 : &cases[index % COUNT(cases)];
+    lun_adam_attrs *a = &c->op.attrs.adam;
+    a->beta1 = (float)s->b1;
+    a->beta2 = (float)s->b2;
+    a->eps = (float)s->eps;
+    a->weight_decay = (float)s->wd;
+    a->decoupled = s->decoupled;
+    c->layout = oc_turn(index);
+    const lun_desc desc = s->filter ? lun_filter(s->n, s->c, s->h, s->w) : lun_image(s->n, s->c, s->h, s->w);
+    for (int i = 0; i < 4; i++)
+        oc_source(c, desc);
+    oc_fill_reals(c, 0, rng, 0, 0.5);
+    oc_fill_reals(c, 1, rng, 0, 0.1);
+    oc_fill_reals(c, 2, rng, 0, 0.05);
+    oc_fill_reals(c, 3, rng, 0.02, 0.0199);
+    const int hyper = oc_source(c, lun_image(1, 4, 1, 1));
+    oc_set_float(c, hyper, 0, s->lr);
+    oc_set_float(c, hyper, 1, 1 - pow(s->b1, s->step));
+    oc_set_float(c, hyper, 2, sqrt(1 - pow(s->b2, s->step)));
+    for (int i = 0; i < 3; i++)
+        oc_dest(c, desc.shape);
+}
+
+static void bound(oc_case *c)
+{
+    const lun_adam_attrs a = c->op.attrs.adam;
+    const double b1 = (double)a.beta1, b2 = (double)a.beta2, wd = (double)a.weight_decay;
+    const double lr = c->src[4][0], correct1 = c->src[4][1], correct2 = c->src[4][2];
+    for (int64_t i = 0; i < lun_count(c->op.dst[0].shape); i++) {
+        const double p = c->src[0][i], g = fabs(c->src[1][i] + (a.decoupled ? 0 : wd * p));
+        const double e_g = a.decoupled || wd == 0 ? 0 : 2 * OC_U * (fabs(c->src[1][i]) + fabs(wd * p));
+        const double m = c->want[1][i], v = c->want[2][i], den = sqrt(v) / correct2 + (double)a.eps;
+        const double e_m = 3 * OC_U * (b1 * fabs(c->src[2][i]) + (1 - b1) * g) + (1 - b1) * e_g;
+        const double e_v = 4 * OC_U * v + 2 * (1 - b2) * g * e_g;
+        c->bound[1][i] = e_m;
+        c->bound[2][i] = e_v;
+        c->bound[0][i] = 16 * OC_U * c->mag[0][i] + lr / correct1 * (e_m / den + fabs(m) * e_v / (2 * v * den)) +
+                         OC_U * fabs(c->want[0][i]) + (a.decoupled ? OC_U * fabs(p) + 4 * OC_U * fabs(lr * wd * p) : 0);
+    }
+}
+
+const oc_op oc_adam = {LUN_OP_ADAM, count, make, bound};

@@ -1,0 +1,204 @@
+/* conv2d, conv2d_transpose, conv2d_wgrad: one set of shapes, the three directions.
+ *
+ * Bound. Each result is a sum of T products (T = C R S, K R S or N Ho Wo, one more with a bias). Any order of float32
+ * additions, fused or not, stays within gamma_T |W||X| with gamma_T = T u / (1 - T u) (Higham, Accuracy and Stability,
+ * 3.1): that is the certain bound. Roundings being as good as random, c u sqrt(T) |W||X| with c = 6 is asked for where it
+ * is smaller, and u |y| for the last rounding. */
+#include <string.h>
+
+#include "opcheck.h"
+
+enum { N, C, K, H, W, R, S, SH, SW, PH, PW, BIAS, REAL, LAYOUT, DIMS };
+
+static const oc_dim dims[DIMS] = {
+    [N] = OC_DIM(1, 2, 3, 5),
+    [C] = OC_DIM(1, 2, 3, 5, 16, 31, 32, 33, 64, 65),
+    [K] = OC_DIM(1, 2, 3, 7, 16, 31, 32, 33, 64, 65),
+    [H] = OC_DIM(1, 2, 3, 5, 8, 13, 16, 31, 33, 65),
+    [W] = OC_DIM(1, 2, 3, 7, 8, 11, 17, 32, 33, 64),
+    [R] = OC_DIM(1, 2, 3, 4, 5, 7),
+    [S] = OC_DIM(1, 2, 3, 4, 5, 7),
+    [SH] = OC_DIM(1, 2, 3),
+    [SW] = OC_DIM(1, 2, 3),
+    [PH] = OC_DIM(0, 1, 2, 7), /* 7: beyond every kernel */
+    [PW] = OC_DIM(0, 1, 2, 7),
+    [BIAS] = OC_DIM(0, 1),
+    [REAL] = OC_DIM(0, 1),
+    [LAYOUT] = OC_DIM(OC_APART, OC_ARENA, OC_ODD),
+};
+
+static int out_size(int size, int pad, int kernel, int stride) { return (size + 2 * pad - kernel) / stride + 1; }
+
+/* Some window meets some pixel: with a stride beyond the kernel, padding may be all that is seen. */
+static bool meets(int size, int pad, int kernel, int stride)
+{
+    for (int o = 0; o < out_size(size, pad, kernel, stride); o++)
+        for (int r = 0; r < kernel; r++)
+            if (o * stride - pad + r >= 0 && o * stride - pad + r < size)
+                return true;
+    return false;
+}
+
+static bool usable(const int *v, oc_set set)
+{
+    if (v[H] + 2 * v[PH] < v[R] || v[W] + 2 * v[PW] < v[S])
+        return false;
+    if (!meets(v[H], v[PH], v[R], v[SH]) || !meets(v[W], v[PW], v[S], v[SW]))
+        return false;
+    const double products = 1.0 * v[N] * v[C] * v[K] * v[R] * v[S] * out_size(v[H], v[PH], v[R], v[SH]) *
+                            out_size(v[W], v[PW], v[S], v[SW]);
+    return products <= (set == OC_LONG ? 2e7 : 1.5e6);
+}
+
+/* The shapes that the networks have, small, and those that cross blocks: deep sums, many pixels, both at once. */
+static const int fixed[][12] = {
+    {2, 3, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 4, 4, 2, 2, 1, 1, 1},
+    {1, 64, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},  {16, 32, 64, 1, 1, 1, 1, 1, 1, 0, 0, 1}, {1, 256, 20, 4, 4, 3, 3, 1, 1, 1, 1, 0},
+    {1, 65, 33, 9, 7, 3, 3, 1, 1, 1, 1, 1},   {2, 5, 9, 40, 41, 3, 3, 1, 1, 1, 1, 0},  {3, 33, 65, 7, 9, 4, 4, 2, 2, 1, 1, 1},
+    {1, 130, 130, 5, 5, 1, 1, 1, 1, 0, 0, 1}, {5, 2, 3, 17, 13, 5, 2, 3, 1, 0, 2, 1},  {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},
+};
+/* Two groups a dimension and more: pixels beyond 64 and channels beyond 64 cross the tiles of cl/gpu. */
+static const int tiny[][12] = {
+    {2, 3, 66, 6, 7, 3, 3, 1, 1, 1, 1, 1}, {3, 66, 3, 6, 5, 1, 1, 1, 1, 0, 0, 1}, {2, 5, 4, 9, 10, 4, 4, 2, 2, 1, 1, 0},
+    {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1},
+};
+static const int grad[][12] = {
+    {2, 2, 3, 4, 5, 3, 2, 1, 2, 1, 0, 1}, {1, 3, 2, 5, 4, 4, 4, 2, 2, 1, 1, 1}, {2, 1, 2, 3, 3, 1, 1, 1, 1, 0, 0, 0},
+    {1, 2, 2, 7, 3, 2, 3, 3, 1, 0, 2, 1}, {1, 1, 2, 3, 4, 2, 2, 1, 1, 3, 2, 0},
+};
+/* The layers of the notebook network at 64x64: C, K, H, R, stride, pad, from down to up (an up block's transposed
+ * convolution is the data gradient of the layer that is listed). */
+static const int layers[][6] = {
+    {3, 64, 64, 3, 1, 1},      {64, 128, 64, 3, 1, 1},    {128, 128, 64, 3, 1, 1},  {128, 128, 64, 4, 2, 1}, {128, 256, 32, 3, 1, 1},
+    {256, 256, 32, 3, 1, 1},   {256, 256, 32, 4, 2, 1},   {256, 512, 16, 3, 1, 1},  {512, 512, 16, 3, 1, 1}, {512, 512, 16, 4, 2, 1},
+    {512, 1024, 8, 3, 1, 1},   {1024, 1024, 8, 3, 1, 1},  {1024, 1024, 8, 4, 2, 1}, {2048, 512, 4, 3, 1, 1}, {512, 512, 8, 4, 2, 1},
+    {1024, 256, 8, 3, 1, 1},   {256, 256, 16, 4, 2, 1},   {512, 128, 16, 3, 1, 1},  {128, 128, 32, 4, 2, 1}, {256, 64, 32, 3, 1, 1},
+    {64, 64, 32, 3, 1, 1},     {64, 64, 64, 4, 2, 1},     {64, 3, 64, 1, 1, 0},     {32, 128, 1, 1, 1, 0},
+};
+static const int timed[] = {0, 2, 3, 5, 8, 11, 12, 13, 20, 22};
+
+enum { COVERED = 120, COVERED_LONG = 400 };
+#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+static int count(oc_set set)
+{
+    switch (set) {
+    case OC_SUITE: return 2 * COUNT(fixed) + COVERED;
+    case OC_TINY: return COUNT(tiny);
+    case OC_LONG: return COUNT(layers) + COVERED_LONG;
+    case OC_PERF: return COUNT(timed);
+    default: return COUNT(grad);
+    }
+}
+
+static void take_layer(const int *layer, int batch, int *v)
+{
+    v[N] = batch;
+    v[C] = layer[0];
+    v[K] = layer[1];
+    v[H] = v[W] = layer[2];
+    v[R] = v[S] = layer[3];
+    v[SH] = v[SW] = layer[4];
+    v[PH] = v[PW] = layer[5];
+    v[BIAS] = 1;
+    v[REAL] = 1;
+}
+
+static void choose(oc_set set, int index, int *v)
+{
+    memset(v, 0, DIMS * sizeof *v);
+    v[REAL] = index & 1;
+    v[LAYOUT] = index / 2 % 3;
+    if (set == OC_PERF) {
+        take_layer(layers[timed[index]], 16, v);
+    } else if (set == OC_TINY) {
+        memcpy(v, tiny[index], sizeof tiny[0]);
+    } else if (set == OC_GRAD) {
+        memcpy(v, grad[index], sizeof grad[0]);
+        v[REAL] = 1;
+    } else if (set == OC_LONG && index < COUNT(layers)) {
+        take_layer(layers[index], 2, v);
+    } else if (set == OC_SUITE && index < 2 * COUNT(fixed)) {
+        memcpy(v, fixed[index / 2], sizeof fixed[0]);
+    } else {
+        const int skip = set == OC_SUITE ? 2 * COUNT(fixed) : COUNT(layers);
+        oc_cover(dims, dims, DIMS, set == OC_SUITE ? COVERED : COVERED_LONG, oc_seed, usable, set, index - skip, v);
+    }
+}
+
+static void fill(oc_case *c, int s, oc_rng *rng, int limit)
+{
+    if (c->exact) {
+        /* Never zero: a product would vanish, and with it what it could show. */
+        for (int64_t i = 0; i < oc_src_count(c, s); i++) {
+            const int value = 1 + oc_below(rng, limit);
+            oc_set_float(c, s, i, oc_below(rng, 2) ? value : -value);
+        }
+    } else {
+        oc_fill_reals(c, s, rng, 0.1, 1);
+    }
+}
+
+static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
+{
+    int v[DIMS];
+    choose(set, index, v);
+    const int ho = out_size(v[H], v[PH], v[R], v[SH]), wo = out_size(v[W], v[PW], v[S], v[SW]);
+    const lun_desc big = lun_image(v[N], v[C], v[H], v[W]), small = lun_image(v[N], v[K], ho, wo);
+    const lun_desc filter = lun_filter(v[K], v[C], v[R], v[S]);
+    lun_conv_attrs *a = &c->op.attrs.conv;
+    a->stride_h = v[SH];
+    a->stride_w = v[SW];
+    a->pad_h = v[PH];
+    a->pad_w = v[PW];
+    c->exact = !v[REAL];
+    c->layout = (oc_layout)v[LAYOUT];
+    int64_t terms;
+    if (c->op.kind == LUN_OP_CONV2D) {
+        terms = (int64_t)v[C] * v[R] * v[S] + 1;
+        fill(c, oc_source(c, big), rng, oc_exact_limit(terms));
+        fill(c, oc_source(c, filter), rng, oc_exact_limit(terms));
+        if (v[BIAS])
+            fill(c, oc_source(c, lun_image(1, v[K], 1, 1)), rng, oc_exact_limit(terms));
+        oc_dest(c, small.shape);
+    } else if (c->op.kind == LUN_OP_CONV2D_TRANSPOSE) {
+        terms = (int64_t)v[K] * v[R] * v[S] + 1;
+        a->out_h = v[H];
+        a->out_w = v[W];
+        fill(c, oc_source(c, small), rng, oc_exact_limit(terms));
+        fill(c, oc_source(c, filter), rng, oc_exact_limit(terms));
+        if (v[BIAS])
+            fill(c, oc_source(c, lun_image(1, v[C], 1, 1)), rng, oc_exact_limit(terms));
+        oc_dest(c, big.shape);
+    } else {
+        terms = (int64_t)v[N] * ho * wo;
+        a->kernel_h = v[R];
+        a->kernel_w = v[S];
+        fill(c, oc_source(c, big), rng, oc_exact_limit(terms));
+        fill(c, oc_source(c, small), rng, oc_exact_limit(terms));
+        oc_dest(c, filter.shape);
+    }
+}
+
+static void bound(oc_case *c)
+{
+    double terms;
+    if (c->op.kind == LUN_OP_CONV2D_WGRAD) {
+        const lun_shape small = c->op.src[1].shape;
+        terms = (double)(small.n * small.h * small.w);
+    } else {
+        const lun_shape filter = c->op.src[1].shape;
+        terms = (double)((c->op.kind == LUN_OP_CONV2D ? filter.c : filter.n) * filter.h * filter.w) + (c->op.nsrc > 2);
+    }
+    const int64_t elements = lun_count(c->op.dst[0].shape);
+    c->certain = oc_alloc((size_t)elements, sizeof(double));
+    for (int64_t i = 0; i < elements; i++) {
+        const double last = OC_U * fabs(c->want[0][i]);
+        c->bound[0][i] = oc_sum_factor(terms) * OC_U * c->mag[0][i] + last;
+        c->certain[i] = terms * OC_U / (1 - terms * OC_U) * c->mag[0][i] + last;
+    }
+}
+
+const oc_op oc_conv2d = {LUN_OP_CONV2D, count, make, bound};
+const oc_op oc_conv2d_transpose = {LUN_OP_CONV2D_TRANSPOSE, count, make, bound};
+const oc_op oc_conv2d_wgrad = {LUN_OP_CONV2D_WGRAD, count, make, bound};

@@ -1,0 +1,299 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "opcheck.h"
+
+static const char help[] =
+    "usage: opcheck [test|grad|perf|support] [options]\n"
+    "  test      every op, every candidate that accepts, against the float64 reference (the default)\n"
+    "  grad      the gradient rules against finite differences and exact adjoints; needs no device\n"
+    "  perf      time every candidate\n"
+    "  support   which candidate takes which cases, or the first reason why not\n"
+    "  --device SPEC   cpu (default), opencl, opencl:I, check\n"
+    "  --op NAME  --candidate NAME  --case INDEX  --seed S\n"
+    "  --tiny    few small cases, two work-groups or more a dimension (Oclgrind)\n"
+    "  --long    many random shapes and the layers of the notebook network: by hand\n"
+    "  --verbose the candidates' refusals, and what the library logs\n"
+    "$LUNETTE_ISA chooses the instruction set of cpu.\n"
+    "exit: 0 passed, 1 failed, 2 usage, 77 no such device here\n";
+
+const oc_op *const oc_ops[] = {
+#define X(KIND, name) &oc_##name,
+    LUN_OP_KINDS(X)
+#undef X
+};
+const int oc_op_count = (int)(sizeof oc_ops / sizeof oc_ops[0]);
+
+bool oc_chosen(const oc_options *options, const oc_op *op)
+{
+    return options->op == NULL || strcmp(options->op, lun_op_info_of(op->kind)->name) == 0;
+}
+
+/* --- test --- */
+typedef struct tally {
+    int cases, runs, failures, by_candidate[16];
+    double worst;
+} tally;
+
+static void complain(const oc_options *options, const oc_case *c, const char *candidate, int index, tally *t)
+{
+    char text[128] = "";
+    const char *op = lun_op_info_of(c->op.kind)->name;
+    if (c->op.ndst > 0)
+        lun_op_describe(&c->op, text, sizeof text);
+    t->failures++;
+    printf("FAIL %s [%s%s layout %d]: %s\n     opcheck test --device %s --op %s%s%s --case %d --seed %llu%s\n", text,
+           options->dev->info.spec, c->exact ? " exact" : "", (int)c->layout, lun_error_detail(), options->device, op,
+           candidate != NULL ? " --candidate " : "", candidate != NULL ? candidate : "", index, (unsigned long long)options->seed,
+           options->set == OC_TINY   ? " --tiny"
+           : options->set == OC_LONG ? " --long"
+                                     : "");
+    fflush(stdout);
+}
+
+static bool on_cpu(const oc_options *options) { return strcmp(options->device, "cpu") == 0; }
+
+/* Three threads, or fewer than the device has: pieces then fall to other threads, and sums must not notice. */
+static lun_status open_twin(oc_options *options)
+{
+    const lun_device_params params = {.threads = on_cpu(options) ? (options->dev->info.units == 3 ? 2 : 3) : 0};
+    return lun_device_open("cpu", &params, &options->twin);
+}
+
+static lun_status compare_with_twin(const oc_options *options, const oc_case *c, const char *candidate, uint32_t *const *got)
+{
+    uint32_t *want[LUN_OP_MAX_DST] = {NULL};
+    LUN_TRY(oc_run(options->twin, c, on_cpu(options) ? candidate : NULL, want));
+    lun_status status = LUN_OK;
+    for (int d = 0; d < c->op.ndst; d++)
+        for (int64_t i = 0; status == LUN_OK && i < lun_count(c->op.dst[d].shape); i++)
+            if (want[d][i] != got[d][i])
+                status = lun_fail(LUN_ERR_INTERNAL, "dst%d element %d is %08x, but %08x on cpu with %d threads", d, (int)i, got[d][i],
+                                  want[d][i], options->twin->info.units);
+    for (int d = 0; d < LUN_OP_MAX_DST; d++)
+        free(want[d]);
+    return status;
+}
+
+static lun_status check_golden(const oc_case *c, uint32_t *const *got)
+{
+    const uint64_t hash = lun_hash(LUN_HASH_START, got[0], (size_t)lun_count(c->op.dst[0].shape) * 4);
+    if (c->golden != 0 && hash != c->golden)
+        return lun_fail(LUN_ERR_INTERNAL, "hash 0x%016llx, recorded 0x%016llx", (unsigned long long)hash, (unsigned long long)c->golden);
+    return LUN_OK;
+}
+
+/* A lost device stays lost until it is opened anew. */
+static lun_status revive(oc_options *options)
+{
+    if (options->dev->lost != LUN_OK) {
+        lun_device_close(&options->dev);
+        LUN_TRY(lun_device_open(options->device, NULL, &options->dev));
+    }
+    if (options->twin != NULL && options->twin->lost != LUN_OK) {
+        lun_device_close(&options->twin);
+        LUN_TRY(open_twin(options));
+    }
+    return LUN_OK;
+}
+
+static void test_case(oc_options *options, const oc_op *op, int index, tally *t)
+{
+    oc_case c;
+    int accepted = 0, asked = 0;
+    if (oc_make(op, options->set, index, options->seed, true, &c) != LUN_OK) {
+        complain(options, &c, NULL, index, t);
+        oc_free(&c);
+        return;
+    }
+    t->cases++;
+    int number = 0;
+    for (const lun_candidate *k = lun_candidates(op->kind); k->name != NULL; k++, number++) {
+        if (options->candidate != NULL && strcmp(k->name, options->candidate) != 0)
+            continue;
+        uint32_t *got[LUN_OP_MAX_DST] = {NULL};
+        double ratio = 0;
+        asked++;
+        lun_status status = oc_run(options->dev, &c, k->name, got);
+        if (status == LUN_UNSUPPORTED) {
+            if (options->verbose)
+                printf("     %s case %d: %s declines: %s\n", lun_op_info_of(op->kind)->name, index, k->name, lun_error_detail());
+            continue;
+        }
+        accepted++;
+        if (status == LUN_OK)
+            status = oc_compare(&c, got, &ratio);
+        if (status == LUN_OK)
+            status = check_golden(&c, got);
+        if (status == LUN_OK && (c.like_cpu || on_cpu(options)))
+            status = compare_with_twin(options, &c, k->name, got);
+        t->runs++;
+        t->by_candidate[number < 15 ? number : 15]++;
+        t->worst = fmax(t->worst, ratio);
+        if (status != LUN_OK)
+            complain(options, &c, k->name, index, t);
+        for (int d = 0; d < LUN_OP_MAX_DST; d++)
+            free(got[d]);
+        if (revive(options) != LUN_OK) {
+            fprintf(stderr, "opcheck: the device is lost: %s\n", lun_error_detail());
+            exit(LUN_ERR_DEVICE);
+        }
+    }
+    if (accepted == 0 && options->candidate == NULL) {
+        if (asked == 0)
+            lun_fail(LUN_ERR_INTERNAL, "the op has no candidate");
+        complain(options, &c, NULL, index, t);
+    }
+    oc_free(&c);
+}
+
+int oc_mode_test(const oc_options *given)
+{
+    oc_options options = *given;
+    int failures = 0, runs = 0;
+    const double start = lun_clock();
+    for (int o = 0; o < oc_op_count; o++) {
+        const oc_op *op = oc_ops[o];
+        tally t = {0};
+        if (!oc_chosen(&options, op))
+            continue;
+        for (int i = 0; i < op->count(options.set); i++)
+            if (options.index < 0 || i == options.index)
+                test_case(&options, op, i, &t);
+        printf("%-20s %-9s %3d cases, %3d runs (", lun_op_info_of(op->kind)->name, options.dev->info.spec, t.cases, t.runs);
+        int number = 0;
+        for (const lun_candidate *k = lun_candidates(op->kind); k->name != NULL; k++, number++)
+            printf("%s%s %d", number > 0 ? ", " : "", k->name, t.by_candidate[number < 15 ? number : 15]);
+        printf("), worst %.3f of the bound%s\n", t.worst, t.failures > 0 ? "  FAILED" : "");
+        fflush(stdout);
+        if (t.runs == 0 && t.failures == 0) {
+            printf("FAIL %s: no case ran\n", lun_op_info_of(op->kind)->name);
+            failures++;
+        }
+        failures += t.failures;
+        runs += t.runs;
+    }
+    if (runs == 0) {
+        printf("FAIL: no case ran\n");
+        failures++;
+    }
+    printf("%s (%s, %s): %d runs, %d failures, seed %llu, %.1f s\n", options.dev->info.spec, options.dev->info.name,
+           options.dev->info.platform, runs, failures, (unsigned long long)options.seed,
+           lun_clock() - start);
+    lun_device_close(&options.twin);
+    lun_device_close(&options.dev);
+    return failures == 0 ? 0 : 1;
+}
+
+/* --- the command line --- */
+static int usage(const char *what, const char *value)
+{
+    fprintf(stderr, "opcheck: %s%s%s\n%s", what, value != NULL ? " " : "", value != NULL ? value : "", help);
+    return LUN_ERR_USAGE;
+}
+
+static bool parse_number(const char *text, uint64_t most, uint64_t *out)
+{
+    char *end;
+    if (text[0] < '0' || text[0] > '9')
+        return false;
+    *out = strtoull(text, &end, 10);
+    return *end == 0 && *out <= most;
+}
+
+static void note_opencl(void *payload, const lun_device_info *info)
+{
+    if (strncmp(info->spec, "opencl", 6) == 0)
+        *(bool *)payload = true;
+}
+
+static void show(void *payload, lun_log_level level, const char *line)
+{
+    (void)payload;
+    (void)level;
+    fprintf(stderr, "log: %s\n", line);
+}
+
+int main(int argc, char **argv)
+{
+    oc_options options = {.device = "cpu", .index = -1, .seed = 1};
+    const char *mode = "test";
+    int first = 1;
+    if (argc > 1 && argv[1][0] != '-')
+        mode = argv[first++];
+    for (int i = first; i < argc; i++) {
+        const char *flag = argv[i];
+        uint64_t number;
+        if (strcmp(flag, "--help") == 0) {
+            fputs(help, stdout);
+            return 0;
+        }
+        if (strcmp(flag, "--tiny") == 0 || strcmp(flag, "--long") == 0) {
+            options.set = flag[2] == 't' ? OC_TINY : OC_LONG;
+            continue;
+        }
+        if (strcmp(flag, "--verbose") == 0) {
+            options.verbose = true;
+            lun_log_set(show, NULL, LUN_LOG_DEBUG);
+            continue;
+        }
+        if (strcmp(flag, "--device") != 0 && strcmp(flag, "--op") != 0 && strcmp(flag, "--candidate") != 0 &&
+            strcmp(flag, "--case") != 0 && strcmp(flag, "--seed") != 0)
+            return usage("unknown option", flag);
+        if (++i == argc)
+            return usage("no value for", flag);
+        if (strcmp(flag, "--device") == 0) {
+            options.device = argv[i];
+        } else if (strcmp(flag, "--op") == 0) {
+            options.op = argv[i];
+        } else if (strcmp(flag, "--candidate") == 0) {
+            options.candidate = argv[i];
+        } else if (strcmp(flag, "--case") == 0) {
+            if (!parse_number(argv[i], 1000000, &number))
+                return usage("not a case:", argv[i]);
+            options.index = (int)number;
+        } else if (!parse_number(argv[i], UINT64_MAX, &options.seed)) {
+            return usage("not a seed:", argv[i]);
+        }
+    }
+    bool known = options.op == NULL;
+    for (int o = 0; o < oc_op_count; o++)
+        known = known || oc_chosen(&options, oc_ops[o]);
+    if (!known)
+        return usage("no such op:", options.op);
+    int (*run)(const oc_options *) = strcmp(mode, "test") == 0      ? oc_mode_test
+                                     : strcmp(mode, "grad") == 0    ? oc_mode_grad
+                                     : strcmp(mode, "perf") == 0    ? oc_mode_perf
+                                     : strcmp(mode, "support") == 0 ? oc_mode_support
+                                                                    : NULL;
+    if (run == NULL)
+        return usage("no such mode:", mode);
+    oc_seed = options.seed;
+    unsetenv("LUNETTE_DECLINE"); /* the suite is about what a device can, not what it was told to leave */
+    if (run != oc_mode_grad) {
+        bool found = strncmp(options.device, "opencl", 6) != 0;
+        if (!found)
+            lun_device_list(note_opencl, &found);
+        if (!found) {
+            printf("SKIP: no OpenCL device here\n");
+            return 77;
+        }
+        lun_status status = lun_device_open(options.device, NULL, &options.dev);
+        if (status == LUN_OK && run == oc_mode_test)
+            status = open_twin(&options);
+        if (status == LUN_ERR_USAGE && on_cpu(&options) && getenv("LUNETTE_ISA") != NULL) {
+            printf("SKIP: %s\n", lun_error_detail());
+            return 77;
+        }
+        if (status != LUN_OK) {
+            fprintf(stderr, "opcheck: %s\n", lun_error_detail());
+            return LUN_ERR_DEVICE;
+        }
+    }
+    const int code = run(&options);
+    if (run != oc_mode_test) /* which closes its own: it may have reopened them */
+        lun_device_close(&options.dev);
+    oc_forget_covers();
+    return code;
+}

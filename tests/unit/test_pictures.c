@@ -1,0 +1,633 @@
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "data/picture.h"
+
+/* The folder of this file: tests/unit/pictures/generate.py says what cases.txt holds. */
+static const char *cases_folder;
+static char scratch[256];
+
+typedef struct bytes {
+    uint8_t *data;
+    size_t count;
+} bytes;
+
+static const char *path_in(const char *folder, const char *name)
+{
+    static char text[4][1024];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(text[turn], sizeof text[turn], "%s/%s", folder, name);
+    return text[turn];
+}
+
+static bytes slurp(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    ck_assert_msg(file != NULL, "cannot open %s", path);
+    bytes b = {malloc(1 << 20), 0};
+    b.count = fread(b.data, 1, 1 << 20, file);
+    ck_assert_uint_lt(b.count, 1 << 20);
+    fclose(file);
+    return b;
+}
+
+static void spill(const char *path, const void *data, size_t count)
+{
+    FILE *file = fopen(path, "wb");
+    ck_assert_msg(file != NULL, "cannot write %s", path);
+    ck_assert_uint_eq(fwrite(data, 1, count, file), count);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static lun_picture read_ppm(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    ck_assert_msg(file != NULL, "cannot open %s", path);
+    lun_picture p = {0};
+    ck_assert_int_eq(fscanf(file, "P6 %d %d 255", &p.width, &p.height), 2);
+    ck_assert_int_eq(fgetc(file), '\n');
+    const size_t count = (size_t)p.width * (size_t)p.height * 3;
+    p.pixels = malloc(count);
+    ck_assert_uint_eq(fread(p.pixels, 1, count, file), count);
+    fclose(file);
+    return p;
+}
+
+/* The source of the resized pictures; the same generator is in generate.py. */
+static lun_picture noise(int width, int height)
+{
+    lun_picture p = {width, height, malloc((size_t)width * (size_t)height * 3)};
+    uint32_t seed = 1;
+    for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        p.pixels[i] = (uint8_t)(seed >> 24);
+    }
+    return p;
+}
+
+static void compare(const char *what, const lun_picture *got, const char *expected, int tolerance)
+{
+    lun_picture want = read_ppm(path_in(cases_folder, expected));
+    ck_assert_msg(got->width == want.width && got->height == want.height, "%s: %d x %d, not %d x %d", what, got->width,
+                  got->height, want.width, want.height);
+    for (size_t i = 0; i < (size_t)want.width * (size_t)want.height * 3; i++) {
+        const int error = abs(got->pixels[i] - want.pixels[i]);
+        ck_assert_msg(error <= tolerance, "%s: byte %zu is %d, not %d", what, i, got->pixels[i], want.pixels[i]);
+    }
+    lun_picture_free(&want);
+}
+
+/* Refused with a reason, and the output untouched. */
+static void refuse(const char *path, const char *reason)
+{
+    lun_picture out = {-1, -2, NULL};
+    const lun_status status = lun_picture_load(path, 1, &out);
+    ck_assert_msg(status == LUN_ERR_DATA, "%s: %s", path, lun_status_name(status));
+    ck_assert_msg(strstr(lun_error_detail(), reason) != NULL, "'%s' lacks '%s'", lun_error_detail(), reason);
+    ck_assert_msg(strncmp(lun_error_detail(), path, strlen(path)) == 0, "'%s' lacks the path", lun_error_detail());
+    ck_assert(out.width == -1 && out.height == -2 && out.pixels == NULL);
+}
+
+static bool is_jpeg(const char *name)
+{
+    return strstr(name, ".jpg") != NULL;
+}
+
+#ifdef LUN_HAVE_JPEG
+static const bool have_jpeg = true;
+#else
+static const bool have_jpeg = false;
+#endif
+
+START_TEST(listed_cases)
+{
+    FILE *list = fopen(path_in(cases_folder, "cases.txt"), "r");
+    ck_assert_ptr_nonnull(list);
+    char line[256], name[128], result[128];
+    int loads = 0, bad = 0, fits = 0;
+    while (fgets(line, sizeof line, list)) {
+        int tolerance = 0, orient = 0, w = 0, h = 0, new_w = 0, new_h = 0;
+        lun_picture got = {0};
+        if (sscanf(line, "load %127s %127s %d %d", name, result, &tolerance, &orient) == 4) {
+            if (is_jpeg(name) && !have_jpeg) {
+                refuse(path_in(cases_folder, name), "built without JPEG support");
+            } else {
+                const lun_status status = lun_picture_load(path_in(cases_folder, name), orient, &got);
+                ck_assert_msg(status == LUN_OK, "%s", lun_error_detail());
+                compare(name, &got, result, tolerance);
+            }
+            loads++;
+        } else if (strncmp(line, "bad ", 4) == 0) {
+            result[0] = 0;
+            ck_assert_int_ge(sscanf(line, "bad %127s %127s", name, result), 1);
+            for (char *c = result; *c; c++)
+                *c = *c == '_' ? ' ' : *c;
+            refuse(path_in(cases_folder, name), result);
+            bad++;
+        } else if (sscanf(line, "fit %127s %d %d %d %d %127s", name, &w, &h, &new_w, &new_h, result) == 6) {
+            lun_picture src = noise(w, h);
+            const bool stretch = strcmp(name, "stretch") == 0;
+            ck_assert_int_eq(lun_picture_fit(&src, stretch ? LUN_FIT_STRETCH : LUN_FIT_CROP, new_w, new_h, &got),
+                             LUN_OK);
+            compare(result, &got, result, 0);
+            if (stretch) {
+                lun_picture_free(&got);
+                ck_assert_int_eq(lun_picture_resize(&src, new_w, new_h, &got), LUN_OK);
+                compare(result, &got, result, 0);
+            }
+            lun_picture_free(&src);
+            fits++;
+        } else {
+            ck_abort_msg("a line of cases.txt is not understood: %s", line);
+        }
+        lun_picture_free(&got);
+    }
+    fclose(list);
+    ck_assert_int_ge(loads, 70);
+    ck_assert_int_ge(bad, 13);
+    ck_assert_int_ge(fits, 24);
+}
+END_TEST
+
+/* Decode from memory, as if it were a file. */
+static lun_status decode_bytes(const char *name, uint8_t *data, size_t count, lun_picture *out)
+{
+    lun_decode decode = {.orient = 1, .file_bytes = count};
+    FILE *file = fmemopen(data, count, "rb");
+    ck_assert_ptr_nonnull(file);
+    const lun_status status = is_jpeg(name) ? lun_jpeg_decode(file, &decode, out) : lun_png_decode(file, &decode, out);
+    fclose(file);
+    return status;
+}
+
+/* No prefix of a picture is a picture. */
+START_TEST(prefixes_are_refused)
+{
+    static const char *const names[] = {"rgb8.png",     "palette8-trns-i.png",  "grey16.png",
+                                        "one.png",      "jpeg-grey.jpg",        "jpeg-420.jpg",
+                                        "orient-6.jpg", "jpeg-progressive.jpg", "jpeg-cmyk-plain.jpg"};
+    for (size_t n = 0; n < LUN_COUNT(names); n++) {
+        bytes whole = slurp(path_in(cases_folder, names[n]));
+        lun_picture out = {0};
+        for (size_t count = 1; count < whole.count; count++)
+            ck_assert_msg(decode_bytes(names[n], whole.data, count, &out) == LUN_ERR_DATA,
+                          "%zu bytes of %s are a picture", count, names[n]);
+        ck_assert_ptr_null(out.pixels);
+        ck_assert_int_eq(decode_bytes(names[n], whole.data, whole.count, &out),
+                         is_jpeg(names[n]) && !have_jpeg ? LUN_ERR_DATA : LUN_OK);
+        lun_picture_free(&out);
+        free(whole.data);
+    }
+}
+END_TEST
+
+/* Any bit flipped: a picture or a reason, never a crash, and never memory for what is not there. */
+START_TEST(flipped_bits_do_no_harm)
+{
+    static const char *const names[] = {"rgba8.png", "palette8-trns-i.png", "jpeg-grey.jpg", "jpeg-progressive.jpg",
+                                        "orient-6.jpg"};
+    for (size_t n = 0; n < LUN_COUNT(names); n++) {
+        bytes b = slurp(path_in(cases_folder, names[n]));
+        size_t refused = 0;
+        for (size_t bit = 0; bit < b.count * 8; bit++) {
+            lun_picture out = {0};
+            b.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            const lun_status status = decode_bytes(names[n], b.data, b.count, &out);
+            b.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            ck_assert_msg(status == LUN_OK || status == LUN_ERR_DATA, "bit %zu of %s: %s", bit, names[n],
+                          lun_error_detail());
+            refused += status != LUN_OK;
+            lun_picture_free(&out);
+        }
+        /* A PNG has checksums. Only the name of its tRNS chunk can change unseen: into an unknown one to be ignored. */
+        const size_t unseen = strstr(names[n], "trns") ? 32 : 0;
+        ck_assert_msg(is_jpeg(names[n]) || refused + unseen >= b.count * 8, "%zu of %zu flips of %s were found",
+                      refused, b.count * 8, names[n]);
+        ck_assert_uint_gt(refused, 0);
+        free(b.data);
+    }
+}
+END_TEST
+
+static long peak_kib(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+}
+
+/* Headers that promise hundreds of megabytes cost next to nothing. */
+START_TEST(lies_take_no_memory)
+{
+    const long before = peak_kib();
+    refuse(path_in(cases_folder, "bad-lie.png"), "cannot lie in");
+    refuse(path_in(cases_folder, "bad-area.png"), "16384 x 4097");
+    if (have_jpeg) {
+        static const char *const names[] = {"jpeg-420.jpg", "jpeg-progressive.jpg"};
+        static const struct {
+            unsigned size;
+            const char *reason;
+        } lies[] = {{65500, "65500 x 65500 pixels, outside"}, {8192, "8192 x 8192 pixels cannot lie in"}};
+        for (size_t n = 0; n < LUN_COUNT(names); n++) {
+            bytes b = slurp(path_in(cases_folder, names[n]));
+            size_t at = 2; /* walk the segments to the frame header */
+            while (b.data[at + 1] != 0xc0 && b.data[at + 1] != 0xc2)
+                at += 2 + (size_t)(b.data[at + 2] << 8 | b.data[at + 3]);
+            for (size_t k = 0; k < LUN_COUNT(lies); k++) {
+                b.data[at + 5] = b.data[at + 7] = (uint8_t)(lies[k].size >> 8);
+                b.data[at + 6] = b.data[at + 8] = (uint8_t)lies[k].size;
+                spill(path_in(scratch, "lie"), b.data, b.count);
+                refuse(path_in(scratch, "lie"), lies[k].reason);
+            }
+            free(b.data);
+        }
+        unlink(path_in(scratch, "lie"));
+    }
+    ck_assert_int_lt(peak_kib() - before, 16 * 1024);
+}
+END_TEST
+
+#ifdef LUN_HAVE_JPEG
+/* A legal progressive JPEG of one block in `scans` scans: a DC scan, then the coefficients 1 to 63 one by one, then a
+ * bit more of each. Every scan is one zero bit. */
+static size_t many_scans(int scans, uint8_t *out)
+{
+    static const uint8_t head[] = {0xff, 0xd8,                                         /* SOI */
+                                   0xff, 0xc2, 0, 11, 8,    0, 8, 0, 8, 1, 1, 0x11, 0, /* SOF2: 8 x 8, grey */
+                                   0xff, 0xc4, 0, 20, 0x00, 1, 0, 0, 0, 0, 0, 0,    0,
+                                   0,    0,    0, 0,  0,    0, 0, 0, 0, /* DHT: DC, category 0 is "0" */
+                                   0xff, 0xc4, 0, 20, 0x10, 1, 0, 0, 0, 0, 0, 0,    0,
+                                   0,    0,    0, 0,  0,    0, 0, 0, 0, /* DHT: AC, end of block is "0" */
+                                   0xff, 0xdb, 0, 67, 0};
+    size_t n = sizeof head;
+    memcpy(out, head, n);
+    memset(out + n, 1, 64);
+    n += 64;
+    for (int s = 0; s < scans; s++) {
+        const uint8_t k = (uint8_t)(s == 0 ? 0 : (s - 1) % 63 + 1);
+        const uint8_t approximation = s == 0 ? 0 : s <= 63 ? 0x01 : 0x10;
+        const uint8_t scan[] = {0xff, 0xda, 0, 8, 1, 1, 0x00, k, k, approximation, 0x7f};
+        memcpy(out + n, scan, sizeof scan);
+        n += sizeof scan;
+    }
+    out[n++] = 0xff;
+    out[n++] = 0xd9;
+    return n;
+}
+
+START_TEST(scans_are_limited)
+{
+    uint8_t data[4096];
+    lun_picture out = {0};
+    const char *path = path_in(scratch, "scans.jpg");
+    spill(path, data, many_scans(100, data));
+    ck_assert_msg(lun_picture_load(path, 0, &out) == LUN_OK, "%s", lun_error_detail());
+    ck_assert(out.width == 8 && out.height == 8 && out.pixels[0] == 128 && out.pixels[191] == 128);
+    lun_picture_free(&out);
+    spill(path, data, many_scans(102, data));
+    refuse(path, "more than 100 scans");
+    unlink(path);
+}
+END_TEST
+#endif
+
+/* Both byte orders, and every damage by a prefix or one byte: a value from 0 to 8, nothing read outside (the copy is of
+ * the exact size, for the sanitizer to watch). */
+START_TEST(exif_is_parsed_with_care)
+{
+    static const uint8_t little[] = {'E', 'x', 'i', 'f', 0, 0, 'I',  'I', 42, 0, 8, 0, 0, 0, 2, 0, 0x0f, 1, 2, 0, 1, 0,
+                                     0,   0,   'x', 0,   0, 0, 0x12, 1,   3,  0, 1, 0, 0, 0, 6, 0, 0,    0, 0, 0, 0, 0};
+    static const uint8_t big[] = {'E', 'x',  'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1,
+                                  1,   0x12, 0,   3,   0, 0, 0,   1,   0, 8,  0, 0, 0, 0, 0, 0};
+    ck_assert_int_eq(lun_exif_orientation(little, sizeof little), 6);
+    ck_assert_int_eq(lun_exif_orientation(big, sizeof big), 8);
+    ck_assert_int_eq(lun_exif_orientation(NULL, 0), 0);
+    for (size_t count = 0; count < sizeof little; count++) {
+        uint8_t *copy = malloc(count ? count : 1);
+        memcpy(copy, little, count);
+        const int got = lun_exif_orientation(copy, count);
+        ck_assert_int_eq(got, count >= 6 + 8 + 2 + 24 ? 6 : 0);
+        free(copy);
+    }
+    for (size_t i = 0; i < sizeof big; i++) {
+        for (int v = 0; v < 256; v++) {
+            uint8_t *copy = malloc(sizeof big);
+            memcpy(copy, big, sizeof big);
+            copy[i] = (uint8_t)v;
+            const int got = lun_exif_orientation(copy, sizeof big);
+            ck_assert(got >= 0 && got <= 8);
+            free(copy);
+        }
+    }
+}
+END_TEST
+
+START_TEST(wrong_arguments_are_refused)
+{
+    lun_picture src = noise(4, 3), out = {0};
+    ck_assert_int_eq(lun_picture_resize(&src, 0, 4, &out), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_picture_resize(&src, 4, -1, &out), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_picture_resize(&src, 16385, 1, &out), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_picture_resize(&src, 16384, 16384, &out), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_picture_resize(&src, 2, 2, &src), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_picture_resize(&out, 2, 2, &src), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_picture_crop(&src, 1, 1, 4, 2, &out), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_picture_crop(&src, -1, 0, 1, 1, &out), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_picture_crop(&src, INT32_MAX, 0, 1, 1, &out), LUN_ERR_USAGE);
+    ck_assert_ptr_null(out.pixels);
+    ck_assert_int_eq(lun_picture_crop(&src, 1, 1, 3, 2, &out), LUN_OK);
+    ck_assert_mem_eq(out.pixels, src.pixels + (1 * 4 + 1) * 3, 9);
+    ck_assert_mem_eq(out.pixels + 9, src.pixels + (2 * 4 + 1) * 3, 9);
+    lun_picture_free(&out);
+    lun_picture_free(&src);
+    lun_picture_free(NULL);
+}
+END_TEST
+
+/* ---- folders ---- */
+
+static char logged[64][512];
+static int log_count;
+
+static void keep_line(void *payload, lun_log_level level, const char *line)
+{
+    (void)payload;
+    if (level == LUN_LOG_WARN && log_count < 64)
+        snprintf(logged[log_count++], sizeof logged[0], "%s", line);
+}
+
+static bool was_logged(const char *name, const char *reason)
+{
+    for (int i = 0; i < log_count; i++) {
+        if (strstr(logged[i], name) && strstr(logged[i], reason))
+            return true;
+    }
+    return false;
+}
+
+static void copy_case(const char *name, const char *to)
+{
+    bytes b = slurp(path_in(cases_folder, name));
+    spill(path_in(scratch, to), b.data, b.count);
+    free(b.data);
+}
+
+static void empty_scratch(void)
+{
+    char command[300];
+    snprintf(command, sizeof command, "rm -rf '%s'", scratch);
+    ck_assert_int_eq(system(command), 0);
+    ck_assert_int_eq(mkdir(scratch, 0777), 0);
+    log_count = 0;
+}
+
+static lun_dataset_params params_of(const char *folder)
+{
+    return (lun_dataset_params){.folder = folder, .width = 8, .height = 6, .fit = LUN_FIT_STRETCH, .threads = 2};
+}
+
+/* `count` good pictures named good-00.png on. */
+static void put_good(int count)
+{
+    for (int i = 0; i < count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "good-%02d.png", i);
+        copy_case(i % 2 ? "rgb8.png" : "grey16.png", name);
+    }
+}
+
+START_TEST(a_folder_becomes_a_dataset)
+{
+    static const char *const want[] = {"B.PNG", "a b\n.png",     "a",           "a-b.png",
+                                       "a.png", "deep/er/x.PnG", "deep/er.png", "z.png"};
+    static const char *const sorted[] = {"B.PNG", "a",           "a b\n.png",     "a-b.png",
+                                         "a.png", "deep/er.png", "deep/er/x.PnG", "z.png"};
+    empty_scratch();
+    mkdir(path_in(scratch, "deep"), 0777);
+    mkdir(path_in(scratch, "deep/er"), 0777);
+    for (size_t i = 0; i < LUN_COUNT(want); i++)
+        copy_case(i == 0 ? "grey8.png" : "rgb8.png", want[i]);
+    /* Left out without a word: no picture by name nor by content, hidden, and a loop. */
+    spill(path_in(scratch, "notes.txt"), "text", 4);
+    copy_case("bad-gif.png", "moving.gif");
+    copy_case("rgb8.png", ".hidden.png");
+    spill(path_in(scratch, "empty"), "", 0);
+    ck_assert_int_eq(mkfifo(path_in(scratch, "pipe"), 0600), 0);
+    ck_assert_int_eq(symlink("..", path_in(scratch, "deep/loop")), 0);
+    ck_assert_int_eq(symlink("deep", path_in(scratch, "zdeep")), 0);
+    ck_assert_int_eq(symlink("nowhere", path_in(scratch, "dangling")), 0);
+
+    lun_dataset *ds = NULL, *again = NULL;
+    lun_dataset_params params = params_of(scratch);
+    ck_assert_msg(lun_dataset_open(&params, &ds) == LUN_OK, "%s", lun_error_detail());
+    ck_assert_uint_eq(lun_dataset_count(ds), LUN_COUNT(sorted));
+    ck_assert_uint_eq(lun_dataset_skipped(ds), 0);
+    ck_assert_int_eq(log_count, 0);
+    for (size_t i = 0; i < LUN_COUNT(sorted); i++) {
+        ck_assert_str_eq(lun_dataset_name(ds, i), sorted[i]);
+        lun_picture whole = {0}, small = {0};
+        ck_assert_int_eq(lun_picture_load(path_in(scratch, sorted[i]), 0, &whole), LUN_OK);
+        ck_assert_int_eq(lun_picture_resize(&whole, 8, 6, &small), LUN_OK);
+        ck_assert_mem_eq(lun_dataset_pixels(ds, i), small.pixels, 8 * 6 * 3);
+        lun_picture_free(&whole);
+        lun_picture_free(&small);
+    }
+    ck_assert_ptr_null(lun_dataset_name(ds, LUN_COUNT(sorted)));
+    ck_assert_ptr_null(lun_dataset_pixels(ds, LUN_COUNT(sorted)));
+
+    const uint32_t index[] = {7, 0, 7}, wrong[] = {0, 8};
+    float images[3 * 3 * 6 * 8];
+    ck_assert_int_eq(lun_dataset_images(ds, index, 3, images), LUN_OK);
+    for (size_t n = 0; n < 3; n++) {
+        for (size_t c = 0; c < 3; c++) {
+            for (size_t p = 0; p < 48; p++) {
+                const float v = (float)lun_dataset_pixels(ds, index[n])[3 * p + c];
+                ck_assert_float_eq(images[(n * 3 + c) * 48 + p], v / 255.0f * 2.0f - 1.0f);
+            }
+        }
+    }
+    ck_assert_int_eq(lun_dataset_images(ds, wrong, 2, images), LUN_ERR_USAGE);
+
+    /* The hash: the same with another number of threads, another after each change that can be seen. */
+    uint64_t hash = lun_dataset_hash(ds);
+    params.threads = 1;
+    ck_assert_int_eq(lun_dataset_open(&params, &again), LUN_OK);
+    ck_assert(lun_dataset_hash(again) == hash);
+    lun_dataset_close(&again);
+    ck_assert_ptr_null(again);
+    for (int change = 0; change < 4; change++) {
+        if (change == 0)
+            copy_case("rgb16.png", "a.png");
+        else if (change == 1)
+            ck_assert_int_eq(rename(path_in(scratch, "a.png"), path_in(scratch, "aa.png")), 0);
+        else if (change == 2)
+            unlink(path_in(scratch, "aa.png"));
+        else
+            params.width = 9;
+        ck_assert_int_eq(lun_dataset_open(&params, &again), LUN_OK);
+        ck_assert(lun_dataset_hash(again) != hash);
+        hash = lun_dataset_hash(again);
+        lun_dataset_close(&again);
+    }
+    lun_dataset_close(&ds);
+    lun_dataset_close(&ds);
+}
+END_TEST
+
+START_TEST(bad_files_are_named_and_skipped)
+{
+    static const struct {
+        const char *name, *reason;
+    } bad[] = {{"bad-empty.png", "empty file"},    {"bad-pipe.png", "not a regular file"},
+               {"bad-link.jpg", "No such file"},   {"bad-loop.png", "Too many levels"},
+               {"bad-html.JPEG", "neither a PNG"}, {"bad-huge.PNG", "exceeds user limit"},
+               {"bad-cut", "Read Error"},          {"bad-device.jpg", "not a regular file"}};
+    empty_scratch();
+    put_good(19 * LUN_COUNT(bad) < 100 ? 19 * (int)LUN_COUNT(bad) : 99);
+    for (int i = 99; i < 19 * (int)LUN_COUNT(bad); i++) {
+        char name[32];
+        snprintf(name, sizeof name, "more-%03d.png", i);
+        copy_case("one.png", name);
+    }
+    spill(path_in(scratch, "bad-empty.png"), "", 0);
+    ck_assert_int_eq(mkfifo(path_in(scratch, "bad-pipe.png"), 0600), 0);
+    ck_assert_int_eq(symlink("nowhere", path_in(scratch, "bad-link.jpg")), 0);
+    ck_assert_int_eq(symlink("bad-loop.png", path_in(scratch, "bad-loop.png")), 0);
+    copy_case("bad-html.png", "bad-html.JPEG");
+    copy_case("bad-huge.png", "bad-huge.PNG");
+    bytes b = slurp(path_in(cases_folder, "rgb8.png"));
+    spill(path_in(scratch, "bad-cut"), b.data, b.count - 1);
+    free(b.data);
+    ck_assert_int_eq(symlink("/dev/zero", path_in(scratch, "bad-device.jpg")), 0);
+
+    /* Exactly 5 %: goes on. */
+    lun_dataset *ds = NULL;
+    lun_dataset_params params = params_of(scratch);
+    lun_log_set(keep_line, NULL, LUN_LOG_WARN);
+    ck_assert_msg(lun_dataset_open(&params, &ds) == LUN_OK, "%s; %s", lun_error_detail(), logged[log_count - 1]);
+    ck_assert_uint_eq(lun_dataset_skipped(ds), LUN_COUNT(bad));
+    ck_assert_uint_eq(lun_dataset_count(ds), 19 * LUN_COUNT(bad));
+    ck_assert_int_eq(log_count, (int)LUN_COUNT(bad));
+    for (size_t i = 0; i < LUN_COUNT(bad); i++)
+        ck_assert_msg(was_logged(bad[i].name, bad[i].reason), "%s: %s was not logged", bad[i].name, bad[i].reason);
+    for (size_t i = 0; i < lun_dataset_count(ds); i++) {
+        ck_assert_msg(strncmp(lun_dataset_name(ds, i), "bad", 3) != 0, "%s", lun_dataset_name(ds, i));
+        ck_assert(i == 0 || strcmp(lun_dataset_name(ds, i - 1), lun_dataset_name(ds, i)) < 0);
+    }
+    /* The pixels were moved together with their names. */
+    lun_picture whole = {0}, small = {0};
+    ck_assert_int_eq(lun_picture_load(path_in(scratch, lun_dataset_name(ds, 1)), 0, &whole), LUN_OK);
+    ck_assert_int_eq(lun_picture_resize(&whole, 8, 6, &small), LUN_OK);
+    ck_assert_mem_eq(lun_dataset_pixels(ds, 1), small.pixels, 8 * 6 * 3);
+    lun_picture_free(&whole);
+    lun_picture_free(&small);
+    lun_dataset_close(&ds);
+
+    /* One good picture less: more than 5 %. */
+    unlink(path_in(scratch, "good-00.png"));
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_DATA);
+    ck_assert_ptr_null(ds);
+    ck_assert_ptr_nonnull(strstr(lun_error_detail(), "8 of 159 pictures"));
+    ck_assert_ptr_nonnull(strstr(lun_error_detail(), "bad-cut: Read Error; bad-device.jpg: not a regular file;"));
+    lun_log_set(NULL, NULL, LUN_LOG_WARN);
+    empty_scratch();
+}
+END_TEST
+
+START_TEST(unreadable_files_are_skipped)
+{
+    if (geteuid() == 0)
+        return; /* root reads everything */
+    empty_scratch();
+    put_good(50);
+    copy_case("rgb8.png", "closed.png");
+    chmod(path_in(scratch, "closed.png"), 0);
+    mkdir(path_in(scratch, "closed"), 0);
+    lun_dataset *ds = NULL;
+    lun_dataset_params params = params_of(scratch);
+    lun_log_set(keep_line, NULL, LUN_LOG_WARN);
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_OK);
+    lun_log_set(NULL, NULL, LUN_LOG_WARN);
+    ck_assert_uint_eq(lun_dataset_skipped(ds), 2);
+    ck_assert(was_logged("closed.png", "Permission denied") && was_logged("closed:", "folder"));
+    lun_dataset_close(&ds);
+    empty_scratch();
+}
+END_TEST
+
+START_TEST(folders_without_pictures)
+{
+    lun_dataset *ds = NULL;
+    empty_scratch();
+    lun_dataset_params params = params_of(scratch);
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_DATA);
+    spill(path_in(scratch, "notes.txt"), "text", 4);
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(lun_error_detail(), "no PNG or JPEG pictures"));
+    spill(path_in(scratch, "x.png"), "text", 4);
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(lun_error_detail(), "x.png: neither"));
+
+    params.folder = path_in(scratch, "missing");
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(lun_error_detail(), params.folder));
+    params.folder = path_in(scratch, "notes.txt");
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_USAGE);
+    params = params_of(scratch);
+    params.width = 0;
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_USAGE);
+    params = params_of(scratch);
+    params.height = 4097;
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_USAGE);
+    params = params_of(scratch);
+    params.threads = -1;
+    ck_assert_int_eq(lun_dataset_open(&params, &ds), LUN_ERR_USAGE);
+    ck_assert_ptr_null(ds);
+    empty_scratch();
+}
+END_TEST
+
+int main(void)
+{
+    static char folder[512];
+    const char *root = getenv("LUN_TEST_SOURCE");
+    snprintf(folder, sizeof folder, "%s/pictures", root ? root : "tests/unit");
+    cases_folder = folder;
+    const char *temporary = getenv("TMPDIR");
+    snprintf(scratch, sizeof scratch, "%.200s/lunette-pictures-XXXXXX", temporary ? temporary : "/tmp");
+    if (!mkdtemp(scratch)) {
+        perror(scratch);
+        return EXIT_FAILURE;
+    }
+    Suite *suite = suite_create("pictures");
+    TCase *tests = tcase_create("pictures");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, lies_take_no_memory); /* first: it watches the peak */
+    tcase_add_test(tests, listed_cases);
+    tcase_add_test(tests, prefixes_are_refused);
+    tcase_add_test(tests, flipped_bits_do_no_harm);
+#ifdef LUN_HAVE_JPEG
+    tcase_add_test(tests, scans_are_limited);
+#endif
+    tcase_add_test(tests, exif_is_parsed_with_care);
+    tcase_add_test(tests, wrong_arguments_are_refused);
+    tcase_add_test(tests, a_folder_becomes_a_dataset);
+    tcase_add_test(tests, bad_files_are_named_and_skipped);
+    tcase_add_test(tests, unreadable_files_are_skipped);
+    tcase_add_test(tests, folders_without_pictures);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    rmdir(scratch);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

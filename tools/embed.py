@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Build-time generator: turns the kernel texts into C.
+
+    embed.py texts OUT.c CL_DIR FILE.cl ...   every text, its #include "..." pasted in, as a table of strings
+    embed.py table OUT.h CL_DIR FILE.cl ...   for plain C: includes each text, then a table of every KERNELn(name, ...)
+"""
+import pathlib
+import re
+import sys
+
+
+def paste(path, root, seen):
+    """The text of `path` with each local header pasted in once."""
+    lines = []
+    for line in path.read_text().splitlines():
+        match = re.match(r'\s*#include "([^"]+)"', line)
+        if not match:
+            lines.append(line)
+            continue
+        header = root / match.group(1)
+        if header not in seen:
+            seen.add(header)
+            lines += paste(header, root, seen)
+    return lines
+
+
+def c_string(lines):
+    quoted = []
+    for line in lines:
+        text = line.rstrip().replace("\\", "\\\\").replace('"', '\\"').replace("\t", "    ")
+        quoted.append('    "%s\\n"' % text)
+    return "\n".join(quoted)
+
+
+def main():
+    what, out, root, files = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4:]
+    if what == "texts":
+        parts = ["/* Made by tools/embed.py. */", '#include "device/kernel_texts.h"', "", "const lun_kernel_text lun_kernel_texts[] = {"]
+        for name in files:
+            parts.append('{"%s",\n%s},' % (name, c_string(paste(root / name, root, set()))))
+        parts.append("{0, 0}};")
+    else:
+        parts = ["/* Made by tools/embed.py. */"] + ['#include "%s"' % name for name in files]
+        parts.append("\nconst lun_cpu_kernel LUN_CPU_TABLE[] = {")
+        for name in files:
+            parts += ['    {"%s", %s},' % (kernel, kernel) for kernel in re.findall(r"^KERNEL\d\((\w+),", (root / name).read_text(), re.M)]
+        parts.append("    {0, 0}};")
+    pathlib.Path(out).write_text("\n".join(parts) + "\n")
+
+
+main()
