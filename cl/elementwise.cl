@@ -1,7 +1,8 @@
 /* Ops that make each element from those at its own place. Storage is N H W C. The formulas are in src/op/op.h.
  *
- * An item is a contiguous piece: one element on a GPU, so that neighbours touch neighbouring memory; thousands on a CPU,
- * in loops that compilers vectorise. dst may be src (see INDEPENDENT). Comparisons are written so that NaN passes through.
+ * An item is a contiguous piece: one element on a GPU, so that neighbours touch neighbouring memory; thousands on a
+ * CPU, in loops that compilers vectorise. dst may be src (see INDEPENDENT). Comparisons are written so that NaN passes
+ * through.
  */
 #include "kernel.h"
 #include "elementwise.h"

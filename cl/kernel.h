@@ -121,9 +121,10 @@ static inline uint32_t mul_high(uint32_t a, uint32_t b) { return (uint32_t)(((ui
 
 /* Before a loop none of whose turns reads what another writes, though dst may be src itself (updates in place): compilers
  * that vectorise loops then need no overlap check, which in-place calls would fail. */
-#if defined(__clang__) && (!defined(__OPENCL_VERSION__) || defined(__x86_64__) || defined(__aarch64__))
+#if defined(__clang__) && (!defined(__OPENCL_C_VERSION__) || defined(__x86_64__) || defined(__aarch64__))
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__) && !defined(__OPENCL_VERSION__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* a loop left scalar is no one's error */
+#elif defined(__GNUC__) && !defined(__OPENCL_C_VERSION__)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #else
 #define INDEPENDENT

@@ -1,5 +1,5 @@
-/* Adam and AdamW in one pass over flat arrays; the formula is in src/op/op.h. An item is a contiguous piece: one element
- * on a GPU, thousands on a CPU. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */
+/* Adam and AdamW in one pass over flat arrays; the formula is in src/op/op.h. An item is a contiguous piece: one
+ * element on a GPU, thousands on a CPU. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */
 #include "kernel.h"
 #include "optimizer.h"
 

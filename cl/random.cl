@@ -5,26 +5,28 @@
  * counted in the order c, h, w. Storage is N H W C.
  *
  *   randint: the high word of x times bound.
- *   randn:   Box and Muller (1958): elements 4b, 4b + 1 = r(x0) cos(a(x1)), r(x0) sin(a(x1)); 4b + 2, 4b + 3 from x2, x3;
+ *   randn:   Box and Muller (1958): elements 4b, 4b + 1 = r(x0) cos(a(x1)), r(x0) sin(a(x1)); the next
+ *            two from x2, x3;
  *            r(x) = sqrt(-2 ln v), a(x) = 2 pi v, v = (2 (x >> 9) + 1) 2^-24. |z| is at most sqrt(2 ln 2^24) = 5.77.
  *
  * Library functions, division and square root may differ in their last bits between devices, and so may a product and a
  * sum that are fused. So randn uses float + - * with fusing off, integers and exact conversions, and nothing else. No
- * intermediate value other than 0 is below 2^-126, so flushing denormals changes nothing. The polynomials are minimax fits
- * (Remez); z is within 1.3e-6 of the formula in double precision, for all 2^23 radii and 2^23 angles (tests/unit/test_normals.c).
+ * intermediate value other than 0 is below 2^-126, so flushing denormals changes nothing. The polynomials are minimax
+ * fits (Remez); z is within 1.3e-6 of the formula in double precision, for all 2^23 radii and 2^23 angles
+ * (tests/unit/test_normals.c).
  *
- * An item does `grain` blocks of one sample, RANDOM_BLOCKS at a time in loops that a CPU's compiler vectorises; on a GPU
- * both are 1.
+ * An item does `grain` blocks of one sample, RANDOM_BLOCKS at a time in loops that a CPU's compiler vectorises; on a
+ * GPU both are 1.
  */
 #include "kernel.h"
 #include "random.h"
 
-#ifdef __OPENCL_VERSION__
+#ifdef __OPENCL_C_VERSION__
 #pragma OPENCL FP_CONTRACT OFF
 #endif
 
 #ifndef RANDOM_BLOCKS
-#ifdef __OPENCL_VERSION__
+#ifdef __OPENCL_C_VERSION__
 #define RANDOM_BLOCKS 1
 #else
 #define RANDOM_BLOCKS 16
@@ -43,7 +45,8 @@ static inline void random_words(uint *x, GLOBAL const uint *row, const uint firs
     }
     for (int round = 0; round < 10; round++) {
         for (int i = 0; i < RANDOM_BLOCKS; i++) {
-            const uint c0 = x[i], c1 = x[RANDOM_BLOCKS + i], c2 = x[2 * RANDOM_BLOCKS + i], c3 = x[3 * RANDOM_BLOCKS + i];
+            const uint c0 = x[i], c1 = x[RANDOM_BLOCKS + i], c2 = x[2 * RANDOM_BLOCKS + i],
+                       c3 = x[3 * RANDOM_BLOCKS + i];
             x[i] = mul_high(0xCD9E8D57u, c2) ^ c1 ^ key0;
             x[RANDOM_BLOCKS + i] = 0xCD9E8D57u * c2;
             x[2 * RANDOM_BLOCKS + i] = mul_high(0xD2511F53u, c0) ^ c3 ^ key1;
@@ -70,7 +73,8 @@ static inline float random_radius(const uint x)
     p = p * f + 0x1.99a4b6p-3f;
     p = p * f - 0x1.000006p-2f;
     p = p * f + 0x1.555548p-2f;
-    const float small = (k * 0x1.7f7d1cp-20f + f * q * p) - 0.5f * q; /* ln 2 in two parts: k times the first is exact */
+    /* ln 2 is in two parts: k times the larger is exact. */
+    const float small = (k * 0x1.7f7d1cp-20f + f * q * p) - 0.5f * q;
     const float s = -2.0f * (k * 0x1.62e4p-1f + (f + small));
     /* 1 / sqrt(s) from a guess in the exponent (Lomont 2003) and Newton, then sqrt(s) = s / sqrt(s), corrected once. */
     const float half_s = 0.5f * s;
@@ -87,7 +91,8 @@ static inline void random_turn(const uint x, float *cosine, float *sine)
 {
     const int v = (int)(2u * (x >> 9) + 1u), quarter = (v + 0x200000) >> 22;
     const float t = (float)(v - (quarter << 22)) * 0x1p-22f, q = t * t;
-    const float s = t * 0x1.921fb6p+0f + t * (q * (-0x1.4abbc0p-1f + q * (0x1.466032p-4f - q * 0x1.2dd048p-8f)) - 0x1.777a5cp-25f);
+    const float s =
+        t * 0x1.921fb6p+0f + t * (q * (-0x1.4abbc0p-1f + q * (0x1.466032p-4f - q * 0x1.2dd048p-8f)) - 0x1.777a5cp-25f);
     const float c = 1.0f + q * (-0x1.3bd3ccp+0f + q * (0x1.03c1dep-2f + q * (-0x1.55c664p-6f + q * 0x1.d9f7bcp-11f)));
     const int odd = quarter & 1;
     const float a = odd ? s : c, b = odd ? c : s;
@@ -121,12 +126,13 @@ static inline struct random_place random_next(struct random_place place, const i
 KERNEL2(randint, struct random_args, GLOBAL const uint *rows, GLOBAL int *dst)
 {
     uint x[4 * RANDOM_BLOCKS];
-    const int n = item / arg.pieces, first = item % arg.pieces * arg.grain, end = first + i_min(arg.grain, arg.blocks - first);
+    const int n = item / arg.pieces, first = item % arg.pieces * arg.grain,
+              end = first + i_min(arg.grain, arg.blocks - first);
     GLOBAL int *to = dst + n * arg.channels * arg.pixels;
     struct random_place at = random_start(arg, first);
     for (int b = first; b < end; b += RANDOM_BLOCKS) {
         random_words(x, rows + 8 * n, (uint)b);
-        const int lanes = i_min(RANDOM_BLOCKS, end - b);
+        const int lanes = RANDOM_BLOCKS == 1 ? 1 : i_min(RANDOM_BLOCKS, end - b); /* 1 keeps x in registers */
         for (int i = 0; i < lanes; i++)
             for (int j = 0; j < 4; j++) {
                 if (at.c < arg.channels)
@@ -140,7 +146,8 @@ KERNEL2(randn, struct random_args, GLOBAL const uint *rows, GLOBAL float *dst)
 {
     uint x[4 * RANDOM_BLOCKS];
     float z[4 * RANDOM_BLOCKS];
-    const int n = item / arg.pieces, first = item % arg.pieces * arg.grain, end = first + i_min(arg.grain, arg.blocks - first);
+    const int n = item / arg.pieces, first = item % arg.pieces * arg.grain,
+              end = first + i_min(arg.grain, arg.blocks - first);
     GLOBAL float *to = dst + n * arg.channels * arg.pixels;
     struct random_place at = random_start(arg, first);
     for (int b = first; b < end; b += RANDOM_BLOCKS) {
@@ -153,7 +160,7 @@ KERNEL2(randn, struct random_args, GLOBAL const uint *rows, GLOBAL float *dst)
                 z[pair * RANDOM_BLOCKS + i] = r * cosine;
                 z[(pair + 1) * RANDOM_BLOCKS + i] = r * sine;
             }
-        const int lanes = i_min(RANDOM_BLOCKS, end - b);
+        const int lanes = RANDOM_BLOCKS == 1 ? 1 : i_min(RANDOM_BLOCKS, end - b); /* 1 keeps x in registers */
         for (int i = 0; i < lanes; i++)
             for (int j = 0; j < 4; j++) {
                 if (at.c < arg.channels)

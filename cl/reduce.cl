@@ -1,24 +1,28 @@
-/* Sums in a fixed order: one pass sums chunks of rows, further passes sum the results in the same way until one is left.
- * Chunks depend on the shape and the kind of device only, so a sum repeats bit for bit whatever the number of threads,
- * and its error grows as that of a tree. Storage is rows x columns, columns contiguous (N H W C: a row is a pixel).
+/* Sums in a fixed order: one pass sums chunks of rows, further passes sum the results in the same way until one is
+ * left. Chunks depend on the shape and the kind of device only, so a sum repeats bit for bit whatever the number of
+ * threads, and its error grows as that of a tree. Storage is rows x columns, columns contiguous (N H W C: a row is a
+ * pixel).
  *
- * An item is a chunk of rows and REDUCE_COLUMNS columns, kept in private variables: one column on a GPU (neighbouring
- * items read neighbouring columns), several vectors of them on a CPU.
+ * An item is a chunk of rows and up to REDUCE_COLUMNS columns, kept in private variables: one column on a GPU
+ * (neighbouring items read neighbouring columns), several vectors of them on a CPU.
  */
 #include "kernel.h"
 #include "reduce.h"
 
 #ifndef REDUCE_COLUMNS
-#ifdef __OPENCL_VERSION__
+#ifdef __OPENCL_C_VERSION__
 #define REDUCE_COLUMNS 1
 #else
 #define REDUCE_COLUMNS 64
 #endif
 #endif
 
+/* An item's columns, of those left. A constant where it is 1, so that private arrays become registers. */
+#define REDUCE_WIDTH(left) (REDUCE_COLUMNS == 1 ? 1 : i_min(arg.width, left))
+
 /* Inlined twice, once with the constant width: that one vectorises into registers. */
-static inline void reduce_rows(GLOBAL const float *src, GLOBAL float *dst, const int rows, const int stride, const int width,
-                               const float scale)
+static inline void reduce_rows(GLOBAL const float *src, GLOBAL float *dst, const int rows, const int stride,
+                               const int width, const float scale)
 {
     float sum[REDUCE_COLUMNS];
     for (int c = 0; c < width; c++)
@@ -32,11 +36,11 @@ static inline void reduce_rows(GLOBAL const float *src, GLOBAL float *dst, const
 
 KERNEL2(sum_rows, struct sum_args, GLOBAL const float *src, GLOBAL float *dst)
 {
-    const int c0 = item % arg.blocks * REDUCE_COLUMNS, place = item / arg.blocks; /* group * chunks + chunk */
+    const int c0 = item % arg.blocks * arg.width, place = item / arg.blocks; /* group * chunks + chunk */
     const int group = place / arg.chunks, row = place % arg.chunks * arg.chunk, rows = i_min(arg.chunk, arg.rows - row);
     GLOBAL const float *from = src + (group * arg.rows + row) * arg.columns + c0;
     GLOBAL float *to = dst + place * arg.columns + c0;
-    const int width = i_min(REDUCE_COLUMNS, arg.columns - c0);
+    const int width = REDUCE_WIDTH(arg.columns - c0);
     if (width == REDUCE_COLUMNS)
         reduce_rows(from, to, rows, arg.columns, REDUCE_COLUMNS, arg.scale);
     else
@@ -67,7 +71,7 @@ KERNEL3(loss_sum, struct loss_args, GLOBAL const float *pred, GLOBAL const float
         const uint span = (uint)item * (uint)arg.first + (uint)k * (uint)arg.step;
         if (span >= (uint)arg.spans)
             break;
-        const int at = (int)span * REDUCE_COLUMNS, width = i_min(REDUCE_COLUMNS, arg.count - at);
+        const int at = (int)span * arg.width, width = REDUCE_WIDTH(arg.count - at);
         if (width == REDUCE_COLUMNS)
             reduce_loss_span(sum, pred + at, target + at, REDUCE_COLUMNS, arg.kind, arg.delta);
         else

@@ -48,4 +48,5 @@ def main():
     pathlib.Path(out).write_text("\n".join(parts) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

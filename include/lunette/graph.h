@@ -128,23 +128,27 @@ LUN_API lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, 
 LUN_API void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun_value slot);
 
 /* Append the gradient of the scalar `loss` with respect to every parameter that it reaches; each ends in the store's LUN_SLOT_GRAD
- * (overwritten by a run). */
+ * (overwritten by a run). Once a graph. A path from a parameter through an op that has no gradient (slice, embed) is an error. */
 LUN_API void lun_graph_backward(lun_graph *graph, lun_value loss);
 /* Append one Adam (decoupled = 0) or AdamW step over all parameters at once, reading LUN_SLOT_GRAD. hyper (1, 4, 1, 1) is an input:
  * { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */
-LUN_API void lun_graph_adam(lun_graph *graph, lun_value hyper, float beta1, float beta2, float eps, float weight_decay, int decoupled);
+LUN_API void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta2, double eps,
+                            double weight_decay, int decoupled);
 
 /* ---- Compiling and running -------------------------------------------------------------------------------------------- */
 
 typedef struct lun_compile_params {
     /* May an op that the device declines run in plain C, with copies around it? It is announced once as a warning. */
     int allow_fallback;
-    /* Name the candidate to use for an op, by its description; NULL for the device's choice. May itself be NULL. */
+    /* Name the candidate to use for an op, by its description; NULL for the device's choice. May itself be NULL. What
+     * lun_plan_op.candidate said can be given back here: an op that fell back is "fallback:NAME". */
     const char *(*pin)(void *payload, const char *op);
     void *payload;
 } lun_compile_params;
 
-/* Plan everything for `dev` (the store's device): memory, kernels, fallback. `params` may be NULL. Blocks while kernels are compiled. */
+/* Plan everything for `dev` (the store's device): memory, kernels, fallback. `params` may be NULL. Blocks while kernels are compiled.
+ * Nodes that nothing kept depends on (outputs, states, gradients) do not run. LUN_UNSUPPORTED: the device declines an op and
+ * fallback is not allowed; LUN_ERR_USAGE: among others, a pinned candidate that cannot be used. */
 LUN_API lun_status lun_graph_compile(lun_graph *graph, lun_device *dev, const lun_compile_params *params, lun_plan **out);
 LUN_API void lun_plan_destroy(lun_plan **plan);
 

@@ -46,7 +46,7 @@ typedef struct lun_model_file_info {
     uint64_t step;                  /* optimiser steps taken; 0 when unknown */
     uint64_t batches_tracked;       /* PyTorch's num_batches_tracked of the batch norms */
     char preset[32];                /* "" when unknown */
-    float beta_first, beta_last;    /* of the linear schedule */
+    double beta_first, beta_last;   /* of the linear schedule */
 } lun_model_file_info;
 
 /* Read what a file describes without loading it. The network is told from the tensors' names and shapes (both families of the

@@ -14,11 +14,11 @@ typedef struct lun_train_config {
     char preset[32];              /* "notebook" */
     lun_model_config model;
     int height, width;
-    float beta_first, beta_last;  /* linear schedule over model.steps */
+    double beta_first, beta_last; /* linear schedule over model.steps */
     lun_loss_type loss;
     float huber_delta;
     int batch;                    /* whole batches only: the rest of an epoch is skipped */
-    float lr, beta1, beta2, eps, weight_decay;
+    double lr, beta1, beta2, eps, weight_decay;
     uint64_t seed;
 } lun_train_config;
 

@@ -170,7 +170,7 @@ lun_status lun_dataset_open(const lun_dataset_params *params, lun_dataset **out)
     dataset->width = params->width;
     dataset->height = params->height;
     keep_usable(dataset, &l, &folder);
-    lun_log(LUN_LOG_INFO, "%zu pictures in %s, %zu skipped", dataset->count, params->folder, dataset->skipped);
+    lun_log(LUN_LOG_DEBUG, "%zu pictures in %s, %zu skipped", dataset->count, params->folder, dataset->skipped);
     *out = dataset;
     dataset = NULL;
 end:

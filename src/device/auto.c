@@ -9,7 +9,7 @@
 
 #define SPEC_BYTES 32
 /* Enough for the best of a few runs of an op that takes some milliseconds on any CPU. */
-#define MEASURE_RUNS 5
+#define MEASURE_RUNS    5
 #define MEASURE_SECONDS 1.0
 
 typedef struct candidates {
@@ -19,15 +19,17 @@ typedef struct candidates {
 static void sort_in(void *payload, const lun_device_info *info)
 {
     candidates *c = payload;
-    lun_device_info *place = strcmp(info->spec, "cpu") == 0 ? &c->cpu : info->type == LUN_DEVICE_GPU ? &c->gpu : &c->opencl;
+    lun_device_info *place = strcmp(info->spec, "cpu") == 0 ? &c->cpu
+                             : info->type == LUN_DEVICE_GPU ? &c->gpu
+                                                            : &c->opencl;
     if (place->spec[0] == 0)
         *place = *info;
 }
 
 static char *cache_key(const lun_device_info *opencl, const lun_device_info *cpu)
 {
-    return lun_format("%s\n%s\n%s\n%s\n%d\n%s\n%s\n%d", lun_version(), opencl->name, opencl->platform, opencl->driver, opencl->units,
-                      cpu->name, cpu->platform, cpu->units);
+    return lun_format("%s\n%s\n%s\n%s\n%d\n%s\n%s\n%d", lun_version(), opencl->name, opencl->platform, opencl->driver,
+                      opencl->units, cpu->name, cpu->platform, cpu->units);
 }
 
 bool lun_auto_remembered(const lun_device_info *opencl, const lun_device_info *cpu, char spec[SPEC_BYTES])
@@ -127,8 +129,8 @@ lun_status lun_auto_choose(const lun_device_params *params, char spec[SPEC_BYTES
         return LUN_OK;
     }
     const bool cpu_wins = cpu_seconds <= opencl_seconds;
-    lun_log(LUN_LOG_INFO, "auto: a convolution takes %.2f ms on %s and %.2f ms on cpu", 1e3 * opencl_seconds, c.opencl.spec,
-            1e3 * cpu_seconds);
+    lun_log(LUN_LOG_INFO, "auto: a convolution takes %.2f ms on %s and %.2f ms on cpu", 1e3 * opencl_seconds,
+            c.opencl.spec, 1e3 * cpu_seconds);
     char *key = cache_key(&c.opencl, &c.cpu);
     if (key)
         lun_cache_store("auto", key, cpu_wins ? "cpu\n" : "opencl\n", cpu_wins ? 4 : 7);

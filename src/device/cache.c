@@ -7,14 +7,14 @@
 #include "base/file.h"
 #include "device/cache.h"
 
-#define MAGIC "lunette cache 1\n"
+#define MAGIC     "lunette cache 1\n"
 #define MAX_ENTRY ((size_t)256 << 20)
 
-/* The magic is followed by three numbers (bytes of the key, bytes of the payload, hash of both), the key and the payload. All
- * but the payload is text, so that a person can see what an entry is of. */
-#define NUMBERS "%016" PRIx64 " %016" PRIx64 " %016" PRIx64 "\n"
+/* The magic is followed by three numbers (bytes of the key, bytes of the payload, hash of both), the key and the
+ * payload. All but the payload is text, so that a person can see what an entry is of. */
+#define NUMBERS       "%016" PRIx64 " %016" PRIx64 " %016" PRIx64 "\n"
 #define NUMBERS_BYTES 51
-#define HEAD_BYTES (sizeof MAGIC - 1 + NUMBERS_BYTES)
+#define HEAD_BYTES    (sizeof MAGIC - 1 + NUMBERS_BYTES)
 
 char *lun_cache_folder(void)
 {

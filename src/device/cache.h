@@ -1,9 +1,9 @@
 /* What is remembered between runs, in the cache folder (include/lunette/device.h says which). Private.
  *
- * An entry is a file NAME-HASH under the folder: a magic line, the whole key, and the payload with its length and hash. It is
- * written aside and renamed, so a reader sees a whole entry or none. An entry whose magic, key, lengths or hash
- * are not what they should be counts as missing and is written anew by whoever asked. Nothing here can fail: without a cache
- * things are only slower. Any thread, any number of processes.
+ * An entry is a file NAME-HASH under the folder: a magic line, the whole key, and the payload with its length and hash.
+ * It is written aside and renamed, so a reader sees a whole entry or none. An entry whose magic, key, lengths or hash
+ * are not what they should be counts as missing and is written anew by whoever asked. Nothing here can fail: without a
+ * cache things are only slower. Any thread, any number of processes.
  */
 #ifndef LUN_CACHE_H
 #define LUN_CACHE_H

@@ -1,8 +1,8 @@
 /* The check device: two devices side by side, op by op.
  *
  * Every buffer and plan exists on both. run() runs the op on A and on B from equal operands, reads each destination
- * from both and compares; then A's result replaces B's, so that differences do not add up and a report names the op that is
- * wrong and no other. Slow by design. */
+ * from both and compares; then A's result replaces B's, so that differences do not add up and a report names the op
+ * that is wrong and no other. Slow by design. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,26 +26,32 @@ typedef struct check_plan {
     lun_op_plan *a, *b;
     lun_place src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST]; /* of check buffers */
     float *host_a, *host_b, *host_src; /* room for the largest destination (twice) and the largest source */
-    double *x, *g, *scale; /* by channel: rms of source 0, of source 1, and the scale in use */
+    double *x, *g, *scale;             /* by channel: rms of source 0, of source 1, and the scale in use */
     char candidate[96];
 } check_plan;
 
-static lun_place on_a(lun_place place) { return (lun_place){((check_buffer *)place.buffer)->a, place.offset}; }
-static lun_place on_b(lun_place place) { return (lun_place){((check_buffer *)place.buffer)->b, place.offset}; }
+static lun_place on_a(lun_place place)
+{
+    return (lun_place){((check_buffer *)place.buffer)->a, place.offset};
+}
+static lun_place on_b(lun_place place)
+{
+    return (lun_place){((check_buffer *)place.buffer)->b, place.offset};
+}
 
 /* ---- how far apart two right results may be ----
  *
  * u = 2^-24. A sum of L terms taken in any order goes through partial sums of some size P and rounds each once, so two
  * orders differ by about u P sqrt(L) when roundings are independent, and P is at most a few times
  *     S = sqrt(L) rms(x) rms(w)    for terms x w of random sign (what is left when a sum cancels, as the bias gradient
- *                                  before a batch norm does: there the result says nothing about the size of the terms),
- *     |a|, rms(a)                  the result itself, for terms of one sign.
- * So element i may differ by 64 u sqrt(L) (|a_i| + rms(a) + S): 64 for what the rms of a whole tensor says too little about
- * one element, for fused multiply-adds on one side and for Winograd's constants. A wrong or missing term shows as S / sqrt(L)
- * or more. Element-wise ops have a small L of their own. Denormal results may be flushed: 1e-37 is always allowed. */
+ *                                  before a batch norm does: there the result says nothing about the size of the
+ * terms), |a|, rms(a)                  the result itself, for terms of one sign. So element i may differ by 64 u
+ * sqrt(L) (|a_i| + rms(a) + S): 64 for what the rms of a whole tensor says too little about one element, for fused
+ * multiply-adds on one side and for Winograd's constants. A wrong or missing term shows as S / sqrt(L) or more.
+ * Element-wise ops have a small L of their own. Denormal results may be flushed: 1e-37 is always allowed. */
 
 #define ROUNDING (64.0 * 0x1p-24)
-#define FLUSHED 1e-37
+#define FLUSHED  1e-37
 
 typedef struct rounding {
     bool exact;
@@ -66,10 +72,8 @@ static bool is_exact(lun_op_kind kind)
     case LUN_OP_EMBED:
     case LUN_OP_RANDINT:
     case LUN_OP_RANDN:
-    case LUN_OP_STORE:
-        return true;
-    default:
-        return false;
+    case LUN_OP_STORE: return true;
+    default: return false;
     }
 }
 
@@ -90,16 +94,12 @@ static double depth_of(const lun_op *op)
         const lun_shape small = op->src[1].shape;
         return (double)(small.n * small.h * small.w);
     }
-    case LUN_OP_SPATIAL_SUM:
-        return (double)(s.h * s.w);
+    case LUN_OP_SPATIAL_SUM: return (double)(s.h * s.w);
     case LUN_OP_CHANNEL_SUM:
     case LUN_OP_BATCH_NORM:
-    case LUN_OP_BATCH_NORM_BACKWARD:
-        return (double)(s.n * s.h * s.w);
-    case LUN_OP_LOSS:
-        return (double)lun_count(s);
-    default:
-        return 8; /* element-wise: a few roundings */
+    case LUN_OP_BATCH_NORM_BACKWARD: return (double)(s.n * s.h * s.w);
+    case LUN_OP_LOSS: return (double)lun_count(s);
+    default: return 8; /* element-wise: a few roundings */
     }
 }
 
@@ -162,20 +162,18 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         LUN_TRY(src_rms(plan, 3, &r[3]));
         *scale = (r[0] + r[1]) * 2 * r[3]; /* a row of the table is (a, b), a^2 + b^2 about 1 */
         return LUN_OK;
-    case LUN_OP_ADAM: /* m mixes itself with the gradient */
-        LUN_TRY(src_rms(plan, 1, scale));
-        return LUN_OK;
+    case LUN_OP_ADAM: /* m mixes itself with the gradient */ LUN_TRY(src_rms(plan, 1, scale)); return LUN_OK;
     case LUN_OP_SAMPLE_STEP: {
         for (int s = 0; s < 3; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));
         LUN_TRY(read_src(plan, 3));
         const float *c = plan->host_src;
         const double x0 = fabs((double)c[0]) * r[0] + fabs((double)c[1]) * r[1];
-        *scale = fabs((double)c[2]) * x0 + fabs((double)c[3]) * r[0] + fabs((double)c[4]) * r[1] + fabs((double)c[5]) * r[2];
+        *scale =
+            fabs((double)c[2]) * x0 + fabs((double)c[3]) * r[0] + fabs((double)c[4]) * r[1] + fabs((double)c[5]) * r[2];
         return LUN_OK;
     }
-    default:
-        return LUN_OK;
+    default: return LUN_OK;
     }
 }
 
@@ -249,8 +247,9 @@ static lun_status norm_scale(check_plan *plan, int d, rounding *bound)
 static lun_status find_bound(check_plan *plan, int d, double plain, rounding *out)
 {
     const lun_op *op = &plan->base.op;
-    *out = (rounding){.exact = is_exact(op->kind) || op->dst[d].dtype != LUN_F32, .factor = ROUNDING * sqrt(depth_of(op)),
-                   .period = 1};
+    *out = (rounding){.exact = is_exact(op->kind) || op->dst[d].dtype != LUN_F32,
+                      .factor = ROUNDING * sqrt(depth_of(op)),
+                      .period = 1};
     if (out->exact)
         return LUN_OK;
     if (op->kind == LUN_OP_BATCH_NORM || op->kind == LUN_OP_BATCH_NORM_BACKWARD)
@@ -285,8 +284,9 @@ static lun_status compare(const check_plan *plan, int d, const rounding *bound)
         } else {
             const double mine = fabs((double)a[i]), apart = fabs((double)a[i] - (double)b[i]);
             if (!bound->exact)
-                allowed = bound->factor * (mine + bound->cubic * mine * mine * mine + size +
-                                           bound->scale[i % bound->period]) + FLUSHED;
+                allowed = bound->factor *
+                              (mine + bound->cubic * mine * mine * mine + size + bound->scale[i % bound->period]) +
+                          FLUSHED;
             over = apart <= allowed ? 0 : allowed > 0 ? apart / allowed : INFINITY;
         }
         if (over > excess) {
@@ -305,13 +305,16 @@ static lun_status compare(const check_plan *plan, int d, const rounding *bound)
         uint32_t x, y;
         memcpy(&x, &a[worst], 4);
         memcpy(&y, &b[worst], 4);
-        return lun_fail(LUN_ERR_DEVICE, "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %u, %s (%s) %u", what,
-                        d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, x, state->b->info.spec,
-                        plan->b->candidate, y);
+        return lun_fail(LUN_ERR_DEVICE,
+                        "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %u, %s (%s) %u",
+                        what, d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, x,
+                        state->b->info.spec, plan->b->candidate, y);
     }
-    return lun_fail(LUN_ERR_DEVICE, "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %.9g, %s (%s) %.9g; %.3g is allowed",
-                    what, d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, (double)a[worst],
-                    state->b->info.spec, plan->b->candidate, (double)b[worst], allowed_there);
+    return lun_fail(
+        LUN_ERR_DEVICE,
+        "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %.9g, %s (%s) %.9g; %.3g is allowed",
+        what, d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, (double)a[worst],
+        state->b->info.spec, plan->b->candidate, (double)b[worst], allowed_there);
 }
 
 /* ---- the driver ---- */
@@ -392,12 +395,21 @@ static lun_status check_write(lun_place dst, const void *src, size_t bytes)
     return lun_buffer_write(on_b(dst), src, bytes);
 }
 
-static lun_status check_read(lun_place src, void *dst, size_t bytes) { return lun_buffer_read(on_a(src), dst, bytes); }
+static lun_status check_read(lun_place src, void *dst, size_t bytes)
+{
+    return lun_buffer_read(on_a(src), dst, bytes);
+}
 
 static lun_status check_fill(lun_place dst, uint32_t word, size_t bytes)
 {
     LUN_TRY(lun_buffer_fill(on_a(dst), word, bytes));
     return lun_buffer_fill(on_b(dst), word, bytes);
+}
+
+static lun_status check_copy(lun_place dst, lun_place src, size_t bytes)
+{
+    LUN_TRY(lun_buffer_copy(on_a(dst), on_a(src), bytes));
+    return lun_buffer_copy(on_b(dst), on_b(src), bytes);
 }
 
 static void check_plan_destroy(lun_op_plan *base)
@@ -537,6 +549,7 @@ const lun_driver lun_driver_check = {
     .write = check_write,
     .read = check_read,
     .fill = check_fill,
+    .copy = check_copy,
     .plan = check_plan_create,
     .plan_destroy = check_plan_destroy,
     .bind = check_bind,

@@ -136,7 +136,9 @@ lun_status lun_device_open(const char *spec, const lun_device_params *params, lu
     const size_t spec_length = strlen(spec);
     char chosen[sizeof((lun_device_info *)0)->spec];
     if (spec_length >= sizeof chosen || !valid_spec(spec, spec_length, false, &name_length, &index))
-        return lun_fail(LUN_ERR_USAGE, "unknown device \"%.60s\": valid are auto, cpu, opencl, opencl:I, check, check:A,B, null", spec);
+        return lun_fail(LUN_ERR_USAGE,
+                        "unknown device \"%.60s\": valid are auto, cpu, opencl, opencl:I, check, check:A,B, null",
+                        spec);
     LUN_TRY(check_decline_list());
     if (strcmp(spec, "auto") == 0) {
         LUN_TRY(lun_auto_choose(params, chosen));
@@ -175,7 +177,10 @@ void lun_device_close(lun_device **dev)
     *dev = NULL;
 }
 
-const lun_device_info *lun_device_get_info(const lun_device *dev) { return &dev->info; }
+const lun_device_info *lun_device_get_info(const lun_device *dev)
+{
+    return &dev->info;
+}
 
 void lun_device_memory(const lun_device *dev, size_t *now, size_t *peak)
 {
@@ -217,7 +222,8 @@ void lun_device_list(void (*visit)(void *payload, const lun_device_info *info), 
         if (lun_drivers[i]->list)
             lun_drivers[i]->list(list_add, &list);
     }
-    /* Drivers come in order of preference, GPUs first within one; only plain C may have been measured to be the faster CPU. */
+    /* Drivers come in order of preference, GPUs first within one; only plain C may have been measured to be the faster
+     * CPU. */
     const lun_device_info *opencl = NULL, *cpu = NULL;
     for (size_t i = 0; i < list.count; i++) {
         if (strcmp(list.info[i].spec, "cpu") == 0)
@@ -244,13 +250,15 @@ lun_status lun_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out)
         return lun_fail(LUN_ERR_INTERNAL, "lun_buffer_create: no device or no result");
     LUN_TRY(alive(dev));
     if (bytes == 0 || bytes % 4 != 0)
-        return lun_fail(LUN_ERR_INTERNAL, "lun_buffer_create: %zu bytes: buffers are made of 4-byte words, at least one", bytes);
+        return lun_fail(LUN_ERR_INTERNAL,
+                        "lun_buffer_create: %zu bytes: buffers are made of 4-byte words, at least one", bytes);
     if (dev->caps.max_alloc != 0 && bytes > dev->caps.max_alloc)
-        return lun_fail(LUN_ERR_MEMORY, "%s: a buffer of %zu bytes: this device gives at most %zu at a time", dev->info.spec, bytes,
-                        dev->caps.max_alloc);
+        return lun_fail(LUN_ERR_MEMORY, "%s: a buffer of %zu bytes: this device gives at most %zu at a time",
+                        dev->info.spec, bytes, dev->caps.max_alloc);
     size_t total;
     if (!lun_add_size(dev->allocated, bytes, &total))
-        return lun_fail(LUN_ERR_MEMORY, "%s: a buffer of %zu bytes: %zu are held already", dev->info.spec, bytes, dev->allocated);
+        return lun_fail(LUN_ERR_MEMORY, "%s: a buffer of %zu bytes: %zu are held already", dev->info.spec, bytes,
+                        dev->allocated);
     lun_buffer *buffer = NULL;
     LUN_TRY(dev->driver->buffer_create(dev, bytes, &buffer));
     buffer->device = dev;
@@ -279,7 +287,8 @@ static lun_status check_place(const lun_device *dev, const char *what, lun_place
     if (dev && place.buffer->device != dev)
         return lun_fail(LUN_ERR_INTERNAL, "%s: the buffer belongs to another device", what);
     size_t end;
-    if (place.offset % 4 != 0 || bytes % 4 != 0 || !lun_add_size(place.offset, bytes, &end) || end > place.buffer->bytes)
+    if (place.offset % 4 != 0 || bytes % 4 != 0 || !lun_add_size(place.offset, bytes, &end) ||
+        end > place.buffer->bytes)
         return lun_fail(LUN_ERR_INTERNAL, "%s: %zu bytes at offset %zu of a buffer of %zu", what, bytes, place.offset,
                         place.buffer->bytes);
     return LUN_OK;
@@ -353,13 +362,15 @@ static lun_status check_op(const lun_op *op)
         return lun_fail(LUN_ERR_INTERNAL, "plan: there is no op number %d", (int)op->kind);
     const lun_op_info *info = lun_op_info_of(op->kind);
     if (op->nsrc < 0 || op->nsrc > LUN_OP_MAX_SRC || op->ndst < 1 || op->ndst > LUN_OP_MAX_DST)
-        return lun_fail(LUN_ERR_INTERNAL, "plan: %s with %d sources and %d destinations", info->name, op->nsrc, op->ndst);
+        return lun_fail(LUN_ERR_INTERNAL, "plan: %s with %d sources and %d destinations", info->name, op->nsrc,
+                        op->ndst);
     lun_op again = *op;
     LUN_TRY(lun_op_infer(&again));
     bool same = again.ndst == op->ndst;
     for (int d = 0; same && d < op->ndst; d++)
         same = same_desc(again.dst[d], op->dst[d]);
-    return same ? LUN_OK : lun_fail(LUN_ERR_INTERNAL, "plan: %s: the destinations are not those of its shape rule", info->name);
+    return same ? LUN_OK
+                : lun_fail(LUN_ERR_INTERNAL, "plan: %s: the destinations are not those of its shape rule", info->name);
 }
 
 lun_status lun_op_plan_create(lun_device *dev, const lun_op *op, const char *candidate, lun_op_plan **out)
@@ -393,9 +404,13 @@ static bool overlap(lun_place a, size_t a_bytes, lun_place b, size_t b_bytes)
     return a.buffer == b.buffer && a.offset < b.offset + b_bytes && b.offset < a.offset + a_bytes;
 }
 
-static bool same_place(lun_place a, lun_place b) { return a.buffer == b.buffer && a.offset == b.offset; }
+static bool same_place(lun_place a, lun_place b)
+{
+    return a.buffer == b.buffer && a.offset == b.offset;
+}
 
-static lun_status check_overlaps(const lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace)
+static lun_status check_overlaps(const lun_op_plan *plan, const lun_place *src, const lun_place *dst,
+                                 lun_place workspace)
 {
     const lun_op *op = &plan->op;
     const lun_op_info *info = lun_op_info_of(op->kind);
@@ -403,10 +418,11 @@ static lun_status check_overlaps(const lun_op_plan *plan, const lun_place *src, 
         const size_t bytes = lun_bytes(op->dst[d]);
         const int alias = info->alias[d] - 1;
         if (alias >= 0 && alias < op->nsrc && !same_place(dst[d], src[alias]))
-            return lun_fail(LUN_ERR_INTERNAL, "bind: %s updates source %d in place, so destination %d must be there", info->name,
-                            alias, d);
+            return lun_fail(LUN_ERR_INTERNAL, "bind: %s updates source %d in place, so destination %d must be there",
+                            info->name, alias, d);
         for (int s = 0; s < op->nsrc; s++) {
-            const bool allowed = same_place(dst[d], src[s]) && (s == alias || (d == 0 && (info->inplace >> s & 1u) != 0));
+            const bool allowed =
+                same_place(dst[d], src[s]) && (s == alias || (d == 0 && (info->inplace >> s & 1u) != 0));
             if (!allowed && overlap(dst[d], bytes, src[s], lun_bytes(op->src[s])))
                 return lun_fail(LUN_ERR_INTERNAL, "bind: %s: destination %d overlaps source %d", info->name, d, s);
         }

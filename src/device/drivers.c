@@ -9,7 +9,5 @@ const lun_driver *const lun_drivers[] = {
 #ifdef LUN_HAVE_CPU
     &lun_driver_cpu,
 #endif
-    &lun_driver_null,
-    &lun_driver_check,
-    NULL,
+    &lun_driver_null,   &lun_driver_check, NULL,
 };

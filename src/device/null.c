@@ -29,7 +29,10 @@ static lun_status null_open(lun_device *dev, int index, const lun_device_params 
     return LUN_OK;
 }
 
-static void null_close(lun_device *dev) { free(dev->state); }
+static void null_close(lun_device *dev)
+{
+    free(dev->state);
+}
 
 static lun_status null_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out)
 {
@@ -39,7 +42,10 @@ static lun_status null_buffer_create(lun_device *dev, size_t bytes, lun_buffer *
     return *out ? LUN_OK : LUN_ERR_MEMORY;
 }
 
-static void null_buffer_destroy(lun_buffer *buffer) { free(buffer); }
+static void null_buffer_destroy(lun_buffer *buffer)
+{
+    free(buffer);
+}
 
 static lun_status null_write(lun_place dst, const void *src, size_t bytes)
 {
@@ -99,7 +105,10 @@ end:
     return status;
 }
 
-static void null_plan_destroy(lun_op_plan *plan) { free(plan); }
+static void null_plan_destroy(lun_op_plan *plan)
+{
+    free(plan);
+}
 
 static lun_status null_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace)
 {
@@ -126,7 +135,10 @@ static lun_status null_finish(lun_device *dev)
     return LUN_OK;
 }
 
-lun_null_counts lun_null_get_counts(const lun_device *dev) { return *(const lun_null_counts *)dev->state; }
+lun_null_counts lun_null_get_counts(const lun_device *dev)
+{
+    return *(const lun_null_counts *)dev->state;
+}
 
 extern const lun_driver lun_driver_null;
 const lun_driver lun_driver_null = {

@@ -6,7 +6,7 @@
 
 typedef struct lun_null_counts {
     uint64_t ops, launches;
-    double flops, bytes;             /* of the ops run */
+    double flops, bytes;              /* of the ops run */
     double written_bytes, read_bytes; /* between host and device */
 } lun_null_counts;
 

@@ -32,10 +32,13 @@ static lun_status check_lowering(const lun_op *op, const char *name, const lun_l
     bool good = lowering->count >= 1 && lowering->count <= LUN_MAX_LAUNCHES;
     for (int i = 0; good && i < lowering->count; i++) {
         const lun_launch *launch = &lowering->launch[i];
-        good = launch->buffers >= 1 && launch->buffers <= LUN_LAUNCH_MAX_BUFFERS && launch->args_bytes <= LUN_LAUNCH_MAX_ARGS;
+        good = launch->buffers >= 1 && launch->buffers <= LUN_LAUNCH_MAX_BUFFERS &&
+               launch->args_bytes <= LUN_LAUNCH_MAX_ARGS;
         for (int b = 0; good && b < launch->buffers; b++) {
             const lun_launch_buffer *buffer = &launch->buffer[b];
-            const int operands = buffer->space == LUN_SPACE_SRC ? op->nsrc : buffer->space == LUN_SPACE_DST ? op->ndst : 1;
+            const int operands = buffer->space == LUN_SPACE_SRC   ? op->nsrc
+                                 : buffer->space == LUN_SPACE_DST ? op->ndst
+                                                                  : 1;
             good = buffer->index >= 0 && buffer->index < operands &&
                    (buffer->space != LUN_SPACE_WORKSPACE || buffer->offset < lowering->workspace);
         }
@@ -56,8 +59,8 @@ static lun_status check_lowering(const lun_op *op, const char *name, const lun_l
 }
 
 lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *candidate,
-                                lun_status (*ready)(lun_device *dev, const lun_lowering *lowering, void *payload), void *payload,
-                                lun_lowering *lowering, const char **name)
+                                lun_status (*ready)(lun_device *dev, const lun_lowering *lowering, void *payload),
+                                void *payload, lun_lowering *lowering, const char **name)
 {
     reasons declined = {{0}, 0}, names = {{0}, 0};
     const lun_candidate *list = lun_candidates(op->kind);
@@ -88,6 +91,7 @@ lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *c
     }
     lun_op_describe(op, what, sizeof what);
     if (candidate && !known)
-        return lun_fail(LUN_UNSUPPORTED, "%s: no candidate %s; there are %s", what, candidate, names.length ? names.text : "none");
+        return lun_fail(LUN_UNSUPPORTED, "%s: no candidate %s; there are %s", what, candidate,
+                        names.length ? names.text : "none");
     return lun_fail(LUN_UNSUPPORTED, "%s: %s", what, declined.length ? declined.text : "no kernel computes it");
 }

@@ -12,11 +12,11 @@
 #define CATCH_UP 0.1
 
 /* The step, once with normals drawn on the device and once with given ones. */
-typedef struct step {
+typedef struct one_step {
     lun_graph *graph;
     lun_plan *plan; /* NULL until it is needed */
     lun_value x, t, coef, rows, z, result;
-} step;
+} one_step;
 
 struct lun_sampler {
     lun_store *store;
@@ -25,7 +25,7 @@ struct lun_sampler {
     lun_sampler_params params;
     lun_compile_params compile;
     lun_schedule schedule; /* arrays borrowed */
-    step drawn, given;
+    one_step drawn, given;
     lun_graph *start_graph; /* x_T */
     lun_plan *start_plan;
     lun_value start_rows, start;
@@ -41,7 +41,7 @@ static lun_desc picture(const lun_sampler *s)
 
 static lun_desc row_desc(const lun_sampler *s) { return lun_typed(lun_image(s->params.batch, LUN_RANDOM_ROW, 1, 1), LUN_U32); }
 
-static lun_status step_compile(lun_sampler *s, bool given, step *out)
+static lun_status step_compile(lun_sampler *s, bool given, one_step *out)
 {
     if (out->plan)
         return LUN_OK;
@@ -130,7 +130,7 @@ void lun_sampler_destroy(lun_sampler **sampler)
     if (!sampler || !*sampler)
         return;
     lun_sampler *s = *sampler;
-    step *steps[] = {&s->drawn, &s->given};
+    one_step *steps[] = {&s->drawn, &s->given};
     for (size_t i = 0; i < LUN_COUNT(steps); i++) {
         lun_plan_destroy(&steps[i]->plan);
         lun_graph_destroy(&steps[i]->graph);
@@ -150,7 +150,7 @@ static void fill_rows(lun_sampler *s, const uint64_t *seeds, uint32_t sub)
         lun_random_row(seeds[k], LUN_RANDOM_SAMPLER, 0, sub, s->rows + (size_t)k * LUN_RANDOM_ROW);
 }
 
-static lun_status begin(lun_sampler *s, const step *step, const lun_sampler_run *run)
+static lun_status begin(lun_sampler *s, const one_step *step, const lun_sampler_run *run)
 {
     if (run->start)
         return lun_plan_write(step->plan, step->x, run->start);
@@ -162,7 +162,7 @@ static lun_status begin(lun_sampler *s, const step *step, const lun_sampler_run 
 }
 
 /* Enqueue step i of the schedule; afterwards x is x_{i-1}. */
-static lun_status advance(lun_sampler *s, const step *step, const lun_sampler_run *run, int i)
+static lun_status advance(lun_sampler *s, const one_step *step, const lun_sampler_run *run, int i)
 {
     float coef[8];
     lun_schedule_ancestral(&s->schedule, i, s->params.clip, coef);
@@ -185,7 +185,7 @@ lun_status lun_sampler_draw(lun_sampler *s, const lun_sampler_run *run, float *i
 {
     if (!run->seeds && (!run->start || !run->noise))
         return lun_fail(LUN_ERR_USAGE, "sampling without seeds needs both the start and the noise");
-    step *step = run->noise ? &s->given : &s->drawn;
+    one_step *step = run->noise ? &s->given : &s->drawn;
     LUN_TRY(step_compile(s, run->noise != NULL, step));
     LUN_TRY(begin(s, step, run));
     double caught_up = lun_clock();

@@ -1,7 +1,7 @@
 /* Differentiation: a walk over the recorded nodes in reverse, each appending the nodes of its own gradient.
  *
- * Several contributions to one value are added as they arrive, so in the order of the walk, which the recording fixes; their
- * lifetimes stay short that way. */
+ * Several contributions to one value are added as they arrive, so in the order of the walk, which the recording fixes;
+ * their lifetimes stay short that way. */
 #include "graph.h"
 
 #include <stdlib.h>
@@ -15,11 +15,20 @@ struct lun_backward {
     lun_value *gradient; /* by value: what has reached it so far, or -1 */
 };
 
-const lun_op *lun_backward_op(const lun_backward *b) { return &b->op; }
+const lun_op *lun_backward_op(const lun_backward *b)
+{
+    return &b->op;
+}
 
-lun_value lun_backward_src(const lun_backward *b, int index) { return index >= 0 && index < b->op.nsrc ? b->src[index] : -1; }
+lun_value lun_backward_src(const lun_backward *b, int index)
+{
+    return index >= 0 && index < b->op.nsrc ? b->src[index] : -1;
+}
 
-lun_value lun_backward_dst(const lun_backward *b, int index) { return index >= 0 && index < b->op.ndst ? b->dst + index : -1; }
+lun_value lun_backward_dst(const lun_backward *b, int index)
+{
+    return index >= 0 && index < b->op.ndst ? b->dst + index : -1;
+}
 
 lun_value lun_backward_ddst(const lun_backward *b, int index)
 {
@@ -48,14 +57,16 @@ void lun_backward_give(lun_backward *b, int src_index, lun_value gradient)
     }
     const lun_desc want = b->op.src[src_index], got = graph->tensors[gradient].desc;
     if (want.dtype != got.dtype || want.layout != got.layout || !lun_shape_equal(want.shape, got.shape)) {
-        lun_graph_fail(graph, LUN_ERR_INTERNAL, "backward of %s: the gradient of operand %d has another shape", name, src_index);
+        lun_graph_fail(graph, LUN_ERR_INTERNAL, "backward of %s: the gradient of operand %d has another shape", name,
+                       src_index);
         return;
     }
     lun_value *sum = &b->gradient[b->src[src_index]];
     *sum = *sum < 0 ? gradient : lun_graph_record(graph, LUN_OP_ADD, NULL, (lun_value[]){*sum, gradient}, 2);
 }
 
-/* Which values lie on a path from a trained parameter. What is changed in place (statistics, a ring of losses) ends it. */
+/* Which values lie on a path from a trained parameter. What is changed in place (statistics, a ring of losses) ends
+ * it. */
 static void mark(const lun_graph *graph, bool *wants)
 {
     for (int v = 0; v < graph->tensor_count; v++) {
@@ -73,8 +84,9 @@ static void mark(const lun_graph *graph, bool *wants)
     }
 }
 
-/* Let the node that makes `gradient` write straight into the parameter's gradient slot. Not possible if the value is no node's
- * own result (a constant) or lies in another parameter's slot already (p + q hands one gradient to both): then through 0 + x. */
+/* Let the node that makes `gradient` write straight into the parameter's gradient slot. Not possible if the value is no
+ * node's own result (a constant) or lies in another parameter's slot already (p + q hands one gradient to both): then
+ * through 0 + x. */
 static void bind_gradient(lun_graph *graph, int param, lun_value gradient)
 {
     const lun_tensor *t = &graph->tensors[gradient];
@@ -109,11 +121,13 @@ static void walk(lun_graph *graph, lun_value loss, const bool *wants, lun_value 
             continue;
         /* Leaving it out would train with a wrong gradient and nobody would know. */
         if (!info->backward) {
-            lun_graph_fail(graph, LUN_ERR_USAGE, "%s has no gradient, but the loss reaches a trained parameter through it", info->name);
+            lun_graph_fail(graph, LUN_ERR_USAGE,
+                           "%s has no gradient, but the loss reaches a trained parameter through it", info->name);
             return;
         }
         if (gradient[node->dst] < 0) {
-            lun_graph_fail(graph, LUN_ERR_USAGE, "%s: its first result has no part in the loss but another one has", info->name);
+            lun_graph_fail(graph, LUN_ERR_USAGE, "%s: its first result has no part in the loss but another one has",
+                           info->name);
             return;
         }
         lun_backward b = {.graph = graph, .op = node->op, .dst = node->dst, .wants = wants, .gradient = gradient};
@@ -135,7 +149,9 @@ void lun_graph_backward(lun_graph *graph, lun_value loss)
         return;
     }
     if (!graph->store || graph->backward_start >= 0) {
-        lun_graph_fail(graph, LUN_ERR_USAGE, graph->store ? "backward: the graph has its gradients already" : "backward: the graph has no store");
+        lun_graph_fail(graph, LUN_ERR_USAGE,
+                       graph->store ? "backward: the graph has its gradients already"
+                                    : "backward: the graph has no store");
         return;
     }
     const int values = graph->tensor_count, params = graph->param_count;

@@ -65,13 +65,14 @@ static lun_status check_arguments(const lun_graph *graph, const lun_device *dev,
     if (!stored && !trained)
         return LUN_OK;
     if (graph->store->device != dev)
-        return lun_fail(LUN_ERR_USAGE, graph->store->device ? "the graph's store lies on another device" : "the graph's store has no memory yet");
+        return lun_fail(LUN_ERR_USAGE, graph->store->device ? "the graph's store lies on another device"
+                                                            : "the graph's store has no memory yet");
     if (trained && !graph->store->training)
         return lun_fail(LUN_ERR_USAGE, "the graph trains, but its store was allocated without gradients");
     return LUN_OK;
 }
 
-/* ---- Steps ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Steps ---- */
 
 static lun_status make_steps(lun_plan *plan)
 {
@@ -103,9 +104,13 @@ static lun_status make_steps(lun_plan *plan)
     return LUN_OK;
 }
 
-static lun_status open_cpu(lun_plan *plan) { return plan->cpu ? LUN_OK : lun_device_open("cpu", NULL, &plan->cpu); }
+static lun_status open_cpu(lun_plan *plan)
+{
+    return plan->cpu ? LUN_OK : lun_device_open("cpu", NULL, &plan->cpu);
+}
 
-static lun_status plan_fallback(lun_plan *plan, lun_plan_step *step, const char *candidate, const char *reason, bool *warned)
+static lun_status plan_fallback(lun_plan *plan, lun_plan_step *step, const char *candidate, const char *reason,
+                                bool *warned)
 {
     const lun_op_kind kind = step->op.kind;
     LUN_TRY(open_cpu(plan));
@@ -145,9 +150,11 @@ static lun_status plan_step(lun_plan *plan, lun_plan_step *step, const lun_compi
         }
     }
     if (status != LUN_OK && pin && (status == LUN_UNSUPPORTED || status == LUN_ERR_USAGE))
-        return lun_fail(LUN_ERR_USAGE, "%s: the pinned candidate \"%s\" cannot be used: %s", text, pin, lun_error_detail());
+        return lun_fail(LUN_ERR_USAGE, "%s: the pinned candidate \"%s\" cannot be used: %s", text, pin,
+                        lun_error_detail());
     LUN_TRY(status);
-    step->candidate = lun_format("%s%s", step->fallback ? FALLBACK_PREFIX : "", step->plan->candidate ? step->plan->candidate : "");
+    step->candidate =
+        lun_format("%s%s", step->fallback ? FALLBACK_PREFIX : "", step->plan->candidate ? step->plan->candidate : "");
     if (!step->candidate)
         return LUN_ERR_MEMORY;
     plan->info.flops += step->plan->flops;
@@ -155,7 +162,7 @@ static lun_status plan_step(lun_plan *plan, lun_plan_step *step, const lun_compi
     return LUN_OK;
 }
 
-/* ---- Memory --------------------------------------------------------------------------------------------------------------- */
+/* ---- Memory ---- */
 
 static lun_status make_pools(lun_device *dev, const lun_pools *pools, lun_buffer ***out)
 {
@@ -168,9 +175,13 @@ static lun_status make_pools(lun_device *dev, const lun_pools *pools, lun_buffer
     return LUN_OK;
 }
 
-static size_t align_up(size_t bytes) { return (bytes + LUN_ALIGN - 1) / LUN_ALIGN * LUN_ALIGN; }
+static size_t align_up(size_t bytes)
+{
+    return (bytes + LUN_ALIGN - 1) / LUN_ALIGN * LUN_ALIGN;
+}
 
-/* Operands of a fallback step on the private device, one after the other, results in place where the op says so. Returns their end. */
+/* Operands of a fallback step on the private device, one after the other, results in place where the op says so.
+ * Returns their end. */
 static size_t lay_cpu_operands(lun_plan *plan, lun_plan_step *step)
 {
     const lun_op_info *info = lun_op_info_of(step->op.kind);
@@ -208,7 +219,8 @@ static lun_status make_memory(lun_plan *plan)
             staging = operands;
     }
     for (int v = 0; v < plan->value_count; v++)
-        if ((plan->readable[v] || graph->tensors[v].source == LUN_SOURCE_INPUT) && lun_bytes(graph->tensors[v].desc) > staging)
+        if ((plan->readable[v] || graph->tensors[v].source == LUN_SOURCE_INPUT) &&
+            lun_bytes(graph->tensors[v].desc) > staging)
             staging = lun_bytes(graph->tensors[v].desc);
     plan->info.workspace_bytes = workspace = align_up(workspace);
     plan->staging = lun_malloc(staging, 1, "a plan's staging memory");

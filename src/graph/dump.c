@@ -62,8 +62,8 @@ lun_status lun_graph_dump(const lun_graph *graph, const lun_plan *plan, FILE *fi
     if (!plan)
         LUN_TRY(lun_placement_create(graph, 0, &own));
     const lun_placement *p = plan ? plan->placement : own;
-    fprintf(file, "%d nodes, arena %zu bytes in %d pools (saved %zu, temporary %zu), fixed %zu", graph->node_count, p->arena.total,
-            p->arena.count, p->saved_bytes, p->temporary_bytes, p->fixed.total);
+    fprintf(file, "%d nodes, arena %zu bytes in %d pools (saved %zu, temporary %zu), fixed %zu", graph->node_count,
+            p->arena.total, p->arena.count, p->saved_bytes, p->temporary_bytes, p->fixed.total);
     if (plan)
         fprintf(file, ", workspace %zu", plan->info.workspace_bytes);
     fputc('\n', file);

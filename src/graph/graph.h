@@ -48,8 +48,8 @@ typedef struct lun_node {
     lun_op op;
     lun_value src[LUN_OP_MAX_SRC];
     lun_value dst; /* the first; the others follow */
-    /* An Adam step over the store: its only operand here is `hyper`; compile.c makes an op for each of the store's chunks, which
-     * are known only once the store has its memory. */
+    /* An Adam step over the store: its only operand here is `hyper`; compile.c makes an op for each of the store's
+     * chunks, which are known only once the store has its memory. */
     bool whole_store;
 } lun_node;
 
@@ -71,10 +71,10 @@ lun_value lun_graph_fail(lun_graph *graph, lun_status status, const char *format
 /* Append a node; returns its first destination, or -1 with the error kept. `attrs` may be NULL. */
 lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc);
 
-/* ---- The store ----------------------------------------------------------------------------------------------------------
- * Each slot is one flat arena, cut into chunks where the device limits one buffer. In it every entry starts on LUN_ALIGN bytes
- * and belongs to one chunk; the padding is zero and stays so. Trained entries come first; the chunks after store->trained_chunks
- * hold the LUN_ROLE_BUFFER entries and exist only for LUN_SLOT_VALUE. */
+/* ---- The store ----
+ * Each slot is one flat arena, cut into chunks where the device limits one buffer. In it every entry starts on
+ * LUN_ALIGN bytes and belongs to one chunk; the padding is zero and stays so. Trained entries come first; the chunks
+ * after store->trained_chunks hold the LUN_ROLE_BUFFER entries and exist only for LUN_SLOT_VALUE. */
 
 #define LUN_SLOTS 4
 
@@ -104,7 +104,7 @@ lun_status lun_store_enter(lun_store *store, const lun_param_info *info, int *in
 /* Of an allocated store; the slot must exist for the entry. */
 lun_place lun_store_place(const lun_store *store, int index, lun_slot slot);
 
-/* ---- Placement ---------------------------------------------------------------------------------------------------------- */
+/* ---- Placement ---- */
 
 typedef enum lun_region {
     LUN_REGION_NONE,  /* result of a node that does not run */
@@ -134,14 +134,15 @@ typedef struct lun_placement {
     size_t saved_bytes, temporary_bytes;
 } lun_placement;
 
-/* Place a graph without errors. `max_alloc`: the most bytes of one pool, 0 for no limit; LUN_ERR_MEMORY if a tensor alone is larger. */
+/* Place a graph without errors. `max_alloc`: the most bytes of one pool, 0 for no limit; LUN_ERR_MEMORY if a tensor
+ * alone is larger. */
 lun_status lun_placement_create(const lun_graph *graph, size_t max_alloc, lun_placement **out);
 void lun_placement_destroy(lun_placement **placement);
-/* Play the graph through and see that every node finds its operands unharmed, and that no result lands on an operand that
- * the op does not allow. Shares nothing with the placing itself. LUN_ERR_INTERNAL with the first violation. */
+/* Play the graph through and see that every node finds its operands unharmed, and that no result lands on an operand
+ * that the op does not allow. Shares nothing with the placing itself. LUN_ERR_INTERNAL with the first violation. */
 lun_status lun_placement_check(const lun_graph *graph, const lun_placement *placement, size_t max_alloc);
 
-/* ---- Plans -------------------------------------------------------------------------------------------------------------- */
+/* ---- Plans ---- */
 
 typedef struct lun_plan_step {
     lun_op op;
@@ -172,7 +173,8 @@ struct lun_plan {
 /* Where a value of a compiled plan lies. */
 lun_place lun_plan_place(const lun_plan *plan, lun_value value);
 
-/* Nodes with shapes, lifetimes and places; with a plan (else NULL) as compiled, with candidates; without, as placed with no limit. */
+/* Nodes with shapes, lifetimes and places; with a plan (else NULL) as compiled, with candidates; without, as placed
+ * with no limit. */
 lun_status lun_graph_dump(const lun_graph *graph, const lun_plan *plan, FILE *file);
 
 #endif

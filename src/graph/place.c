@@ -1,9 +1,9 @@
 /* Which nodes run, and where every value lies.
  *
- * Values of one node's results live from that node to their last reader. Those that share storage in place form one block;
- * blocks are placed largest first, each into the smallest gap that is free for its whole life (the greedy by size of
- * Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020), in pools that a device's limit on one
- * allocation bounds. */
+ * Values of one node's results live from that node to their last reader. Those that share storage in place form one
+ * block; blocks are placed largest first, each into the smallest gap that is free for its whole life (the greedy by
+ * size of Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020), in pools that a
+ * device's limit on one allocation bounds. */
 #include "graph.h"
 
 #include <stdlib.h>
@@ -17,7 +17,10 @@ typedef struct block {
     int number; /* breaks ties, so that a placement never depends on qsort */
 } block;
 
-static size_t padded(lun_desc desc) { return (lun_bytes(desc) + LUN_ALIGN - 1) / LUN_ALIGN * LUN_ALIGN; }
+static size_t padded(lun_desc desc)
+{
+    return (lun_bytes(desc) + LUN_ALIGN - 1) / LUN_ALIGN * LUN_ALIGN;
+}
 
 /* Backwards: a node runs if it changes something that stays, or if a node that runs reads a result of it. */
 static void find_live(const lun_graph *graph, bool *live, bool *read)
@@ -53,8 +56,8 @@ static void find_lives(const lun_graph *graph, lun_placement *p)
             p->spot[graph->nodes[n].src[s]].last = n;
 }
 
-/* The source whose storage a node's first result may take over, or -1: the op allows it, both are in the arena and of one size, the
- * source is read here for the last time, and not here also as an operand that must stay whole. */
+/* The source whose storage a node's first result may take over, or -1: the op allows it, both are in the arena and of
+ * one size, the source is read here for the last time, and not here also as an operand that must stay whole. */
 static lun_value inplace_source(const lun_graph *graph, const lun_placement *p, int n)
 {
     const lun_node *node = &graph->nodes[n];
@@ -66,7 +69,8 @@ static lun_value inplace_source(const lun_graph *graph, const lun_placement *p, 
         bool whole = false;
         for (int other = 0; other < node->op.nsrc; other++)
             whole = whole || (node->src[other] == v && !(allowed >> other & 1));
-        if (!whole && p->spot[v].region == LUN_REGION_ARENA && p->spot[v].last == n && lun_bytes(node->op.src[s]) == lun_bytes(node->op.dst[0]))
+        if (!whole && p->spot[v].region == LUN_REGION_ARENA && p->spot[v].last == n &&
+            lun_bytes(node->op.src[s]) == lun_bytes(node->op.dst[0]))
             return v;
     }
     return -1;
@@ -277,7 +281,7 @@ void lun_placement_destroy(lun_placement **placement)
     *placement = NULL;
 }
 
-/* ---- The checker -------------------------------------------------------------------------------------------------------- */
+/* ---- The checker ---- */
 
 typedef struct checker {
     const lun_graph *graph;
@@ -285,13 +289,17 @@ typedef struct checker {
     bool *whole; /* by value: written, and nothing else written over it since */
 } checker;
 
-static bool in_pools(lun_region region) { return region == LUN_REGION_ARENA || region == LUN_REGION_FIXED; }
+static bool in_pools(lun_region region)
+{
+    return region == LUN_REGION_ARENA || region == LUN_REGION_FIXED;
+}
 
 static bool overlap(const checker *c, lun_value a, lun_value b)
 {
     const lun_spot *x = &c->p->spot[a], *y = &c->p->spot[b];
     return in_pools(x->region) && x->region == y->region && x->pool == y->pool &&
-           x->offset < y->offset + lun_bytes(c->graph->tensors[b].desc) && y->offset < x->offset + lun_bytes(c->graph->tensors[a].desc);
+           x->offset < y->offset + lun_bytes(c->graph->tensors[b].desc) &&
+           y->offset < x->offset + lun_bytes(c->graph->tensors[a].desc);
 }
 
 /* Writing `v` destroys everything that lies there, but for the other names of the same state or parameter. */
@@ -309,7 +317,8 @@ static lun_status check_bounds(const checker *c, size_t max_alloc)
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < pools[k]->count; i++)
             if (max_alloc && pools[k]->bytes[i] > max_alloc)
-                return lun_fail(LUN_ERR_INTERNAL, "placement: pool %d has %zu bytes, above the limit of %zu", i, pools[k]->bytes[i], max_alloc);
+                return lun_fail(LUN_ERR_INTERNAL, "placement: pool %d has %zu bytes, above the limit of %zu", i,
+                                pools[k]->bytes[i], max_alloc);
     for (int v = 0; v < c->graph->tensor_count; v++) {
         const lun_spot *spot = &c->p->spot[v];
         if (!in_pools(spot->region))
@@ -329,7 +338,8 @@ static lun_status check_node(checker *c, int n)
     const lun_op_info *info = lun_op_info_of(node->op.kind);
     for (int s = 0; s < node->op.nsrc; s++)
         if (!c->whole[node->src[s]])
-            return lun_fail(LUN_ERR_INTERNAL, "placement: node %d (%s) reads value %d after something was written over it", n, info->name,
+            return lun_fail(LUN_ERR_INTERNAL,
+                            "placement: node %d (%s) reads value %d after something was written over it", n, info->name,
                             node->src[s]);
     for (int d = 0; d < node->op.ndst; d++) {
         const lun_value v = node->dst + d;
@@ -340,7 +350,8 @@ static lun_status check_node(checker *c, int n)
             const bool same = c->p->spot[v].offset == c->p->spot[node->src[s]].offset;
             const bool allowed = same && (alias || (d == 0 && (info->inplace >> s & 1)));
             if (overlap(c, v, node->src[s]) && !allowed)
-                return lun_fail(LUN_ERR_INTERNAL, "placement: result %d of node %d (%s) lies on operand %d", v, n, info->name, s);
+                return lun_fail(LUN_ERR_INTERNAL, "placement: result %d of node %d (%s) lies on operand %d", v, n,
+                                info->name, s);
         }
         for (int e = 0; e < d; e++)
             if (overlap(c, v, node->dst + e))

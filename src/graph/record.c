@@ -83,13 +83,15 @@ static bool grow(lun_graph *graph, void **array, int *room, int count, size_t si
 
 static lun_value add_tensor(lun_graph *graph, lun_source source, lun_desc desc, const char *name)
 {
-    if (!grow(graph, (void **)&graph->tensors, &graph->tensor_room, graph->tensor_count, sizeof *graph->tensors, "a graph's values"))
+    if (!grow(graph, (void **)&graph->tensors, &graph->tensor_room, graph->tensor_count, sizeof *graph->tensors,
+              "a graph's values"))
         return -1;
     char *copy = NULL;
     if (name && !(copy = lun_strdup(name)))
         return lun_graph_keep(graph, LUN_ERR_MEMORY);
     const lun_value value = graph->tensor_count++;
-    graph->tensors[value] = (lun_tensor){.desc = desc, .source = source, .node = -1, .root = value, .param = -1, .grad_of = -1, .name = copy};
+    graph->tensors[value] = (lun_tensor){
+        .desc = desc, .source = source, .node = -1, .root = value, .param = -1, .grad_of = -1, .name = copy};
     return value;
 }
 
@@ -163,7 +165,10 @@ lun_value lun_graph_param(lun_graph *graph, const char *name, lun_desc desc, int
     return value;
 }
 
-static bool is_value(const lun_graph *graph, lun_value value) { return value >= 0 && value < graph->tensor_count; }
+static bool is_value(const lun_graph *graph, lun_value value)
+{
+    return value >= 0 && value < graph->tensor_count;
+}
 
 void lun_graph_output(lun_graph *graph, lun_value value)
 {
@@ -199,10 +204,11 @@ lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *
             continue;
         const lun_tensor *place = &graph->tensors[graph->tensors[src[info->alias[d] - 1]].root];
         if (place->source != LUN_SOURCE_STATE && place->source != LUN_SOURCE_PARAM)
-            return lun_graph_fail(graph, LUN_ERR_USAGE, "%s changes operand %d, which must be a state or a parameter", info->name,
-                                  info->alias[d] - 1);
+            return lun_graph_fail(graph, LUN_ERR_USAGE, "%s changes operand %d, which must be a state or a parameter",
+                                  info->name, info->alias[d] - 1);
     }
-    if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes, "a graph's nodes"))
+    if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes,
+              "a graph's nodes"))
         return -1;
     node.dst = graph->tensor_count;
     for (int d = 0; d < node.op.ndst; d++) {
@@ -217,7 +223,7 @@ lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *
     return node.dst;
 }
 
-/* ---- The ops by name ---------------------------------------------------------------------------------------------------- */
+/* ---- The ops by name ---- */
 
 static lun_attrs conv_attrs(int stride, int pad)
 {
@@ -230,25 +236,31 @@ lun_value lun_conv2d(lun_graph *graph, lun_value src, lun_value weight, lun_valu
     return lun_graph_record(graph, LUN_OP_CONV2D, &attrs, (lun_value[]){src, weight, bias}, bias == -1 ? 2 : 3);
 }
 
-lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad, int output_pad)
+lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad,
+                               int output_pad)
 {
     if (graph->error != LUN_OK)
         return -1;
     if (!is_value(graph, src) || !is_value(graph, weight))
         return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d_transpose: an operand is not a value of this graph");
-    /* An output padding of a whole stride would be a row that the source's size does not explain; PyTorch refuses it too. */
+    /* An output padding of a whole stride would be a row that the source's size does not explain; PyTorch refuses it
+     * too. */
     if (stride < 1 || pad < 0 || output_pad < 0 || output_pad >= stride)
-        return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d_transpose: stride %d, pad %d, output pad %d: the output pad must be "
-                              "smaller than the stride", stride, pad, output_pad);
+        return lun_graph_fail(graph, LUN_ERR_USAGE,
+                              "conv2d_transpose: stride %d, pad %d, output pad %d: the output pad must be "
+                              "smaller than the stride",
+                              stride, pad, output_pad);
     const lun_shape in = graph->tensors[src].desc.shape, k = graph->tensors[weight].desc.shape;
     const int64_t h = (in.h - 1) * stride - 2 * (int64_t)pad + k.h + output_pad;
     const int64_t w = (in.w - 1) * stride - 2 * (int64_t)pad + k.w + output_pad;
     if (h < 1 || w < 1 || h > INT32_MAX || w > INT32_MAX)
-        return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d_transpose: the result would be %lld x %lld", (long long)h, (long long)w);
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d_transpose: the result would be %lld x %lld", (long long)h,
+                              (long long)w);
     lun_attrs attrs = conv_attrs(stride, pad);
     attrs.conv.out_h = (int)h;
     attrs.conv.out_w = (int)w;
-    return lun_graph_record(graph, LUN_OP_CONV2D_TRANSPOSE, &attrs, (lun_value[]){src, weight, bias}, bias == -1 ? 2 : 3);
+    return lun_graph_record(graph, LUN_OP_CONV2D_TRANSPOSE, &attrs, (lun_value[]){src, weight, bias},
+                            bias == -1 ? 2 : 3);
 }
 
 lun_value lun_linear(lun_graph *graph, lun_value src, lun_value weight, lun_value bias)
@@ -259,11 +271,16 @@ lun_value lun_linear(lun_graph *graph, lun_value src, lun_value weight, lun_valu
 lun_value lun_batch_norm(lun_graph *graph, lun_value src, lun_value gamma, lun_value beta, lun_value running_mean,
                          lun_value running_var, float eps, float momentum, int training, int update)
 {
-    const lun_attrs attrs = {.norm = {.eps = eps, .momentum = momentum, .training = training != 0, .update = update != 0}};
-    return lun_graph_record(graph, LUN_OP_BATCH_NORM, &attrs, (lun_value[]){src, gamma, beta, running_mean, running_var}, 5);
+    const lun_attrs attrs = {
+        .norm = {.eps = eps, .momentum = momentum, .training = training != 0, .update = update != 0}};
+    return lun_graph_record(graph, LUN_OP_BATCH_NORM, &attrs,
+                            (lun_value[]){src, gamma, beta, running_mean, running_var}, 5);
 }
 
-lun_value lun_relu(lun_graph *graph, lun_value src) { return lun_graph_record(graph, LUN_OP_RELU, NULL, &src, 1); }
+lun_value lun_relu(lun_graph *graph, lun_value src)
+{
+    return lun_graph_record(graph, LUN_OP_RELU, NULL, &src, 1);
+}
 
 lun_value lun_add(lun_graph *graph, lun_value a, lun_value b)
 {
@@ -297,7 +314,8 @@ lun_value lun_time_embed(lun_graph *graph, lun_value t, int steps, int dim)
         return -1;
     const lun_desc desc = lun_image(steps, dim, 1, 1);
     if (dim < 4 || dim % 2)
-        return lun_graph_fail(graph, LUN_ERR_USAGE, "time embedding: %d channels; it takes an even number, at least 4", dim);
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "time embedding: %d channels; it takes an even number, at least 4",
+                              dim);
     if (lun_desc_check(desc) != LUN_OK)
         return lun_graph_fail(graph, LUN_ERR_USAGE, "time embedding: %s", lun_error_detail());
     float *table = lun_malloc((size_t)steps * (size_t)dim, sizeof *table, "the time embedding");
@@ -366,7 +384,8 @@ void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun_value s
     lun_graph_record(graph, LUN_OP_STORE, NULL, (lun_value[]){ring, value, slot}, 3);
 }
 
-void lun_graph_adam(lun_graph *graph, lun_value hyper, float beta1, float beta2, float eps, float weight_decay, int decoupled)
+void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta2, double eps, double weight_decay,
+                    int decoupled)
 {
     if (graph->error != LUN_OK)
         return;
@@ -384,12 +403,15 @@ void lun_graph_adam(lun_graph *graph, lun_value hyper, float beta1, float beta2,
         return;
     }
     /* eps > 0 also keeps 0 / 0 out of the padding between parameters. */
-    if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && eps > 0 && isfinite(eps) && weight_decay >= 0 && isfinite(weight_decay))) {
-        lun_graph_fail(graph, LUN_ERR_USAGE, "adam: betas %g, %g (0 to below 1), eps %g (above 0), weight decay %g (0 or more)",
-                       (double)beta1, (double)beta2, (double)eps, (double)weight_decay);
+    if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && eps > 0 && isfinite(eps) && weight_decay >= 0 &&
+          isfinite(weight_decay))) {
+        lun_graph_fail(graph, LUN_ERR_USAGE,
+                       "adam: betas %g, %g (0 to below 1), eps %g (above 0), weight decay %g (0 or more)",
+                       beta1, beta2, eps, weight_decay);
         return;
     }
-    if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes, "a graph's nodes"))
+    if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes,
+              "a graph's nodes"))
         return;
     lun_node node = {.op.kind = LUN_OP_ADAM, .op.nsrc = 1, .dst = graph->tensor_count, .whole_store = true};
     node.op.attrs.adam = (lun_adam_attrs){beta1, beta2, eps, weight_decay, decoupled != 0};

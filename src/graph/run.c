@@ -92,7 +92,10 @@ lun_status lun_plan_run(lun_plan *plan)
     return LUN_OK;
 }
 
-lun_plan_info lun_plan_get_info(const lun_plan *plan) { return plan->info; }
+lun_plan_info lun_plan_get_info(const lun_plan *plan)
+{
+    return plan->info;
+}
 
 static lun_plan_op describe(const lun_plan_step *step)
 {
@@ -124,7 +127,8 @@ static double median(double *values, int count)
     return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
-lun_status lun_plan_profile(lun_plan *plan, int repeats, void (*visit)(void *payload, const lun_plan_op *op), void *payload)
+lun_status lun_plan_profile(lun_plan *plan, int repeats, void (*visit)(void *payload, const lun_plan_op *op),
+                            void *payload)
 {
     if (!plan || repeats < 1)
         return lun_fail(LUN_ERR_USAGE, "profile: no plan, or %d repeats", repeats);

@@ -37,7 +37,10 @@ void lun_store_destroy(lun_store **store)
     *store = NULL;
 }
 
-size_t lun_store_count(const lun_store *store) { return (size_t)store->count; }
+size_t lun_store_count(const lun_store *store)
+{
+    return (size_t)store->count;
+}
 
 const lun_param_info *lun_store_info(const lun_store *store, size_t index)
 {
@@ -87,7 +90,8 @@ lun_status lun_store_enter(lun_store *store, const lun_param_info *info, int *in
     if (info->desc.dtype != LUN_F32)
         return lun_fail(LUN_ERR_USAGE, "parameter %s: parameters are float32", info->name);
     if (!rank_fits(info->rank, info->desc))
-        return lun_fail(LUN_ERR_USAGE, "parameter %s: its shape is not that of a tensor of rank %d", info->name, info->rank);
+        return lun_fail(LUN_ERR_USAGE, "parameter %s: its shape is not that of a tensor of rank %d", info->name,
+                        info->rank);
     if (info->role != LUN_ROLE_PARAM && info->role != LUN_ROLE_BUFFER)
         return lun_fail(LUN_ERR_USAGE, "parameter %s: %d is no role", info->name, (int)info->role);
     if (info->init.kind == LUN_INIT_UNIFORM && !(info->init.bound >= 0 && isfinite(info->init.bound)))
@@ -129,7 +133,8 @@ static lun_status lay_out(lun_store *store, lun_role role, size_t limit, lun_sto
             continue;
         const size_t bytes = (size_t)lun_round_up((int64_t)lun_bytes(entry->info.desc), LUN_ALIGN);
         if (bytes > limit)
-            return lun_fail(LUN_ERR_MEMORY, "parameter %s takes %zu bytes; one buffer of this device holds %zu", entry->name, bytes, limit);
+            return lun_fail(LUN_ERR_MEMORY, "parameter %s takes %zu bytes; one buffer of this device holds %zu",
+                            entry->name, bytes, limit);
         if (chunk < 0 || bytes > limit - chunks[chunk].bytes) {
             chunk = (*count)++;
             chunks[chunk].bytes = 0;

@@ -1,5 +1,5 @@
-/* What an op costs by the direct method. Only convolutions matter to a total; the rest are counted per element so that a
- * table of them makes sense. */
+/* What an op costs by the direct method. Only convolutions matter to a total; the rest are counted per element so that
+ * a table of them makes sense. */
 #include "lower/lower.h"
 
 /* Arithmetic per element of destination 0 (of source 0 for reductions); integer work and copies count nothing. */

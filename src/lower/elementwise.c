@@ -25,16 +25,29 @@ static lun_status flat(const char *kernel, const lun_op *op, const lun_caps *cap
     return LUN_OK;
 }
 
-LOWER(relu) { return flat("relu", op, caps, out); }
-LOWER(relu_backward) { return flat("relu_backward", op, caps, out); }
-LOWER(add) { return flat("add", op, caps, out); }
+LOWER(relu)
+{
+    return flat("relu", op, caps, out);
+}
+LOWER(relu_backward)
+{
+    return flat("relu_backward", op, caps, out);
+}
+LOWER(add)
+{
+    return flat("add", op, caps, out);
+}
 
 LOWER(add_channel)
 {
     const lun_shape s = op->dst[0].shape;
     const lun_cut cut = lun_cut_rows(caps, s.h * s.w, s.c);
-    const struct channel_args args = {.pixels = (int)(s.h * s.w), .channels = (int)s.c, .rows = (int)cut.rows, .width = (int)cut.width,
-                                      .blocks = (int)cut.blocks, .pieces = (int)cut.pieces};
+    const struct channel_args args = {.pixels = (int)(s.h * s.w),
+                                      .channels = (int)s.c,
+                                      .rows = (int)cut.rows,
+                                      .width = (int)cut.width,
+                                      .blocks = (int)cut.blocks,
+                                      .pieces = (int)cut.pieces};
     lun_launch *launch = lun_emit(out, file, "add_channel", s.n * cut.pieces);
     emit_all(launch, op);
     lun_emit_args(launch, args);
@@ -42,13 +55,20 @@ LOWER(add_channel)
 }
 
 /* `count` channels of all pixels, from channel `from` of source `src` to channel `to` of destination 0. */
-static void copy_channels(const lun_op *op, const lun_caps *caps, lun_lowering *out, int src, int64_t from, int64_t to, int64_t count)
+static void copy_channels(const lun_op *op, const lun_caps *caps, lun_lowering *out, int src, int64_t from, int64_t to,
+                          int64_t count)
 {
     const lun_shape s = op->src[src].shape;
     const lun_cut cut = lun_cut_rows(caps, s.n * s.h * s.w, count);
-    const struct copy_args args = {.pixels = (int)(s.n * s.h * s.w), .channels = (int)count, .src_first = (int)from,
-                                   .src_channels = (int)s.c, .dst_first = (int)to, .dst_channels = (int)op->dst[0].shape.c,
-                                   .rows = (int)cut.rows, .width = (int)cut.width, .blocks = (int)cut.blocks};
+    const struct copy_args args = {.pixels = (int)(s.n * s.h * s.w),
+                                   .channels = (int)count,
+                                   .src_first = (int)from,
+                                   .src_channels = (int)s.c,
+                                   .dst_first = (int)to,
+                                   .dst_channels = (int)op->dst[0].shape.c,
+                                   .rows = (int)cut.rows,
+                                   .width = (int)cut.width,
+                                   .blocks = (int)cut.blocks};
     lun_launch *launch = lun_emit(out, file, "copy_channels", cut.pieces);
     lun_emit_src(launch, src);
     lun_emit_dst(launch, 0);
@@ -73,7 +93,8 @@ LOWER(embed)
 {
     const lun_shape table = op->src[1].shape;
     const lun_cut cut = lun_cut_rows(caps, 1, table.c);
-    const struct embed_args args = {.steps = (int)table.n, .channels = (int)table.c, .width = (int)cut.width, .blocks = (int)cut.blocks};
+    const struct embed_args args = {
+        .steps = (int)table.n, .channels = (int)table.c, .width = (int)cut.width, .blocks = (int)cut.blocks};
     lun_launch *launch = lun_emit(out, file, "embed", op->dst[0].shape.n * cut.blocks);
     emit_all(launch, op);
     lun_emit_args(launch, args);
@@ -84,7 +105,8 @@ LOWER(noise)
 {
     const lun_shape s = op->dst[0].shape;
     const int64_t count = s.c * s.h * s.w, grain = lun_grain(caps, count), pieces = lun_ceil_div(count, grain);
-    const struct noise_args args = {.count = (int)count, .grain = (int)grain, .pieces = (int)pieces, .steps = (int)op->src[3].shape.n};
+    const struct noise_args args = {
+        .count = (int)count, .grain = (int)grain, .pieces = (int)pieces, .steps = (int)op->src[3].shape.n};
     lun_launch *launch = lun_emit(out, file, "noise", s.n * pieces);
     emit_all(launch, op);
     lun_emit_args(launch, args);
@@ -118,8 +140,11 @@ LOWER(loss_backward)
 {
     _Static_assert(LUN_LOSS_L1 == 0 && LUN_LOSS_L2 == 1 && LUN_LOSS_HUBER == 2, "the kernels know these numbers");
     const int64_t count = lun_count(op->dst[0].shape), grain = lun_grain(caps, count);
-    const struct loss_backward_args args = {.count = (int)count, .grain = (int)grain, .kind = (int)op->attrs.loss.kind,
-                                            .delta = op->attrs.loss.delta, .scale = (float)(1.0 / (double)count)};
+    const struct loss_backward_args args = {.count = (int)count,
+                                            .grain = (int)grain,
+                                            .kind = (int)op->attrs.loss.kind,
+                                            .delta = op->attrs.loss.delta,
+                                            .scale = (float)(1.0 / (double)count)};
     lun_launch *launch = lun_emit(out, file, "loss_backward", lun_ceil_div(count, grain));
     emit_all(launch, op);
     lun_emit_args(launch, args);

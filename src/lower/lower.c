@@ -5,8 +5,7 @@
 #include "lower/lower.h"
 #include "lowerings.h"
 
-#define PLAIN(op_name)                                                                                                  \
-    static const lun_candidate plain_##op_name[] = {{"plain", lun_lower_##op_name}, {NULL, NULL}};
+#define PLAIN(op_name) static const lun_candidate plain_##op_name[] = {{"plain", lun_lower_##op_name}, {NULL, NULL}};
 LUN_PLAIN_OPS(PLAIN)
 #undef PLAIN
 
@@ -60,9 +59,18 @@ static void emit_buffer(lun_launch *launch, lun_space space, int index, size_t o
         launch->buffer[launch->buffers++] = (lun_launch_buffer){space, index, offset};
 }
 
-void lun_emit_src(lun_launch *launch, int index) { emit_buffer(launch, LUN_SPACE_SRC, index, 0); }
-void lun_emit_dst(lun_launch *launch, int index) { emit_buffer(launch, LUN_SPACE_DST, index, 0); }
-void lun_emit_workspace(lun_launch *launch, size_t offset) { emit_buffer(launch, LUN_SPACE_WORKSPACE, 0, offset); }
+void lun_emit_src(lun_launch *launch, int index)
+{
+    emit_buffer(launch, LUN_SPACE_SRC, index, 0);
+}
+void lun_emit_dst(lun_launch *launch, int index)
+{
+    emit_buffer(launch, LUN_SPACE_DST, index, 0);
+}
+void lun_emit_workspace(lun_launch *launch, size_t offset)
+{
+    emit_buffer(launch, LUN_SPACE_WORKSPACE, 0, offset);
+}
 
 void lun_emit_args_(lun_launch *launch, const void *args, size_t bytes)
 {
@@ -79,7 +87,10 @@ size_t lun_book(lun_lowering *out, size_t bytes)
     return offset;
 }
 
-int64_t lun_grain(const lun_caps *caps, int64_t n) { return caps->gpu ? 1 : lun_min_i64(n, 16384); }
+int64_t lun_grain(const lun_caps *caps, int64_t n)
+{
+    return caps->gpu ? 1 : lun_min_i64(n, 16384);
+}
 
 lun_cut lun_cut_rows(const lun_caps *caps, int64_t rows, int64_t columns)
 {

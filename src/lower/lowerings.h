@@ -8,9 +8,10 @@
 #include "lower/lower.h"
 
 /* Ops with one way to do them. */
-#define LUN_PLAIN_OPS(X)                                                                                                \
-    X(channel_sum) X(spatial_sum) X(batch_norm) X(batch_norm_backward) X(relu) X(relu_backward) X(add) X(add_channel)     \
-    X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store)
+#define LUN_PLAIN_OPS(X)                                                                                               \
+    X(channel_sum)                                                                                                     \
+    X(spatial_sum) X(batch_norm) X(batch_norm_backward) X(relu) X(relu_backward) X(add) X(add_channel) X(concat)       \
+        X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)
@@ -19,17 +20,23 @@ LUN_PLAIN_OPS(X)
 /* conv2d.c */
 extern const lun_candidate lun_conv2d_candidates[], lun_conv2d_transpose_candidates[], lun_conv2d_wgrad_candidates[];
 
-/* How rows x columns elements are cut: an item does `rows` x `width`; `blocks` items lie side by side, `pieces` are all.
- * A GPU gets one element an item, a CPU whole rows until they fill a grain. */
+/* How rows x columns elements are cut: an item does `rows` x `width`; `blocks` items lie side by side, `pieces` are
+ * all. A GPU gets one element an item, a CPU whole rows until they fill a grain. */
 typedef struct lun_cut {
     int64_t rows, width, blocks, pieces;
 } lun_cut;
 lun_cut lun_cut_rows(const lun_caps *caps, int64_t rows, int64_t columns);
 
-/* Columns of an item of reduce.cl and norm.cl; the same as the default that those texts have for plain C. */
-static inline int lun_columns(const lun_caps *caps) { return caps->gpu ? 1 : 64; }
+/* Columns of an item of reduce.cl and norm.cl; at most the default that those texts have for plain C. */
+static inline int lun_columns(const lun_caps *caps)
+{
+    return caps->gpu ? 1 : 64;
+}
 /* Rows a chunk of their first pass, and how many partial results later passes join. */
-static inline int64_t lun_chunk(const lun_caps *caps) { return caps->gpu ? 64 : 256; }
+static inline int64_t lun_chunk(const lun_caps *caps)
+{
+    return caps->gpu ? 64 : 256;
+}
 
 /* Sum groups x rows x columns floats over the rows, with scale, into destination `dst` (groups x columns), in as many
  * passes as it takes. `from` is filled in as the source buffer of the first pass. */

@@ -11,8 +11,12 @@ static lun_status draw(const char *kernel, uint32_t bound, const lun_op *op, con
     const lun_shape s = op->dst[0].shape;
     const int64_t blocks = lun_ceil_div(s.c * s.h * s.w, 4), grain = caps->gpu ? 1 : lun_min_i64(blocks, 1024);
     const int64_t pieces = lun_ceil_div(blocks, grain);
-    const struct random_args args = {.channels = (int)s.c, .pixels = (int)(s.h * s.w), .blocks = (int)blocks, .grain = (int)grain,
-                                     .pieces = (int)pieces, .bound = bound};
+    const struct random_args args = {.channels = (int)s.c,
+                                     .pixels = (int)(s.h * s.w),
+                                     .blocks = (int)blocks,
+                                     .grain = (int)grain,
+                                     .pieces = (int)pieces,
+                                     .bound = bound};
     lun_launch *launch = lun_emit(out, "random.cl", kernel, s.n * pieces);
     snprintf(launch->options, sizeof launch->options, "-DRANDOM_BLOCKS=%d", caps->gpu ? 1 : 16);
     lun_emit_src(launch, 0);
@@ -26,4 +30,7 @@ lun_status lun_lower_randint(const lun_op *op, const lun_caps *caps, lun_lowerin
     return draw("randint", op->attrs.random.bound, op, caps, out);
 }
 
-lun_status lun_lower_randn(const lun_op *op, const lun_caps *caps, lun_lowering *out) { return draw("randn", 0, op, caps, out); }
+lun_status lun_lower_randn(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    return draw("randn", 0, op, caps, out);
+}

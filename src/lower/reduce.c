@@ -18,8 +18,13 @@ void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer fro
     const int64_t chunk = lun_chunk(caps), blocks = lun_ceil_div(columns, lun_columns(caps));
     for (;;) {
         const int64_t chunks = lun_ceil_div(rows, chunk);
-        const struct sum_args args = {.rows = (int)rows, .columns = (int)columns, .chunk = (int)chunk, .chunks = (int)chunks,
-                                      .blocks = (int)blocks, .scale = chunks == 1 ? scale : 1.0f};
+        const struct sum_args args = {.rows = (int)rows,
+                                      .columns = (int)columns,
+                                      .chunk = (int)chunk,
+                                      .chunks = (int)chunks,
+                                      .width = lun_columns(caps),
+                                      .blocks = (int)blocks,
+                                      .scale = chunks == 1 ? scale : 1.0f};
         lun_launch *launch = emit(out, caps, "sum_rows", groups * chunks * blocks);
         launch->buffer[launch->buffers++] = from;
         lun_emit_args(launch, args);
@@ -53,8 +58,13 @@ lun_status lun_lower_loss(const lun_op *op, const lun_caps *caps, lun_lowering *
     const int64_t count = lun_count(op->src[0].shape), spans = lun_ceil_div(count, lun_columns(caps));
     const int64_t items = lun_ceil_div(spans, STEPS);
     /* A CPU's item goes through memory in one piece; on a GPU neighbouring items stay neighbours. */
-    const struct loss_args args = {.count = (int)count, .spans = (int)spans, .steps = STEPS, .first = caps->gpu ? 1 : STEPS,
-                                   .step = caps->gpu ? (int)items : 1, .kind = (int)op->attrs.loss.kind,
+    const struct loss_args args = {.count = (int)count,
+                                   .width = lun_columns(caps),
+                                   .spans = (int)spans,
+                                   .steps = STEPS,
+                                   .first = caps->gpu ? 1 : STEPS,
+                                   .step = caps->gpu ? (int)items : 1,
+                                   .kind = (int)op->attrs.loss.kind,
                                    .delta = op->attrs.loss.delta};
     const lun_launch_buffer partial = {LUN_SPACE_WORKSPACE, 0, lun_book(out, (size_t)items * 4)};
     lun_launch *launch = emit(out, caps, "loss_sum", items);

@@ -21,8 +21,8 @@
 
 /* Of a file that does not say: the published experiment's. */
 #define UNKNOWN_STEPS      300
-#define UNKNOWN_BETA_FIRST 1e-4f
-#define UNKNOWN_BETA_LAST  0.02f
+#define UNKNOWN_BETA_FIRST 1e-4
+#define UNKNOWN_BETA_LAST  0.02
 
 /* ---- Finding tensors ---------------------------------------------------------------------------------------------------- */
 
@@ -238,12 +238,12 @@ static lun_status read_metadata(lun_json_from from, const json_t *root, lun_mode
         return lun_fail(from.kind, "%s: the preset's name is too long", from.what);
     snprintf(info->preset, sizeof info->preset, "%s", text);
     LUN_TRY(lun_json_get_real(from, root, "beta_first", 0, 1, &real));
-    info->beta_first = (float)real;
+    info->beta_first = real;
     LUN_TRY(lun_json_get_real(from, root, "beta_last", 0, 1, &real));
-    info->beta_last = (float)real;
+    info->beta_last = real;
     /* Written so that NaN and 0 fail too. */
     if (!(info->beta_first > 0 && info->beta_first <= info->beta_last && info->beta_last < 1))
-        return lun_fail(from.kind, "%s: betas from %g to %g", from.what, (double)info->beta_first, (double)info->beta_last);
+        return lun_fail(from.kind, "%s: betas from %g to %g", from.what, info->beta_first, info->beta_last);
     return LUN_OK;
 }
 
@@ -354,8 +354,8 @@ static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writ
     if (channels)
         root = json_pack("{s:s, s:i, s:o, s:i, s:i, s:i, s:i, s:s, s:f, s:f}", "network", "notebook", "image_channels",
                          c->image_channels, "channels", channels, "time_dim", c->time_dim, "steps", c->steps, "height", info->height,
-                         "width", info->width, "preset", info->preset, "beta_first", (double)info->beta_first, "beta_last",
-                         (double)info->beta_last);
+                         "width", info->width, "preset", info->preset, "beta_first", info->beta_first, "beta_last",
+                         info->beta_last);
     char *text = root ? lun_json_text(root, 0) : NULL, step[24];
     snprintf(step, sizeof step, "%" PRIu64, info->step);
     lun_status status = text ? LUN_OK : lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");

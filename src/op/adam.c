@@ -1,4 +1,5 @@
-/* adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), the formula in op.h. param, m and v change in place. */
+/* adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), the formula in op.h. param, m and v change in
+ * place. */
 #include <math.h>
 
 #include "rules.h"

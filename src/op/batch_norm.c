@@ -61,8 +61,8 @@ LUN_GRADIENT(batch_norm)
         return;
     lun_attrs attrs = {.norm = lun_backward_op(b)->attrs.norm};
     attrs.norm.update = false;
-    const lun_value src[] = {lun_backward_src(b, 0), lun_backward_ddst(b, 0), lun_backward_src(b, 1), lun_backward_dst(b, 1),
-                             lun_backward_dst(b, 2)};
+    const lun_value src[] = {lun_backward_src(b, 0), lun_backward_ddst(b, 0), lun_backward_src(b, 1),
+                             lun_backward_dst(b, 1), lun_backward_dst(b, 2)};
     const lun_value first = lun_backward_emit(b, LUN_OP_BATCH_NORM_BACKWARD, &attrs, src, 5);
     if (first < 0)
         return;

@@ -1,5 +1,5 @@
-/* concat: the channels of a, then those of b. slice: channels first .. first + count - 1; it is concat's gradient and has
- * none of its own. */
+/* concat: the channels of a, then those of b. slice: channels first .. first + count - 1; it is concat's gradient and
+ * has none of its own. */
 #include <inttypes.h>
 
 #include "rules.h"
@@ -10,8 +10,9 @@ LUN_RULE(concat)
     LUN_TRY(lun_rule_operand(op, 1, "b", LUN_F32, LUN_IMAGE));
     const lun_shape a = op->src[0].shape, b = op->src[1].shape;
     if (a.n != b.n || a.h != b.h || a.w != b.w)
-        return lun_rule_fail(op, "a is (%" PRId64 ", ., %" PRId64 ", %" PRId64 ") but b is (%" PRId64 ", ., %" PRId64 ", %" PRId64 ")",
-                             a.n, a.h, a.w, b.n, b.h, b.w);
+        return lun_rule_fail(
+            op, "a is (%" PRId64 ", ., %" PRId64 ", %" PRId64 ") but b is (%" PRId64 ", ., %" PRId64 ", %" PRId64 ")",
+            a.n, a.h, a.w, b.n, b.h, b.w);
     op->dst[0] = lun_image(a.n, a.c + b.c, a.h, a.w);
     return LUN_OK;
 }

@@ -1,6 +1,7 @@
 /* conv2d, its data gradient conv2d_transpose (also the op of that name) and its weight gradient.
  *
- *   dst[n,k,ho,wo] = bias[k] + sum over c,r,s of src[n,c, ho stride_h - pad_h + r, wo stride_w - pad_w + s] weight[k,c,r,s]
+ *   dst[n,k,ho,wo] = bias[k] + sum over c,r,s of src[n,c, ho stride_h - pad_h + r, wo stride_w - pad_w + s]
+ * weight[k,c,r,s]
  *
  * with zeros outside the source. The three are each other's gradients, so one rule about sizes serves all.
  */
@@ -36,8 +37,10 @@ static lun_status check_sizes(const lun_op *op, int64_t h, int64_t w, int64_t r,
     const lun_conv_attrs *a = &op->attrs.conv;
     const int64_t want_h = windows(h, r, a->stride_h, a->pad_h), want_w = windows(w, s, a->stride_w, a->pad_w);
     if (want_h != ho || want_w != wo)
-        return lun_rule_fail(op, "%" PRId64 "x%" PRId64 " with this kernel, stride and padding goes with %" PRId64 "x%" PRId64
-                             ", not %" PRId64 "x%" PRId64, h, w, want_h, want_w, ho, wo);
+        return lun_rule_fail(op,
+                             "%" PRId64 "x%" PRId64 " with this kernel, stride and padding goes with %" PRId64
+                             "x%" PRId64 ", not %" PRId64 "x%" PRId64,
+                             h, w, want_h, want_w, ho, wo);
     return LUN_OK;
 }
 
@@ -54,8 +57,9 @@ LUN_RULE(conv2d)
         LUN_TRY(lun_rule_vector(op, 2, "bias", k.n));
     const int64_t ho = windows(x.h, k.h, a->stride_h, a->pad_h), wo = windows(x.w, k.w, a->stride_w, a->pad_w);
     if (ho < 1 || wo < 1)
-        return lun_rule_fail(op, "a %" PRId64 "x%" PRId64 " kernel does not fit into %" PRId64 "x%" PRId64 " with padding %dx%d", k.h,
-                             k.w, x.h, x.w, a->pad_h, a->pad_w);
+        return lun_rule_fail(
+            op, "a %" PRId64 "x%" PRId64 " kernel does not fit into %" PRId64 "x%" PRId64 " with padding %dx%d", k.h,
+            k.w, x.h, x.w, a->pad_h, a->pad_w);
     op->dst[0] = lun_image(x.n, k.n, ho, wo);
     return LUN_OK;
 }

@@ -1,5 +1,6 @@
 /* loss: the mean over all elements of |d|, d^2 or Huber's function of d = pred - target (op.h).
- * loss_backward: dpred = dloss / count times that function's derivative. The gradient goes to pred only: a target is data. */
+ * loss_backward: dpred = dloss / count times that function's derivative. The gradient goes to pred only: a target is
+ * data. */
 #include <math.h>
 
 #include "rules.h"

@@ -5,17 +5,20 @@
 
 #include "rules.h"
 
-#define NAMED(op_name, least, most, results) .name = #op_name, .min_src = least, .max_src = most, .ndst = results, .shape = lun_shape_##op_name
+#define NAMED(op_name, least, most, results)                                                                           \
+    .name = #op_name, .min_src = least, .max_src = most, .ndst = results, .shape = lun_shape_##op_name
 
 /* .ndst is the most an op has; batch_norm without `update` has fewer. An op without .backward gives its sources no
- * gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or nothing differentiates it (slice). */
+ * gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or nothing differentiates it
+ * (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 1), .backward = lun_backward_conv2d},
     [LUN_OP_CONV2D_TRANSPOSE] = {NAMED(conv2d_transpose, 2, 3, 1), .backward = lun_backward_conv2d_transpose},
     [LUN_OP_CONV2D_WGRAD] = {NAMED(conv2d_wgrad, 2, 2, 1)},
     [LUN_OP_CHANNEL_SUM] = {NAMED(channel_sum, 1, 1, 1)},
     [LUN_OP_SPATIAL_SUM] = {NAMED(spatial_sum, 1, 1, 1)},
-    [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 5, 5), .backward = lun_backward_batch_norm, .alias = {0, 0, 0, 4, 5}, .inplace = 1},
+    [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 5, 5), .backward = lun_backward_batch_norm, .alias = {0, 0, 0, 4, 5},
+                           .inplace = 1},
     [LUN_OP_BATCH_NORM_BACKWARD] = {NAMED(batch_norm_backward, 5, 5, 3), .inplace = 1 | 2},
     [LUN_OP_RELU] = {NAMED(relu, 1, 1, 1), .backward = lun_backward_relu, .inplace = 1},
     [LUN_OP_RELU_BACKWARD] = {NAMED(relu_backward, 2, 2, 1), .inplace = 1 | 2},
@@ -34,7 +37,10 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_STORE] = {NAMED(store, 3, 3, 1), .alias = {1}},
 };
 
-const lun_op_info *lun_op_info_of(lun_op_kind kind) { return &infos[kind]; }
+const lun_op_info *lun_op_info_of(lun_op_kind kind)
+{
+    return &infos[kind];
+}
 
 lun_status lun_op_infer(lun_op *op)
 {
@@ -42,7 +48,8 @@ lun_status lun_op_infer(lun_op *op)
         return lun_fail(LUN_ERR_USAGE, "there is no op number %d", (int)op->kind);
     const lun_op_info *info = &infos[op->kind];
     if (op->nsrc < info->min_src || op->nsrc > info->max_src)
-        return lun_fail(LUN_ERR_USAGE, "%s: %d sources, but it takes %d to %d", info->name, op->nsrc, info->min_src, info->max_src);
+        return lun_fail(LUN_ERR_USAGE, "%s: %d sources, but it takes %d to %d", info->name, op->nsrc, info->min_src,
+                        info->max_src);
     lun_op work = *op;
     for (int i = 0; i < work.nsrc; i++) {
         if ((unsigned)work.src[i].dtype > LUN_U32 || (unsigned)work.src[i].layout > LUN_FILTER)
@@ -74,17 +81,21 @@ lun_status lun_rule_operand(const lun_op *op, int index, const char *name, lun_d
     if (op->src[index].dtype != dtype)
         return lun_rule_fail(op, "%s must be %s, not %s", name, dtypes[dtype], dtypes[op->src[index].dtype]);
     if (op->src[index].layout != layout)
-        return lun_rule_fail(op, "%s must be %s", name, layout == LUN_FILTER ? "a filter" : "an image or vector, not a filter");
+        return lun_rule_fail(op, "%s must be %s", name,
+                             layout == LUN_FILTER ? "a filter" : "an image or vector, not a filter");
     return LUN_OK;
 }
 
-lun_status lun_rule_shape(const lun_op *op, int index, const char *name, lun_dtype dtype, lun_layout layout, lun_shape shape)
+lun_status lun_rule_shape(const lun_op *op, int index, const char *name, lun_dtype dtype, lun_layout layout,
+                          lun_shape shape)
 {
     LUN_TRY(lun_rule_operand(op, index, name, dtype, layout));
     const lun_shape got = op->src[index].shape;
     if (!lun_shape_equal(got, shape))
-        return lun_rule_fail(op, "%s is (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ") but must be (%" PRId64 ", %" PRId64
-                             ", %" PRId64 ", %" PRId64 ")", name, got.n, got.c, got.h, got.w, shape.n, shape.c, shape.h, shape.w);
+        return lun_rule_fail(op,
+                             "%s is (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ") but must be (%" PRId64
+                             ", %" PRId64 ", %" PRId64 ", %" PRId64 ")",
+                             name, got.n, got.c, got.h, got.w, shape.n, shape.c, shape.h, shape.w);
     return LUN_OK;
 }
 
@@ -123,8 +134,10 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
     append(&at, end, "%s", infos[op->kind].name);
     for (int i = 0; i < op->nsrc && i < LUN_OP_MAX_SRC; i++) {
         const lun_shape s = op->src[i].shape;
-        append(&at, end, op->src[i].layout == LUN_FILTER ? " (%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ")"
-                                                         : " %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64, s.n, s.c, s.h, s.w);
+        append(&at, end,
+               op->src[i].layout == LUN_FILTER ? " (%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ")"
+                                               : " %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64,
+               s.n, s.c, s.h, s.w);
     }
     const lun_attrs *a = &op->attrs;
     switch (op->kind) {

@@ -23,4 +23,7 @@ LUN_RULE(randint)
     return check(op, LUN_I32);
 }
 
-LUN_RULE(randn) { return check(op, LUN_F32); }
+LUN_RULE(randn)
+{
+    return check(op, LUN_F32);
+}

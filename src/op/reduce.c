@@ -1,4 +1,5 @@
-/* channel_sum: over n, h, w. spatial_sum: over h, w. Both are gradients (of a bias and of add_channel) and have none. */
+/* channel_sum: over n, h, w. spatial_sum: over h, w. Both are gradients (of a bias and of add_channel) and have none.
+ */
 #include "rules.h"
 
 LUN_RULE(channel_sum)

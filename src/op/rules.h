@@ -15,14 +15,15 @@ lun_status lun_rule_fail(const lun_op *op, const char *format, ...) LUN_PRINTF(2
 /* Source `index` has this element type and layout. */
 lun_status lun_rule_operand(const lun_op *op, int index, const char *name, lun_dtype dtype, lun_layout layout);
 /* The same, and exactly this shape. */
-lun_status lun_rule_shape(const lun_op *op, int index, const char *name, lun_dtype dtype, lun_layout layout, lun_shape shape);
+lun_status lun_rule_shape(const lun_op *op, int index, const char *name, lun_dtype dtype, lun_layout layout,
+                          lun_shape shape);
 /* A float vector over channels: (1, c, 1, 1). */
 lun_status lun_rule_vector(const lun_op *op, int index, const char *name, int64_t c);
 /* Source `index` is float and has the layout and shape of source 0. */
 lun_status lun_rule_like_first(const lun_op *op, int index, const char *name);
 
-/* The graph tier defines these, and only its code calls a gradient. Weak, so that programs without it (the devices' tests)
- * link all the same. */
+/* The graph tier defines these, and only its code calls a gradient. Weak, so that programs without it (the devices'
+ * tests) link all the same. */
 #pragma weak lun_backward_op
 #pragma weak lun_backward_src
 #pragma weak lun_backward_dst
@@ -31,7 +32,7 @@ lun_status lun_rule_like_first(const lun_op *op, int index, const char *name);
 #pragma weak lun_backward_emit
 #pragma weak lun_backward_give
 
-#define LUN_RULE(name) lun_status lun_shape_##name(lun_op *op)
+#define LUN_RULE(name)     lun_status lun_shape_##name(lun_op *op)
 #define LUN_GRADIENT(name) void lun_backward_##name(lun_backward *b)
 
 LUN_RULE(conv2d);

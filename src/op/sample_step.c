@@ -1,4 +1,5 @@
-/* sample_step: one step of a linear sampler (op.h). What the coefficients are is the sampler's business (diffusion/). */
+/* sample_step: one step of a linear sampler (op.h). What the coefficients are is the sampler's business (diffusion/).
+ */
 #include "rules.h"
 
 LUN_RULE(sample_step)

@@ -11,18 +11,6 @@
 
 static const char *const loss_names[] = {"l1", "l2", "huber"};
 
-/* A float goes to JSON with the fewest digits that give it back, so that people read 0.001 and not 0.0010000000474974513. */
-static json_t *short_real(float value)
-{
-    char text[32];
-    for (int digits = 6; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value)
-            break;
-    }
-    return json_real(strtod(text, NULL));
-}
-
 char *lun_run_record_text(const lun_run_record *r)
 {
     const lun_train_config *c = &r->config;
@@ -31,12 +19,12 @@ char *lun_run_record_text(const lun_run_record *r)
         json_array_append_new(channels, json_integer(c->model.channels[i]));
     json_t *model = json_pack("{s:s, s:i, s:o, s:i, s:i}", "kind", "notebook", "image_channels", c->model.image_channels, "channels",
                               channels, "time_dim", c->model.time_dim, "steps", c->model.steps);
-    json_t *schedule = json_pack("{s:s, s:o, s:o}", "kind", "linear", "first", short_real(c->beta_first), "last",
-                                 short_real(c->beta_last));
-    json_t *optimizer = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "kind", "adam", "lr", short_real(c->lr), "beta1",
-                                  short_real(c->beta1), "beta2", short_real(c->beta2), "eps", short_real(c->eps), "weight_decay",
-                                  short_real(c->weight_decay));
-    json_t *loss = json_pack("{s:s, s:o}", "kind", loss_names[c->loss], "huber_delta", short_real(c->huber_delta));
+    json_t *schedule = json_pack("{s:s, s:o, s:o}", "kind", "linear", "first", lun_json_real(c->beta_first), "last",
+                                 lun_json_real(c->beta_last));
+    json_t *optimizer = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "kind", "adam", "lr", lun_json_real(c->lr), "beta1",
+                                  lun_json_real(c->beta1), "beta2", lun_json_real(c->beta2), "eps", lun_json_real(c->eps), "weight_decay",
+                                  lun_json_real(c->weight_decay));
+    json_t *loss = json_pack("{s:s, s:o}", "kind", loss_names[c->loss], "huber_delta", lun_json_real((double)c->huber_delta));
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->dataset_hash);
     json_t *dataset = json_pack("{s:o, s:s}", "count", lun_json_u64(r->dataset_count), "hash", hash);
@@ -60,12 +48,9 @@ static lun_status get_int(lun_json_from from, const json_t *object, const char *
     return LUN_OK;
 }
 
-static lun_status get_float(lun_json_from from, const json_t *object, const char *key, float *out)
+static lun_status get_real(lun_json_from from, const json_t *object, const char *key, double *out)
 {
-    double value = 0;
-    LUN_TRY(lun_json_get_real(from, object, key, -FLT_MAX, FLT_MAX, &value));
-    *out = (float)value;
-    return LUN_OK;
+    return lun_json_get_real(from, object, key, -FLT_MAX, FLT_MAX, out);
 }
 
 static lun_status get_text(lun_json_from from, const json_t *object, const char *key, char *out, size_t size)
@@ -123,8 +108,8 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
     LUN_TRY(lun_json_get_object(from, root, "schedule", &object));
     LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "first", "last", NULL}));
     LUN_TRY(expect_text(from, object, "kind", "linear"));
-    LUN_TRY(get_float(from, object, "first", &c->beta_first));
-    LUN_TRY(get_float(from, object, "last", &c->beta_last));
+    LUN_TRY(get_real(from, object, "first", &c->beta_first));
+    LUN_TRY(get_real(from, object, "last", &c->beta_last));
 
     LUN_TRY(lun_json_get_object(from, root, "loss", &object));
     LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "huber_delta", NULL}));
@@ -136,16 +121,18 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
     if (i == LUN_COUNT(loss_names))
         return lun_fail(from.kind, "%s: loss '%s' is not known", from.what, kind);
     c->loss = (lun_loss_type)i;
-    LUN_TRY(get_float(from, object, "huber_delta", &c->huber_delta));
+    double delta = 0;
+    LUN_TRY(get_real(from, object, "huber_delta", &delta));
+    c->huber_delta = (float)delta;
 
     LUN_TRY(lun_json_get_object(from, root, "optimizer", &object));
     LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "lr", "beta1", "beta2", "eps", "weight_decay", NULL}));
     LUN_TRY(expect_text(from, object, "kind", "adam"));
-    LUN_TRY(get_float(from, object, "lr", &c->lr));
-    LUN_TRY(get_float(from, object, "beta1", &c->beta1));
-    LUN_TRY(get_float(from, object, "beta2", &c->beta2));
-    LUN_TRY(get_float(from, object, "eps", &c->eps));
-    LUN_TRY(get_float(from, object, "weight_decay", &c->weight_decay));
+    LUN_TRY(get_real(from, object, "lr", &c->lr));
+    LUN_TRY(get_real(from, object, "beta1", &c->beta1));
+    LUN_TRY(get_real(from, object, "beta2", &c->beta2));
+    LUN_TRY(get_real(from, object, "eps", &c->eps));
+    LUN_TRY(get_real(from, object, "weight_decay", &c->weight_decay));
     return lun_train_config_check(c);
 }
 

@@ -14,16 +14,16 @@ lun_status lun_train_preset(const char *name, lun_train_config *out)
     lun_train_config config = {.model = lun_model_config_notebook(),
                                .height = 64,
                                .width = 64,
-                               .beta_first = 1e-4f,
-                               .beta_last = 0.02f,
+                               .beta_first = 1e-4,
+                               .beta_last = 0.02,
                                .loss = LUN_L1,
                                .huber_delta = 1.0f,
                                .batch = 16,
-                               .lr = 1e-3f,
-                               .beta1 = 0.9f,
-                               .beta2 = 0.999f,
-                               .eps = 1e-8f,
-                               .weight_decay = 0.0f,
+                               .lr = 1e-3,
+                               .beta1 = 0.9,
+                               .beta2 = 0.999,
+                               .eps = 1e-8,
+                               .weight_decay = 0,
                                .seed = 0};
     snprintf(config.preset, sizeof config.preset, "%s", name);
     *out = config;
@@ -36,11 +36,11 @@ lun_status lun_train_config_check(const lun_train_config *c)
     if (c->batch < 1 || c->batch > 4096)
         return lun_fail(LUN_ERR_USAGE, "batch %d: must be 1 to 4096", c->batch);
     if (!(c->beta_first > 0 && c->beta_first <= c->beta_last && c->beta_last < 1))
-        return lun_fail(LUN_ERR_USAGE, "schedule %g to %g: needs 0 < first <= last < 1", (double)c->beta_first, (double)c->beta_last);
+        return lun_fail(LUN_ERR_USAGE, "schedule %g to %g: needs 0 < first <= last < 1", c->beta_first, c->beta_last);
     if (!(c->lr > 0) || !isfinite(c->lr))
-        return lun_fail(LUN_ERR_USAGE, "learning rate %g: must be finite and above 0", (double)c->lr);
+        return lun_fail(LUN_ERR_USAGE, "learning rate %g: must be finite and above 0", c->lr);
     if (!(c->beta1 >= 0 && c->beta1 < 1) || !(c->beta2 >= 0 && c->beta2 < 1))
-        return lun_fail(LUN_ERR_USAGE, "Adam's betas %g, %g: must be in [0, 1)", (double)c->beta1, (double)c->beta2);
+        return lun_fail(LUN_ERR_USAGE, "Adam's betas %g, %g: must be in [0, 1)", c->beta1, c->beta2);
     if (!(c->eps > 0) || !isfinite(c->eps) || !(c->weight_decay >= 0) || !isfinite(c->weight_decay))
         return lun_fail(LUN_ERR_USAGE, "Adam's eps must be above 0 and weight decay at least 0");
     if (c->loss == LUN_HUBER && (!(c->huber_delta > 0) || !isfinite(c->huber_delta)))

@@ -281,7 +281,7 @@ static lun_status start(run_state *r)
     LUN_TRY(prepare_record(r, &pin));
     const lun_compile_params compile = {.allow_fallback = p->allow_fallback, .pin = pin ? pinned : NULL, .payload = r->record.candidates};
     LUN_TRY(lun_trainer_create(r->dev, r->config, lun_dataset_count(r->dataset), &compile, &r->trainer));
-    LUN_TRY(lun_schedule_linear(r->config->model.steps, (double)r->config->beta_first, (double)r->config->beta_last, &r->schedule));
+    LUN_TRY(lun_schedule_linear(r->config->model.steps, r->config->beta_first, r->config->beta_last, &r->schedule));
 
     r->saved_step = UINT64_MAX;
     if (p->resume) {

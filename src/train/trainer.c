@@ -34,7 +34,7 @@ static lun_status record(lun_trainer *t)
     const lun_train_config *c = &t->config;
     const int batch = c->batch, channels = c->model.image_channels;
     lun_schedule schedule;
-    LUN_TRY(lun_schedule_linear(c->model.steps, (double)c->beta_first, (double)c->beta_last, &schedule));
+    LUN_TRY(lun_schedule_linear(c->model.steps, c->beta_first, c->beta_last, &schedule));
     float *table = lun_malloc((size_t)c->model.steps, 2 * sizeof *table, "the noise table");
     if (table)
         lun_schedule_noise_table(&schedule, table);
@@ -140,8 +140,8 @@ lun_status lun_trainer_run(lun_trainer *t, const float *images)
     if (t->step - t->drained >= LUN_TRAINER_RING)
         return lun_fail(LUN_ERR_INTERNAL, "%d steps without reading their losses", LUN_TRAINER_RING);
     const double done = (double)(t->step + 1);
-    const float hyper[4] = {t->config.lr, (float)(1.0 - pow((double)t->config.beta1, done)),
-                            (float)sqrt(1.0 - pow((double)t->config.beta2, done)), 0.0f};
+    const float hyper[4] = {(float)t->config.lr, (float)(1.0 - pow(t->config.beta1, done)),
+                            (float)sqrt(1.0 - pow(t->config.beta2, done)), 0.0f};
     const int32_t slot = (int32_t)(t->step % LUN_TRAINER_RING);
     LUN_TRY(write_rows(t, t->time_rows, LUN_RANDOM_TIMESTEP));
     LUN_TRY(write_rows(t, t->noise_rows, LUN_RANDOM_NOISE));

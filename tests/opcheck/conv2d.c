@@ -50,18 +50,20 @@ static bool usable(const int *v, oc_set set)
     return products <= (set == OC_LONG ? 2e7 : 1.5e6);
 }
 
-/* The shapes that the networks have, small, and those that cross blocks: deep sums, many pixels, both at once. */
+/* The shapes that the networks have, small, and those that cross blocks: sums deeper than a depth block, inside a tap and
+ * across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch. */
 static const int fixed[][12] = {
     {2, 3, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 4, 4, 2, 2, 1, 1, 1},
     {1, 64, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},  {16, 32, 64, 1, 1, 1, 1, 1, 1, 0, 0, 1}, {1, 256, 20, 4, 4, 3, 3, 1, 1, 1, 1, 0},
     {1, 65, 33, 9, 7, 3, 3, 1, 1, 1, 1, 1},   {2, 5, 9, 40, 41, 3, 3, 1, 1, 1, 1, 0},  {3, 33, 65, 7, 9, 4, 4, 2, 2, 1, 1, 1},
+    {1, 300, 7, 3, 4, 3, 3, 1, 1, 1, 1, 1},   {1, 7, 300, 4, 3, 3, 3, 1, 1, 1, 1, 1},  {3, 100, 1, 97, 90, 3, 3, 1, 1, 1, 1, 1},
     {1, 130, 130, 5, 5, 1, 1, 1, 1, 0, 0, 1}, {5, 2, 3, 17, 13, 5, 2, 3, 1, 0, 2, 1},  {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},
 };
-/* Two groups a dimension and more: pixels beyond 64 and channels beyond 64 cross the tiles of cl/gpu. */
-static const int tiny[][12] = {
-    {2, 3, 66, 6, 7, 3, 3, 1, 1, 1, 1, 1}, {3, 66, 3, 6, 5, 1, 1, 1, 1, 0, 0, 1}, {2, 5, 4, 9, 10, 4, 4, 2, 2, 1, 1, 0},
-    {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1},
-};
+/* Two groups a dimension and more: the tiles of cl/gpu are 64 rows (pixels; taps and channels for wgrad) x 64 channels, 16
+ * deep. Oclgrind is slow, so the tiled sum is just two steps deep, which differs from direction to direction. */
+static const int tiny[][12] = {{1, 2, 66, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1}};
+static const int tiny_transpose[][12] = {{1, 66, 2, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 3, 2, 6, 5, 4, 4, 2, 2, 1, 1, 1}};
+static const int tiny_wgrad[][12] = {{1, 8, 66, 5, 4, 3, 3, 1, 1, 1, 1, 0}, {1, 2, 3, 18, 17, 2, 2, 1, 1, 0, 0, 0}};
 static const int grad[][12] = {
     {2, 2, 3, 4, 5, 3, 2, 1, 2, 1, 0, 1}, {1, 3, 2, 5, 4, 4, 4, 2, 2, 1, 1, 1}, {2, 1, 2, 3, 3, 1, 1, 1, 1, 0, 0, 0},
     {1, 2, 2, 7, 3, 2, 3, 3, 1, 0, 2, 1}, {1, 1, 2, 3, 4, 2, 2, 1, 1, 3, 2, 0},
@@ -104,7 +106,7 @@ static void take_layer(const int *layer, int batch, int *v)
     v[REAL] = 1;
 }
 
-static void choose(oc_set set, int index, int *v)
+static void choose(lun_op_kind kind, oc_set set, int index, int *v)
 {
     memset(v, 0, DIMS * sizeof *v);
     v[REAL] = index & 1;
@@ -112,7 +114,11 @@ static void choose(oc_set set, int index, int *v)
     if (set == OC_PERF) {
         take_layer(layers[timed[index]], 16, v);
     } else if (set == OC_TINY) {
-        memcpy(v, tiny[index], sizeof tiny[0]);
+        memcpy(v,
+               kind == LUN_OP_CONV2D             ? tiny[index]
+               : kind == LUN_OP_CONV2D_TRANSPOSE ? tiny_transpose[index]
+                                                 : tiny_wgrad[index],
+               sizeof tiny[0]);
     } else if (set == OC_GRAD) {
         memcpy(v, grad[index], sizeof grad[0]);
         v[REAL] = 1;
@@ -142,7 +148,7 @@ static void fill(oc_case *c, int s, oc_rng *rng, int limit)
 static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
 {
     int v[DIMS];
-    choose(set, index, v);
+    choose(c->op.kind, set, index, v);
     const int ho = out_size(v[H], v[PH], v[R], v[SH]), wo = out_size(v[W], v[PW], v[S], v[SW]);
     const lun_desc big = lun_image(v[N], v[C], v[H], v[W]), small = lun_image(v[N], v[K], ho, wo);
     const lun_desc filter = lun_filter(v[K], v[C], v[R], v[S]);

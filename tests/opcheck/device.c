@@ -160,13 +160,13 @@ static lun_status untouched(const oc_setup *u, const oc_case *c)
     return LUN_OK;
 }
 
-lun_status oc_run(lun_device *dev, const oc_case *c, const char *candidate, uint32_t *got[LUN_OP_MAX_DST])
+lun_status oc_run(lun_device *dev, const oc_case *c, const char *candidate, int runs, uint32_t *got[LUN_OP_MAX_DST])
 {
     oc_setup setup, *u = &setup;
     uint32_t *first[LUN_OP_MAX_DST] = {NULL};
     LUN_TRY(oc_setup_create(dev, c, candidate, u));
     lun_status status = LUN_OK;
-    for (int run = 0; run < 2; run++) {
+    for (int run = 0; run < runs; run++) {
         LUN_TRY_GOTO(status, done, run_once(u));
         for (int d = 0; d < c->op.ndst; d++) {
             const oc_region *region = &u->region[u->dst_region[d]];

@@ -12,6 +12,8 @@ static const char help[] =
     "  support   which candidate takes which cases, or the first reason why not\n"
     "  --device SPEC   cpu (default), opencl, opencl:I, check\n"
     "  --op NAME  --candidate NAME  --case INDEX  --seed S\n"
+    "  --skip NAME  a candidate to leave out\n"
+    "  --as-gpu  lower as for a GPU: one element an item;  --lanes N  as for vectors of N floats\n"
     "  --tiny    few small cases, two work-groups or more a dimension (Oclgrind)\n"
     "  --long    many random shapes and the layers of the notebook network: by hand\n"
     "  --verbose the candidates' refusals, and what the library logs\n"
@@ -30,6 +32,31 @@ bool oc_chosen(const oc_options *options, const oc_op *op)
     return options->op == NULL || strcmp(options->op, lun_op_info_of(op->kind)->name) == 0;
 }
 
+bool oc_candidate_chosen(const oc_options *options, const char *name)
+{
+    return (options->candidate == NULL || strcmp(options->candidate, name) == 0) && (options->skip == NULL || strcmp(options->skip, name) != 0);
+}
+
+static bool has_chosen_candidate(const oc_options *options, const oc_op *op)
+{
+    for (const lun_candidate *k = lun_candidates(op->kind); k->name != NULL; k++)
+        if (oc_candidate_chosen(options, k->name))
+            return true;
+    return options->candidate == NULL; /* an op without any candidate is to fail */
+}
+
+/* Open --device, and let it pass for another kind of device where asked: the kernels of a GPU, one element an item, or of
+ * another vector width, then run here too. */
+static lun_status open_device(oc_options *options)
+{
+    LUN_TRY(lun_device_open(options->device, NULL, &options->dev));
+    if (options->as_gpu)
+        options->dev->caps.gpu = true;
+    if (options->lanes > 0)
+        options->dev->caps.lanes = options->lanes;
+    return LUN_OK;
+}
+
 /* --- test --- */
 typedef struct tally {
     int cases, runs, failures, by_candidate[16];
@@ -43,12 +70,16 @@ static void complain(const oc_options *options, const oc_case *c, const char *ca
     if (c->op.ndst > 0)
         lun_op_describe(&c->op, text, sizeof text);
     t->failures++;
-    printf("FAIL %s [%s%s layout %d]: %s\n     opcheck test --device %s --op %s%s%s --case %d --seed %llu%s\n", text,
+    char lanes[24] = "";
+    if (options->lanes > 0)
+        snprintf(lanes, sizeof lanes, " --lanes %d", options->lanes);
+    printf("FAIL %s [%s%s layout %d]: %s\n     opcheck test --device %s --op %s%s%s --case %d --seed %llu%s%s%s\n", text,
            options->dev->info.spec, c->exact ? " exact" : "", (int)c->layout, lun_error_detail(), options->device, op,
            candidate != NULL ? " --candidate " : "", candidate != NULL ? candidate : "", index, (unsigned long long)options->seed,
            options->set == OC_TINY   ? " --tiny"
            : options->set == OC_LONG ? " --long"
-                                     : "");
+                                     : "",
+           options->as_gpu ? " --as-gpu" : "", lanes);
     fflush(stdout);
 }
 
@@ -64,7 +95,7 @@ static lun_status open_twin(oc_options *options)
 static lun_status compare_with_twin(const oc_options *options, const oc_case *c, const char *candidate, uint32_t *const *got)
 {
     uint32_t *want[LUN_OP_MAX_DST] = {NULL};
-    LUN_TRY(oc_run(options->twin, c, on_cpu(options) ? candidate : NULL, want));
+    LUN_TRY(oc_run(options->twin, c, on_cpu(options) ? candidate : NULL, 1, want));
     lun_status status = LUN_OK;
     for (int d = 0; d < c->op.ndst; d++)
         for (int64_t i = 0; status == LUN_OK && i < lun_count(c->op.dst[d].shape); i++)
@@ -89,7 +120,7 @@ static lun_status revive(oc_options *options)
 {
     if (options->dev->lost != LUN_OK) {
         lun_device_close(&options->dev);
-        LUN_TRY(lun_device_open(options->device, NULL, &options->dev));
+        LUN_TRY(open_device(options));
     }
     if (options->twin != NULL && options->twin->lost != LUN_OK) {
         lun_device_close(&options->twin);
@@ -110,12 +141,12 @@ static void test_case(oc_options *options, const oc_op *op, int index, tally *t)
     t->cases++;
     int number = 0;
     for (const lun_candidate *k = lun_candidates(op->kind); k->name != NULL; k++, number++) {
-        if (options->candidate != NULL && strcmp(k->name, options->candidate) != 0)
+        if (!oc_candidate_chosen(options, k->name))
             continue;
         uint32_t *got[LUN_OP_MAX_DST] = {NULL};
         double ratio = 0;
         asked++;
-        lun_status status = oc_run(options->dev, &c, k->name, got);
+        lun_status status = oc_run(options->dev, &c, k->name, options->set == OC_TINY ? 1 : 2, got);
         if (status == LUN_UNSUPPORTED) {
             if (options->verbose)
                 printf("     %s case %d: %s declines: %s\n", lun_op_info_of(op->kind)->name, index, k->name, lun_error_detail());
@@ -156,7 +187,7 @@ int oc_mode_test(const oc_options *given)
     for (int o = 0; o < oc_op_count; o++) {
         const oc_op *op = oc_ops[o];
         tally t = {0};
-        if (!oc_chosen(&options, op))
+        if (!oc_chosen(&options, op) || !has_chosen_candidate(&options, op))
             continue;
         for (int i = 0; i < op->count(options.set); i++)
             if (options.index < 0 || i == options.index)
@@ -233,13 +264,17 @@ int main(int argc, char **argv)
             options.set = flag[2] == 't' ? OC_TINY : OC_LONG;
             continue;
         }
+        if (strcmp(flag, "--as-gpu") == 0) {
+            options.as_gpu = true;
+            continue;
+        }
         if (strcmp(flag, "--verbose") == 0) {
             options.verbose = true;
             lun_log_set(show, NULL, LUN_LOG_DEBUG);
             continue;
         }
         if (strcmp(flag, "--device") != 0 && strcmp(flag, "--op") != 0 && strcmp(flag, "--candidate") != 0 &&
-            strcmp(flag, "--case") != 0 && strcmp(flag, "--seed") != 0)
+            strcmp(flag, "--case") != 0 && strcmp(flag, "--seed") != 0 && strcmp(flag, "--skip") != 0 && strcmp(flag, "--lanes") != 0)
             return usage("unknown option", flag);
         if (++i == argc)
             return usage("no value for", flag);
@@ -249,6 +284,12 @@ int main(int argc, char **argv)
             options.op = argv[i];
         } else if (strcmp(flag, "--candidate") == 0) {
             options.candidate = argv[i];
+        } else if (strcmp(flag, "--skip") == 0) {
+            options.skip = argv[i];
+        } else if (strcmp(flag, "--lanes") == 0) {
+            if (!parse_number(argv[i], 16, &number) || number < 1 || (number & (number - 1)) != 0)
+                return usage("not a number of lanes:", argv[i]);
+            options.lanes = (int)number;
         } else if (strcmp(flag, "--case") == 0) {
             if (!parse_number(argv[i], 1000000, &number))
                 return usage("not a case:", argv[i]);
@@ -279,7 +320,7 @@ int main(int argc, char **argv)
             printf("SKIP: no OpenCL device here\n");
             return 77;
         }
-        lun_status status = lun_device_open(options.device, NULL, &options.dev);
+        lun_status status = open_device(&options);
         if (status == LUN_OK && run == oc_mode_test)
             status = open_twin(&options);
         if (status == LUN_ERR_USAGE && on_cpu(&options) && getenv("LUNETTE_ISA") != NULL) {

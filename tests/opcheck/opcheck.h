@@ -81,7 +81,9 @@ extern const oc_op *const oc_ops[];
 extern const int oc_op_count;
 
 typedef struct oc_options {
-    const char *device, *op, *candidate;
+    const char *device, *op, *candidate, *skip; /* skip: a candidate not to try */
+    bool as_gpu; /* lower as for a GPU, whatever the device is */
+    int lanes;   /* lower for vectors of so many floats; 0: the device's own */
     int index; /* -1: all */
     uint64_t seed;
     oc_set set;
@@ -126,9 +128,9 @@ lun_status oc_make(const oc_op *op, oc_set set, int index, uint64_t seed, bool r
 void oc_free(oc_case *c);
 
 /* --- device.c --- */
-/* Run the case with one candidate. got[d]: fresh arrays in API order, freed by the caller. LUN_UNSUPPORTED: declined. Any
- * breach of the contract (canary, changed source, two runs that differ) is LUN_ERR_INTERNAL with its detail. */
-lun_status oc_run(lun_device *dev, const oc_case *c, const char *candidate, uint32_t *got[LUN_OP_MAX_DST]);
+/* Run the case with one candidate, `runs` times. got[d]: fresh arrays in API order, freed by the caller. LUN_UNSUPPORTED: declined. Any
+ * breach of the contract (canary, changed source, runs that differ) is LUN_ERR_INTERNAL with its detail. */
+lun_status oc_run(lun_device *dev, const oc_case *c, const char *candidate, int runs, uint32_t *got[LUN_OP_MAX_DST]);
 
 /* --- compare.c --- */
 /* LUN_OK, or LUN_ERR_INTERNAL with worst index, got, want and bound. *ratio: the largest error in terms of its bound. */
@@ -141,6 +143,7 @@ int oc_mode_test(const oc_options *options);
 int oc_mode_grad(const oc_options *options);
 int oc_mode_perf(const oc_options *options);
 int oc_mode_support(const oc_options *options);
+bool oc_candidate_chosen(const oc_options *options, const char *name);
 bool oc_chosen(const oc_options *options, const oc_op *op);
 
 #endif

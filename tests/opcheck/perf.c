@@ -61,7 +61,7 @@ int oc_mode_perf(const oc_options *options)
                 continue;
             }
             for (const lun_candidate *k = lun_candidates(c.op.kind); k->name != NULL; k++) {
-                if (options->candidate != NULL && strcmp(k->name, options->candidate) != 0)
+                if (!oc_candidate_chosen(options, k->name))
                     continue;
                 const lun_status status = time_case(options, &c, k->name, &failures);
                 if (status == LUN_OK) {
@@ -89,7 +89,7 @@ int oc_mode_support(const oc_options *options)
         for (const lun_candidate *k = lun_candidates(op->kind); k->name != NULL; k++) {
             int ready = 0, cases = 0;
             char reason[160] = "";
-            if (options->candidate != NULL && strcmp(k->name, options->candidate) != 0)
+            if (!oc_candidate_chosen(options, k->name))
                 continue;
             for (int i = 0; i < op->count(options->set); i++) {
                 if (options->index >= 0 && i != options->index)

@@ -17,16 +17,18 @@
 #include "device/check.h"
 #include "device/driver.h"
 #include "device/null.h"
+#include "device_ops.h"
 
 static char temp[256];
 
 /* ---- helpers ---- */
 
-#define OK(expr) ck_assert_msg((expr) == LUN_OK, "%s: %s", #expr, lun_error_detail())
+#define OK(expr)          ck_assert_msg((expr) == LUN_OK, "%s: %s", #expr, lun_error_detail())
 #define FAILS(want, expr) ck_assert_int_eq((expr), (want))
-#define DETAIL_HAS(text) ck_assert_msg(strstr(lun_error_detail(), text) != NULL, "no \"%s\" in: %s", text, lun_error_detail())
+#define DETAIL_HAS(text)                                                                                               \
+    ck_assert_msg(strstr(lun_error_detail(), text) != NULL, "no \"%s\" in: %s", text, lun_error_detail())
 
-static int compiled, loaded, measured;
+static int compiled, loaded, measured, tiled;
 
 static void count_line(void *payload, lun_log_level level, const char *line)
 {
@@ -35,6 +37,7 @@ static void count_line(void *payload, lun_log_level level, const char *line)
     compiled += strstr(line, "OpenCL: compiled ") != NULL;
     loaded += strstr(line, "OpenCL: loaded ") != NULL;
     measured += strstr(line, "auto: measuring ") != NULL;
+    tiled += strncmp(line, "opencl", 6) == 0 && strstr(line, " by tile ") != NULL;
 }
 
 static void count_spec(void *payload, const lun_device_info *info)
@@ -144,162 +147,30 @@ static lun_device *open_device(const char *spec)
     return dev;
 }
 
-/* An op of every kind with small odd shapes; sources typed and shaped, destinations inferred. */
-static lun_op small_op(lun_op_kind kind)
-{
-    lun_op op;
-    memset(&op, 0, sizeof op);
-    op.kind = kind;
-    op.nsrc = lun_op_info_of(kind)->max_src;
-    const lun_desc image = lun_image(3, 5, 7, 6), vector = lun_image(1, 5, 1, 1), one = lun_image(1, 1, 1, 1);
-    for (int s = 0; s < op.nsrc; s++)
-        op.src[s] = image;
-    switch (kind) {
-    case LUN_OP_CONV2D:
-        op.src[1] = lun_filter(17, 5, 3, 2);
-        op.src[2] = lun_image(1, 17, 1, 1);
-        op.attrs.conv = (lun_conv_attrs){.stride_h = 1, .stride_w = 2, .pad_h = 1, .pad_w = 0};
-        break;
-    case LUN_OP_CONV2D_TRANSPOSE:
-        op.src[1] = lun_filter(5, 9, 4, 4);
-        op.src[2] = lun_image(1, 9, 1, 1);
-        op.attrs.conv = (lun_conv_attrs){.stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1, .out_h = 14, .out_w = 12};
-        break;
-    case LUN_OP_CONV2D_WGRAD:
-        op.src[1] = lun_image(3, 17, 7, 6);
-        op.attrs.conv = (lun_conv_attrs){.stride_h = 1, .stride_w = 1, .pad_h = 1, .pad_w = 1, .kernel_h = 3, .kernel_w = 3};
-        break;
-    case LUN_OP_BATCH_NORM:
-        for (int s = 1; s < 5; s++)
-            op.src[s] = vector;
-        op.attrs.norm = (lun_norm_attrs){.eps = 1e-5f, .momentum = 0.1f, .training = true, .update = true};
-        break;
-    case LUN_OP_BATCH_NORM_BACKWARD:
-        for (int s = 2; s < 5; s++)
-            op.src[s] = vector;
-        op.attrs.norm = (lun_norm_attrs){.eps = 1e-5f, .training = true};
-        break;
-    case LUN_OP_ADD_CHANNEL: op.src[1] = lun_image(3, 5, 1, 1); break;
-    case LUN_OP_CONCAT: op.src[1] = lun_image(3, 2, 7, 6); break;
-    case LUN_OP_SLICE: op.attrs.slice = (lun_slice_attrs){1, 3}; break;
-    case LUN_OP_EMBED:
-        op.src[0] = lun_typed(lun_image(4, 1, 1, 1), LUN_I32);
-        op.src[1] = lun_image(9, 6, 1, 1);
-        break;
-    case LUN_OP_NOISE:
-        op.src[2] = lun_typed(lun_image(3, 1, 1, 1), LUN_I32);
-        op.src[3] = lun_image(9, 2, 1, 1);
-        break;
-    case LUN_OP_LOSS: op.attrs.loss = (lun_loss_attrs){LUN_LOSS_HUBER, 0.5f}; break;
-    case LUN_OP_LOSS_BACKWARD:
-        op.src[2] = one;
-        op.attrs.loss = (lun_loss_attrs){LUN_LOSS_L2, 1.0f};
-        break;
-    case LUN_OP_ADAM:
-        op.src[4] = lun_image(1, 4, 1, 1);
-        op.attrs.adam = (lun_adam_attrs){0.9f, 0.999f, 1e-8f, 0.01f, true};
-        break;
-    case LUN_OP_RANDINT:
-    case LUN_OP_RANDN:
-        op.src[0] = lun_typed(lun_image(3, 8, 1, 1), LUN_U32);
-        op.attrs.random = (lun_random_attrs){300, 3, 5, 7};
-        break;
-    case LUN_OP_SAMPLE_STEP:
-        op.src[3] = lun_image(1, 8, 1, 1);
-        op.attrs.sample = (lun_sample_attrs){LUN_CLIP_X0};
-        break;
-    case LUN_OP_STORE:
-        op.src[0] = lun_image(1, 6, 1, 1);
-        op.src[1] = one;
-        op.src[2] = lun_typed(one, LUN_I32);
-        break;
-    default: break;
-    }
-    ck_assert_msg(lun_op_infer(&op) == LUN_OK, "%s: %s", lun_op_info_of(kind)->name, lun_error_detail());
-    return op;
-}
-
-/* Numbers in (-1, 1); positive where a variance or a hyperparameter is meant. */
-static float *source_data(const lun_op *op, int s)
-{
-    const int64_t count = lun_count(op->src[s].shape);
-    float *data = malloc((size_t)count * 4);
-    const bool positive = (op->kind == LUN_OP_BATCH_NORM && s == 4) || (op->kind == LUN_OP_BATCH_NORM_BACKWARD && s == 4) ||
-                          (op->kind == LUN_OP_ADAM && s >= 3);
-    for (int64_t i = 0; i < count; i++) {
-        const float u = lun_random_uniform(7, LUN_RANDOM_TEST, (uint64_t)op->kind, (uint32_t)s, (uint32_t)i);
-        const int32_t small = (int32_t)(u * 4);
-        data[i] = positive ? u : 2 * u - 1;
-        if (op->src[s].dtype != LUN_F32)
-            memcpy(&data[i], &small, 4);
-    }
-    return data;
-}
-
-typedef struct op_run {
-    lun_op_plan *plan;
-    lun_buffer *buffer[LUN_OP_MAX_SRC + LUN_OP_MAX_DST + 1];
-    lun_place src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST], workspace;
-} op_run;
-
-/* Plan, buffers, data and binding. */
-static lun_status op_begin(lun_device *dev, const lun_op *op, const char *candidate, op_run *run)
-{
-    memset(run, 0, sizeof *run);
-    LUN_TRY(lun_op_plan_create(dev, op, candidate, &run->plan));
-    int next = 0;
-    for (int s = 0; s < op->nsrc; s++) {
-        LUN_TRY(lun_buffer_create(dev, lun_bytes(op->src[s]), &run->buffer[next]));
-        run->src[s].buffer = run->buffer[next++];
-        float *data = source_data(op, s);
-        const lun_status status = lun_buffer_write(run->src[s], data, lun_bytes(op->src[s]));
-        free(data);
-        LUN_TRY(status);
-    }
-    for (int d = 0; d < op->ndst; d++) {
-        const int alias = lun_op_info_of(op->kind)->alias[d];
-        if (alias) {
-            run->dst[d] = run->src[alias - 1];
-            continue;
-        }
-        LUN_TRY(lun_buffer_create(dev, lun_bytes(op->dst[d]), &run->buffer[next]));
-        run->dst[d].buffer = run->buffer[next++];
-    }
-    if (run->plan->workspace > 0) {
-        LUN_TRY(lun_buffer_create(dev, (run->plan->workspace + 3) / 4 * 4, &run->buffer[next]));
-        run->workspace.buffer = run->buffer[next];
-    }
-    return lun_op_plan_bind(run->plan, run->src, run->dst, run->workspace);
-}
-
-static void op_end(op_run *run)
-{
-    lun_op_plan_destroy(&run->plan);
-    for (size_t i = 0; i < LUN_COUNT(run->buffer); i++)
-        lun_buffer_destroy(&run->buffer[i]);
-}
-
-static lun_status run_candidate(lun_device *dev, const lun_op *op, const char *candidate)
-{
-    op_run run;
-    lun_status status = op_begin(dev, op, candidate, &run);
-    if (status == LUN_OK)
-        status = lun_op_plan_run(run.plan);
-    if (status == LUN_OK)
-        status = lun_device_finish(dev);
-    op_end(&run);
-    return status;
-}
-
-static lun_status run_once(lun_device *dev, const lun_op *op) { return run_candidate(dev, op, NULL); }
-
 /* ---- specifications ---- */
 
 START_TEST(specifications)
 {
-    static const char *const wrong[] = {"", "gpu", "cpu:0", "opencl:", "opencl:x", "opencl:-1", "opencl:1x", "opencl:12345", "null:1",
-                                        "check:", "check:cpu", "check:cpu,", "check:,cpu", "check:cpu,null", "check:check,cpu",
-                                        "check:cpu,cpu,cpu", "auto:1", "opencl 0", "CPU", "a specification that is far too long"};
+    static const char *const wrong[] = {"",
+                                        "gpu",
+                                        "cpu:0",
+                                        "opencl:",
+                                        "opencl:x",
+                                        "opencl:-1",
+                                        "opencl:1x",
+                                        "opencl:12345",
+                                        "null:1",
+                                        "check:",
+                                        "check:cpu",
+                                        "check:cpu,",
+                                        "check:,cpu",
+                                        "check:cpu,null",
+                                        "check:check,cpu",
+                                        "check:cpu,cpu,cpu",
+                                        "auto:1",
+                                        "opencl 0",
+                                        "CPU",
+                                        "a specification that is far too long"};
     lun_device *dev = NULL;
     for (size_t i = 0; i < LUN_COUNT(wrong); i++) {
         ck_assert_msg(lun_device_open(wrong[i], NULL, &dev) == LUN_ERR_USAGE, "\"%s\" is accepted", wrong[i]);
@@ -406,7 +277,7 @@ static void places_refused(const char *spec)
     }
     FAILS(LUN_ERR_INTERNAL, lun_op_plan_bind(plan, &good, &(lun_place){foreign, 0}, workspace));
     FAILS(LUN_ERR_INTERNAL, lun_op_plan_bind(plan, &good, &(lun_place){buffer, 4}, workspace)); /* overlaps */
-    OK(lun_op_plan_bind(plan, &good, &good, workspace));                                         /* in place */
+    OK(lun_op_plan_bind(plan, &good, &good, workspace));                                        /* in place */
     OK(lun_op_plan_bind(plan, &good, &(lun_place){buffer, 16}, workspace));
     OK(lun_op_plan_run(plan));
     OK(lun_device_finish(dev));
@@ -623,7 +494,8 @@ START_TEST(many_writes)
         want[i] = 0xdeadbeefu;
     for (uint32_t i = 0; i < WRITES; i++) {
         /* mostly small, some of more than the ring holds; the source is overwritten as soon as the call is back */
-        const size_t count = i % 97 == 50 ? (size_t)BIG : 1 + lun_random_below(1, LUN_RANDOM_TEST, 1, 0, i, i % 5 == 0 ? 200000 : 300);
+        const size_t count =
+            i % 97 == 50 ? (size_t)BIG : 1 + lun_random_below(1, LUN_RANDOM_TEST, 1, 0, i, i % 5 == 0 ? 200000 : 300);
         const size_t at = lun_random_below(1, LUN_RANDOM_TEST, 2, 0, i, (uint32_t)(words - count + 1));
         for (size_t j = 0; j < count; j++)
             want[at + j] = source[j] = (uint32_t)(i * 2654435761u + j);
@@ -718,7 +590,10 @@ START_TEST(gpu_paths_agree)
     caps->gpu = true;
     if (caps->lanes > 4)
         caps->lanes = 4;
+    tiled = 0;
     agree(dev, LUN_OP_KIND_COUNT);
+    if (caps->groups)
+        ck_assert_int_ge(tiled, 3);
     lun_device_close(&dev);
 }
 END_TEST

@@ -1,13 +1,14 @@
 /* Recording and differentiating. */
 #include "graph_net.h"
 
-/* ---- recording ---------------------------------------------------------------------------------------------------------- */
+/* ---- recording ---- */
 
 START_TEST(first_error_sticks)
 {
     lun_graph *g = NULL;
     OK(lun_graph_create(NULL, &g));
-    const lun_value x = lun_graph_input(g, "x", lun_image(1, 3, 4, 4)), y = lun_graph_input(g, "y", lun_image(1, 2, 4, 4));
+    const lun_value x = lun_graph_input(g, "x", lun_image(1, 3, 4, 4)),
+                    y = lun_graph_input(g, "y", lun_image(1, 2, 4, 4));
     OK(lun_graph_check(g));
     ck_assert_int_eq(lun_add(g, x, y), -1);
     NOT_OK(lun_graph_check(g), LUN_ERR_USAGE);
@@ -37,7 +38,8 @@ START_TEST(wrong_recordings_are_refused)
         OK(lun_store_create(&s));
         OK(lun_graph_create(s, &g));
         const lun_value x = lun_graph_input(g, "x", lun_image(2, 4, 4, 4)), w = filter(g, "w", 4, 4, 3, 1);
-        const lun_value one = lun_graph_input(g, "one", lun_image(1, 1, 1, 1)), index = lun_graph_input(g, "i", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
+        const lun_value one = lun_graph_input(g, "one", lun_image(1, 1, 1, 1)),
+                        index = lun_graph_input(g, "i", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
         OK(lun_graph_check(g));
         switch (wrong) {
         case 0: lun_relu(g, 99); break;
@@ -49,10 +51,10 @@ START_TEST(wrong_recordings_are_refused)
         case 6: lun_conv2d_transpose(g, x, w, -1, 2, 1, 2); break;
         case 7: lun_time_embed(g, index, 10, 5); break;
         case 8: lun_graph_backward(g, x); break;
-        case 9: lun_graph_backward(g, one); break; /* no parameter behind it */
+        case 9: lun_graph_backward(g, one); break;        /* no parameter behind it */
         case 10: lun_store_at(g, one, one, index); break; /* not a state */
-        case 11: lun_graph_adam(g, one, 0.9f, 0.99f, 1e-8f, 0, 0); break;
-        case 12: lun_graph_adam(g, lun_graph_input(g, "hyper", lun_image(1, 4, 1, 1)), 0.9f, 0.99f, 0, 0, 0); break;
+        case 11: lun_graph_adam(g, one, 0.9, 0.99, 1e-8, 0, 0); break;
+        case 12: lun_graph_adam(g, lun_graph_input(g, "hyper", lun_image(1, 4, 1, 1)), 0.9, 0.99, 0, 0, 0); break;
         case 13: { /* slice has no gradient: better no training than a wrong one */
             const lun_value part = lun_slice(g, lun_conv2d(g, x, w, -1, 1, 1), 0, 2);
             lun_graph_backward(g, lun_loss(g, part, part, LUN_L2, 1));
@@ -91,7 +93,9 @@ START_TEST(shapes_are_known_at_recording)
     const lun_value t = lun_graph_input(g, "t", lun_typed(lun_image(2, 1, 1, 1), LUN_I32));
     const lun_value time = lun_time_embed(g, t, 300, 32);
     has_shape(g, time, 2, 32, 1, 1);
-    has_shape(g, lun_linear(g, time, lun_graph_param(g, "l", lun_filter(6, 32, 1, 1), 2, LUN_ROLE_PARAM, uniform(1)), -1), 2, 6, 1, 1);
+    has_shape(g,
+              lun_linear(g, time, lun_graph_param(g, "l", lun_filter(6, 32, 1, 1), 2, LUN_ROLE_PARAM, uniform(1)), -1),
+              2, 6, 1, 1);
     const lun_value rows = lun_graph_input(g, "rows", lun_typed(lun_image(2, 8, 1, 1), LUN_U32));
     has_shape(g, lun_randn(g, rows, 3, 4, 5), 2, 3, 4, 5);
     ck_assert_int_eq(lun_graph_desc(g, lun_randint(g, rows, 1, 1, 1, 300)).dtype, LUN_I32);
@@ -102,7 +106,7 @@ START_TEST(shapes_are_known_at_recording)
 }
 END_TEST
 
-/* ---- gradients ---------------------------------------------------------------------------------------------------------- */
+/* ---- gradients ---- */
 
 START_TEST(gradients_equal_finite_differences)
 {
@@ -135,10 +139,11 @@ START_TEST(gradients_equal_finite_differences)
             norm += slope * slope;
         }
         OK(lun_store_write(m.store, i, LUN_SLOT_VALUE, value));
-        /* A step of the first layer carries some activations over the kink of the ReLU behind it, which costs 2 % there; the rest is
-         * rounding of the loss. A wrong term shows as 10 % and more. */
+        /* A step of the first layer carries some activations over the kink of the ReLU behind it, which costs 2 %
+         * there; the rest is rounding of the loss. A wrong term shows as 10 % and more. */
         const double bound = strncmp(info->name, "conv.", 5) == 0 ? 4e-2 : 5e-3;
-        ck_assert_msg(norm > 1e-6 && error <= bound * bound * norm, "%s: error %g of %g", info->name, sqrt(error), sqrt(norm));
+        ck_assert_msg(norm > 1e-6 && error <= bound * bound * norm, "%s: error %g of %g", info->name, sqrt(error),
+                      sqrt(norm));
         checked++;
         free(value);
         free(grad);
@@ -225,13 +230,32 @@ static void fan_out_gradient(lun_value (*build)(lun_graph *g, lun_value y), floa
     lun_store_destroy(&s);
 }
 
-static lun_value build_once(lun_graph *g, lun_value y) { (void)g; return y; }
-static lun_value build_twice(lun_graph *g, lun_value y) { return lun_add(g, y, y); }
-static lun_value build_concat(lun_graph *g, lun_value y) { return lun_concat(g, y, y); }
-static lun_value build_chain(lun_graph *g, lun_value y) { return lun_add(g, lun_add(g, y, y), lun_add(g, y, y)); }
+static lun_value build_once(lun_graph *g, lun_value y)
+{
+    (void)g;
+    return y;
+}
+static lun_value build_twice(lun_graph *g, lun_value y)
+{
+    return lun_add(g, y, y);
+}
+static lun_value build_concat(lun_graph *g, lun_value y)
+{
+    return lun_concat(g, y, y);
+}
+static lun_value build_chain(lun_graph *g, lun_value y)
+{
+    return lun_add(g, lun_add(g, y, y), lun_add(g, y, y));
+}
 /* y + relu(y) - relu's gradient must not overwrite the one that y still waits for. */
-static lun_value build_relu(lun_graph *g, lun_value y) { return lun_add(g, lun_relu(g, y), y); }
-static lun_value build_relu_other(lun_graph *g, lun_value y) { return lun_add(g, y, lun_relu(g, y)); }
+static lun_value build_relu(lun_graph *g, lun_value y)
+{
+    return lun_add(g, lun_relu(g, y), y);
+}
+static lun_value build_relu_other(lun_graph *g, lun_value y)
+{
+    return lun_add(g, y, lun_relu(g, y));
+}
 
 START_TEST(values_used_twice)
 {
@@ -277,7 +301,8 @@ START_TEST(gradients_shared_by_parameters)
     OK(lun_store_create(&s));
     OK(lun_graph_create(s, &g));
     const lun_init zero = {LUN_INIT_ZERO, 0};
-    const lun_value p = vector(g, "p", 4, LUN_ROLE_PARAM, zero), q = vector(g, "q", 4, LUN_ROLE_PARAM, zero), r = vector(g, "r", 4, LUN_ROLE_PARAM, zero);
+    const lun_value p = vector(g, "p", 4, LUN_ROLE_PARAM, zero), q = vector(g, "q", 4, LUN_ROLE_PARAM, zero),
+                    r = vector(g, "r", 4, LUN_ROLE_PARAM, zero);
     vector(g, "unused", 4, LUN_ROLE_PARAM, zero);
     const lun_value sum = lun_add(g, lun_add(g, p, q), lun_add(g, r, r));
     const float target[4] = {1, -2, 3, -4};

@@ -1,4 +1,5 @@
-/* cl/random.cl as C: the normals' accuracy over every radius and every angle, their exact bits, and the elements' order. */
+/* cl/random.cl as C: the normals' accuracy over every radius and every angle, their exact bits, and the elements'
+ * order. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,10 +12,13 @@
 enum { COUNT = 1 << 23 };
 #define TURN 6.283185307179586476925286766559
 
-static double v_of(uint32_t k) { return (2.0 * k + 1) * 0x1p-24; }
+static double v_of(uint32_t k)
+{
+    return (2.0 * k + 1) * 0x1p-24;
+}
 
-/* |z - z64| <= |r - r64| + 5.77 |c - c64| + 2^-24 |z|: the two tables bound every one of the 2^46 pairs. The hashes are those
- * of the bits themselves: any device must get the same, and any compiler that fuses or reorders does not. */
+/* |z - z64| <= |r - r64| + 5.77 |c - c64| + 2^-24 |z|: the two tables bound every one of the 2^46 pairs. The hashes are
+ * those of the bits themselves: any device must get the same, and any compiler that fuses or reorders does not. */
 START_TEST(normals_are_accurate_everywhere)
 {
     double worst_r = 0, worst_turn = 0, largest = 0;
@@ -50,7 +54,8 @@ START_TEST(elements_and_places)
         lun_random_row(0xfeedfacecafef00d, LUN_RANDOM_TEST, 0x123456789a + n, 17, rows[n]);
     for (int grain = 1; grain <= 40; grain += 13) {
         const int blocks = (PER + 3) / 4, pieces = (blocks + grain - 1) / grain;
-        const struct random_args args = {.channels = C, .pixels = H * W, .blocks = blocks, .grain = grain, .pieces = pieces, .bound = 300};
+        const struct random_args args = {
+            .channels = C, .pixels = H * W, .blocks = blocks, .grain = grain, .pieces = pieces, .bound = 300};
         float normals[N * PER + 1];
         int integers[N * PER + 1];
         normals[N * PER] = 77;
@@ -68,7 +73,8 @@ START_TEST(elements_and_places)
                 lun_random_block(0xfeedfacecafef00d, LUN_RANDOM_TEST, 0x123456789a + n, 17, e / 4, x);
                 ck_assert_int_eq(integers[at], (int)(((uint64_t)x[e % 4] * 300) >> 32));
                 const uint32_t pair = e % 4 / 2 * 2;
-                const double a = TURN * v_of(x[pair + 1] >> 9), want = sqrt(-2 * log(v_of(x[pair] >> 9))) * (e % 2 ? sin(a) : cos(a));
+                const double a = TURN * v_of(x[pair + 1] >> 9),
+                             want = sqrt(-2 * log(v_of(x[pair] >> 9))) * (e % 2 ? sin(a) : cos(a));
                 ck_assert(fabs(normals[at] - want) <= 1.3e-6);
             }
     }

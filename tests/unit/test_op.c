@@ -13,9 +13,10 @@ static lun_op make(lun_op_kind kind, int nsrc, const lun_desc *src)
         op.src[i] = src[i];
     return op;
 }
-#define OP(kind, ...) make(LUN_OP_##kind, (int)LUN_COUNT(((const lun_desc[]){__VA_ARGS__})), (const lun_desc[]){__VA_ARGS__})
-#define V(c) lun_image(1, c, 1, 1)
-#define I32(n) lun_typed(lun_image(n, 1, 1, 1), LUN_I32)
+#define OP(kind, ...)                                                                                                  \
+    make(LUN_OP_##kind, (int)LUN_COUNT(((const lun_desc[]){__VA_ARGS__})), (const lun_desc[]){__VA_ARGS__})
+#define V(c)    lun_image(1, c, 1, 1)
+#define I32(n)  lun_typed(lun_image(n, 1, 1, 1), LUN_I32)
 #define ROWS(n) lun_typed(lun_image(n, 8, 1, 1), LUN_U32)
 
 /* The op is refused as misuse, with a reason that has these words and names it, and is left as it was. */
@@ -23,7 +24,8 @@ static void refused(lun_op op, const char *words, int line)
 {
     lun_op before = op;
     ck_assert_msg(lun_op_infer(&op) == LUN_ERR_USAGE, "line %d: accepted", line);
-    ck_assert_msg(strstr(lun_error_detail(), words) != NULL, "line %d: '%s' lacks '%s'", line, lun_error_detail(), words);
+    ck_assert_msg(strstr(lun_error_detail(), words) != NULL, "line %d: '%s' lacks '%s'", line, lun_error_detail(),
+                  words);
     ck_assert_msg(memcmp(&op, &before, sizeof op) == 0, "line %d: outputs touched", line);
 }
 #define REFUSED(op, words) refused(op, words, __LINE__)
@@ -34,9 +36,11 @@ static void accepted(lun_op op, int ndst, const lun_desc *want, int line)
     ck_assert_msg(op.ndst == ndst, "line %d: %d destinations", line, op.ndst);
     for (int i = 0; i < ndst; i++)
         ck_assert_msg(op.dst[i].dtype == want[i].dtype && op.dst[i].layout == want[i].layout &&
-                          lun_shape_equal(op.dst[i].shape, want[i].shape), "line %d: destination %d", line, i);
+                          lun_shape_equal(op.dst[i].shape, want[i].shape),
+                      "line %d: destination %d", line, i);
 }
-#define ACCEPTED(op, ...) accepted(op, (int)LUN_COUNT(((const lun_desc[]){__VA_ARGS__})), (const lun_desc[]){__VA_ARGS__}, __LINE__)
+#define ACCEPTED(op, ...)                                                                                              \
+    accepted(op, (int)LUN_COUNT(((const lun_desc[]){__VA_ARGS__})), (const lun_desc[]){__VA_ARGS__}, __LINE__)
 
 static lun_op conv(lun_op op, int stride_h, int stride_w, int pad_h, int pad_w)
 {
@@ -58,7 +62,8 @@ START_TEST(conv2d_rules)
     const lun_desc x = lun_image(2, 3, 9, 11), w = lun_filter(5, 3, 3, 4);
     ACCEPTED(conv(OP(CONV2D, x, w), 1, 1, 0, 0), lun_image(2, 5, 7, 8));
     ACCEPTED(conv(OP(CONV2D, x, w, V(5)), 2, 3, 1, 2), lun_image(2, 5, 5, 4));
-    ACCEPTED(conv(OP(CONV2D, lun_image(4, 32, 1, 1), lun_filter(8, 32, 1, 1), V(8)), 1, 1, 0, 0), lun_image(4, 8, 1, 1));
+    ACCEPTED(conv(OP(CONV2D, lun_image(4, 32, 1, 1), lun_filter(8, 32, 1, 1), V(8)), 1, 1, 0, 0),
+             lun_image(4, 8, 1, 1));
     ACCEPTED(conv(OP(CONV2D, lun_image(1, 1, 1, 1), lun_filter(1, 1, 3, 3)), 1, 1, 1, 1), lun_image(1, 1, 1, 1));
     REFUSED(conv(OP(CONV2D, x), 1, 1, 0, 0), "conv2d: 1 sources");
     REFUSED(conv(OP(CONV2D, x, w, V(5), V(5)), 1, 1, 0, 0), "conv2d: 4 sources");
@@ -83,7 +88,8 @@ START_TEST(conv2d_transpose_rules)
 {
     const lun_desc x = lun_image(2, 5, 4, 4), w = lun_filter(5, 3, 4, 4);
     ACCEPTED(sized(conv(OP(CONV2D_TRANSPOSE, x, w, V(3)), 2, 2, 1, 1), 0, 0, 8, 8), lun_image(2, 3, 8, 8));
-    ACCEPTED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 9, 8), lun_image(2, 3, 9, 8)); /* output padding */
+    ACCEPTED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 9, 8),
+             lun_image(2, 3, 9, 8)); /* output padding */
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 10, 8), "goes with 5x4, not 4x4");
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 8, 7), "goes with 4x3");
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 0, 8), "out size 0x8");
@@ -103,7 +109,8 @@ START_TEST(conv2d_wgrad_rules)
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 1, 1), 5, 4, 0, 0), "goes with 3x4");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 1, 1), 0, 4, 0, 0), "kernel 0x4");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, -1, 1), 4, 4, 0, 0), "padding");
-    REFUSED(sized(conv(OP(CONV2D_WGRAD, big, lun_filter(2, 5, 4, 4)), 2, 2, 1, 1), 4, 4, 0, 0), "small must be an image");
+    REFUSED(sized(conv(OP(CONV2D_WGRAD, big, lun_filter(2, 5, 4, 4)), 2, 2, 1, 1), 4, 4, 0, 0),
+            "small must be an image");
 }
 END_TEST
 
@@ -124,8 +131,10 @@ START_TEST(batch_norm_rules)
     REFUSED(norm(op, -1, 0.1f, true, true), "eps");
     REFUSED(norm(op, 1e-5f, 1.5f, true, true), "momentum");
     REFUSED(norm(op, 1e-5f, 0.1f, false, true), "only updated in training");
-    REFUSED(norm(OP(BATCH_NORM, lun_image(1, 6, 1, 1), V(6), V(6), V(6), V(6)), 1e-5f, 0.1f, true, true), "more than one value");
-    ACCEPTED(norm(OP(BATCH_NORM, lun_image(1, 6, 1, 1), V(6), V(6), V(6), V(6)), 1e-5f, 0, true, false), lun_image(1, 6, 1, 1), V(6), V(6));
+    REFUSED(norm(OP(BATCH_NORM, lun_image(1, 6, 1, 1), V(6), V(6), V(6), V(6)), 1e-5f, 0.1f, true, true),
+            "more than one value");
+    ACCEPTED(norm(OP(BATCH_NORM, lun_image(1, 6, 1, 1), V(6), V(6), V(6), V(6)), 1e-5f, 0, true, false),
+             lun_image(1, 6, 1, 1), V(6), V(6));
     static const char *const names[] = {"src", "gamma", "beta", "running_mean", "running_var"};
     for (int i = 1; i < 5; i++) {
         lun_op bad = norm(op, 1e-5f, 0.1f, true, true);
@@ -285,7 +294,8 @@ START_TEST(any_op_refuses_nonsense)
     REFUSED(op, "no op number");
     for (int kind = 0; kind < LUN_OP_KIND_COUNT; kind++) {
         const lun_op_info *info = lun_op_info_of((lun_op_kind)kind);
-        ck_assert(info->name && info->shape && info->min_src >= 1 && info->max_src <= LUN_OP_MAX_SRC && info->max_src >= info->min_src);
+        ck_assert(info->name && info->shape && info->min_src >= 1 && info->max_src <= LUN_OP_MAX_SRC &&
+                  info->max_src >= info->min_src);
         ck_assert(info->ndst >= 1 && info->ndst <= LUN_OP_MAX_DST);
         for (int d = 0; d < LUN_OP_MAX_DST; d++)
             ck_assert(info->alias[d] <= info->max_src && (d < info->ndst || info->alias[d] == 0));
@@ -332,8 +342,8 @@ START_TEST(descriptions)
 }
 END_TEST
 
-/* A gradient rule without a graph: the functions that the graph tier supplies write down what is asked of them. Sources are
- * values 100.., destinations 200.., their gradients 300.., emitted nodes 400, 410, .. */
+/* A gradient rule without a graph: the functions that the graph tier supplies write down what is asked of them. Sources
+ * are values 100.., destinations 200.., their gradients 300.., emitted nodes 400, 410, .. */
 struct lun_backward {
     lun_op op;
     unsigned wants;
@@ -347,11 +357,26 @@ struct lun_backward {
     int given[LUN_OP_MAX_SRC]; /* 0: none */
 };
 
-const lun_op *lun_backward_op(const lun_backward *b) { return &b->op; }
-lun_value lun_backward_src(const lun_backward *b, int index) { return index < b->op.nsrc ? 100 + index : -1; }
-lun_value lun_backward_dst(const lun_backward *b, int index) { return index < b->op.ndst ? 200 + index : -1; }
-lun_value lun_backward_ddst(const lun_backward *b, int index) { return index < b->op.ndst ? 300 + index : -1; }
-bool lun_backward_wants(const lun_backward *b, int src_index) { return b->wants >> src_index & 1; }
+const lun_op *lun_backward_op(const lun_backward *b)
+{
+    return &b->op;
+}
+lun_value lun_backward_src(const lun_backward *b, int index)
+{
+    return index < b->op.nsrc ? 100 + index : -1;
+}
+lun_value lun_backward_dst(const lun_backward *b, int index)
+{
+    return index < b->op.ndst ? 200 + index : -1;
+}
+lun_value lun_backward_ddst(const lun_backward *b, int index)
+{
+    return index < b->op.ndst ? 300 + index : -1;
+}
+bool lun_backward_wants(const lun_backward *b, int src_index)
+{
+    return b->wants >> src_index & 1;
+}
 
 lun_value lun_backward_emit(lun_backward *b, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc)
 {
@@ -370,8 +395,8 @@ void lun_backward_give(lun_backward *b, int src_index, lun_value gradient)
     b->given[src_index] = gradient;
 }
 
-/* Run the rule of `op` for the wanted sources, then check that the emitted node, with the shapes of the values it names,
- * is accepted and makes gradients of the wanted sources' shapes. */
+/* Run the rule of `op` for the wanted sources, then check that the emitted node, with the shapes of the values it
+ * names, is accepted and makes gradients of the wanted sources' shapes. */
 static lun_backward differentiate(lun_op op, unsigned wants)
 {
     lun_backward b = {.wants = wants};
@@ -389,7 +414,8 @@ static lun_backward differentiate(lun_op op, unsigned wants)
             node.src[s] = from >= 200 ? op.dst[from % 100] : op.src[from - 100];
         }
         ck_assert_msg(lun_op_infer(&node) == LUN_OK, "%s", lun_error_detail());
-        ck_assert(lun_shape_equal(node.dst[value % 10].shape, op.src[i].shape) && node.dst[value % 10].layout == op.src[i].layout);
+        ck_assert(lun_shape_equal(node.dst[value % 10].shape, op.src[i].shape) &&
+                  node.dst[value % 10].layout == op.src[i].layout);
     }
     return b;
 }
@@ -405,7 +431,8 @@ START_TEST(gradients)
     ck_assert_int_eq(differentiate(cv, 2).emitted, 1);
     ck_assert_int_eq(differentiate(cv, 4).emitted, 1);
 
-    const lun_op up = sized(conv(OP(CONV2D_TRANSPOSE, lun_image(2, 5, 4, 4), lun_filter(5, 3, 4, 4), V(3)), 2, 2, 1, 1), 0, 0, 9, 8);
+    const lun_op up =
+        sized(conv(OP(CONV2D_TRANSPOSE, lun_image(2, 5, 4, 4), lun_filter(5, 3, 4, 4), V(3)), 2, 2, 1, 1), 0, 0, 9, 8);
     b = differentiate(up, 7);
     ck_assert(b.emitted == 3 && b.node[0].kind == LUN_OP_CONV2D && b.node[1].src[0] == 300 && b.node[1].src[1] == 100);
 

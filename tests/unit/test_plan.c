@@ -1,7 +1,8 @@
 /* Placing, compiling and running; the store. */
+#include "device/null.h"
 #include "graph_net.h"
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 START_TEST(placement_is_checked)
 {
@@ -18,7 +19,8 @@ START_TEST(placement_is_checked)
     for (int v = 0; v < m.graph->tensor_count; v++)
         inplace += p->spot[v].inplace;
     ck_assert_int_gt(inplace, 2);
-    /* The checker must see: two values that live at once moved onto each other, a value outside, an offset off the grid. */
+    /* The checker must see: two values that live at once moved onto each other, a value outside, an offset off the
+     * grid. */
     int caught = 0, tried = 0;
     for (int a = 0; a < m.graph->tensor_count; a++) {
         for (int b = a + 1; b < m.graph->tensor_count; b++) {
@@ -38,6 +40,24 @@ START_TEST(placement_is_checked)
     }
     ck_assert_int_gt(tried, 20);
     ck_assert_int_eq(caught, tried);
+    /* A result on an operand that dies there, but that the op must not overwrite. */
+    caught = tried = 0;
+    for (int n = 0; n < m.graph->node_count; n++) {
+        const lun_node *node = &m.graph->nodes[n];
+        for (int i = 0; i < node->op.nsrc; i++) {
+            lun_spot *to = &p->spot[node->src[i]], *from = &p->spot[node->dst];
+            if (to->region != LUN_REGION_ARENA || from->region != LUN_REGION_ARENA || to->last != n ||
+                lun_op_info_of(node->op.kind)->inplace >> i & 1)
+                continue;
+            const size_t old = from->offset;
+            from->offset = to->offset;
+            tried++;
+            caught += lun_placement_check(m.graph, p, 0) == LUN_ERR_INTERNAL;
+            from->offset = old;
+        }
+    }
+    ck_assert_int_gt(tried, 2);
+    ck_assert_int_eq(caught, tried);
     OK(lun_placement_check(m.graph, p, 0));
     NOT_OK(lun_placement_check(m.graph, p, p->arena.total - 256), LUN_ERR_INTERNAL);
     for (int v = 0; v < m.graph->tensor_count; v++) {
@@ -49,6 +69,28 @@ START_TEST(placement_is_checked)
     }
     lun_placement_destroy(&p);
     end_net(&m);
+}
+END_TEST
+
+/* An operand that may be overwritten in one position and not in the other must stay. */
+START_TEST(inplace_looks_at_every_position)
+{
+    lun_graph *g = NULL;
+    lun_plan *plan = NULL;
+    OK(lun_graph_create(NULL, &g));
+    const lun_value x = lun_graph_input(g, "x", lun_image(2, 4, 1, 1)), once = lun_add(g, x, x);
+    const lun_value both = lun_add_channel(g, once, once), next = lun_relu(g, both), end = lun_add(g, next, next);
+    lun_graph_output(g, end);
+    OK(lun_graph_compile(g, dev, NULL, &plan));
+    ck_assert(!plan->placement->spot[both].inplace);
+    ck_assert(plan->placement->spot[next].inplace);
+    OK(lun_plan_write(plan, x, (float[]){1, 2, 3, 4, 5, 6, 7, -8}));
+    OK(lun_plan_run(plan));
+    float got[8];
+    OK(lun_plan_read(plan, end, got));
+    ck_assert_mem_eq(got, ((float[]){8, 16, 24, 32, 40, 48, 56, 0}), sizeof got);
+    lun_plan_destroy(&plan);
+    lun_graph_destroy(&g);
 }
 END_TEST
 
@@ -138,7 +180,7 @@ START_TEST(running_allocates_nothing)
 }
 END_TEST
 
-/* ---- the store ---------------------------------------------------------------------------------------------------------- */
+/* ---- the store ---- */
 
 START_TEST(store_draws_and_permutes)
 {
@@ -155,7 +197,8 @@ START_TEST(store_draws_and_permutes)
         ck_assert_int_eq(lun_store_find(m.store, info->name), (int)i);
         for (size_t e = 0; e < elements(m.store, i); e++) {
             const float u = lun_random_uniform(1, LUN_RANDOM_INIT, i, 0, (uint32_t)e);
-            ck_assert_float_eq(value[e], info->init.kind == LUN_INIT_UNIFORM ? info->init.bound * (2 * u - 1) : info->init.kind == LUN_INIT_ONE);
+            ck_assert_float_eq(value[e], info->init.kind == LUN_INIT_UNIFORM ? info->init.bound * (2 * u - 1)
+                                                                             : info->init.kind == LUN_INIT_ONE);
         }
         if (info->role == LUN_ROLE_PARAM) {
             trained += elements(m.store, i);
@@ -227,14 +270,15 @@ START_TEST(two_graphs_share_a_store)
 }
 END_TEST
 
-/* ---- running ------------------------------------------------------------------------------------------------------------ */
+/* ---- running ---- */
 
 START_TEST(states_live_from_run_to_run)
 {
     lun_graph *g = NULL;
     lun_plan *plan = NULL;
     OK(lun_graph_create(NULL, &g));
-    const lun_value ring = lun_graph_state(g, "ring", lun_image(1, 5, 1, 1)), x = lun_graph_input(g, "x", lun_image(1, 1, 1, 1));
+    const lun_value ring = lun_graph_state(g, "ring", lun_image(1, 5, 1, 1)),
+                    x = lun_graph_input(g, "x", lun_image(1, 1, 1, 1));
     const lun_value slot = lun_graph_input(g, "slot", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
     const lun_value y = lun_add(g, x, x), unused = lun_relu(g, y);
     lun_store_at(g, ring, y, slot);
@@ -268,26 +312,36 @@ START_TEST(states_live_from_run_to_run)
 }
 END_TEST
 
+/* On each device: the sampler feeds itself this way. */
 START_TEST(results_copied_to_inputs)
 {
-    lun_graph *g = NULL;
-    lun_plan *plan = NULL;
-    OK(lun_graph_create(NULL, &g));
-    const lun_value x = lun_graph_input(g, "x", lun_image(2, 3, 4, 5)), y = lun_add(g, x, x);
-    lun_graph_output(g, y);
-    OK(lun_graph_compile(g, dev, NULL, &plan));
-    float start[120], got[120];
-    draw(start, 120, 1);
-    OK(lun_plan_write(plan, x, start));
-    for (int i = 0; i < 3; i++) {
-        OK(lun_plan_run(plan));
-        OK(lun_plan_copy(plan, x, y));
+    static const char *const specs[] = {"cpu", "opencl", "check"};
+    for (size_t d = 0; d < LUN_COUNT(specs); d++) {
+        lun_device *on = NULL;
+        lun_graph *g = NULL;
+        lun_plan *plan = NULL;
+        if (lun_device_open(specs[d], NULL, &on) != LUN_OK) {
+            printf("skipped %s: %s\n", specs[d], lun_error_detail());
+            continue;
+        }
+        OK(lun_graph_create(NULL, &g));
+        const lun_value x = lun_graph_input(g, "x", lun_image(2, 3, 4, 5)), y = lun_add(g, x, x);
+        lun_graph_output(g, y);
+        OK(lun_graph_compile(g, on, NULL, &plan));
+        float start[120], got[120];
+        draw(start, 120, 1);
+        OK(lun_plan_write(plan, x, start));
+        for (int i = 0; i < 3; i++) {
+            OK(lun_plan_run(plan));
+            OK(lun_plan_copy(plan, x, y));
+        }
+        OK(lun_plan_read(plan, x, got));
+        for (int i = 0; i < 120; i++)
+            ck_assert_float_eq(got[i], 8 * start[i]);
+        lun_plan_destroy(&plan);
+        lun_graph_destroy(&g);
+        lun_device_close(&on);
     }
-    OK(lun_plan_read(plan, x, got));
-    for (int i = 0; i < 120; i++)
-        ck_assert_float_eq(got[i], 8 * start[i]);
-    lun_plan_destroy(&plan);
-    lun_graph_destroy(&g);
 }
 END_TEST
 
@@ -296,7 +350,8 @@ START_TEST(time_embedding_values)
     lun_graph *g = NULL;
     lun_plan *plan = NULL;
     OK(lun_graph_create(NULL, &g));
-    const lun_value t = lun_graph_input(g, "t", lun_typed(lun_image(2, 1, 1, 1), LUN_I32)), e = lun_time_embed(g, t, 300, 32);
+    const lun_value t = lun_graph_input(g, "t", lun_typed(lun_image(2, 1, 1, 1), LUN_I32)),
+                    e = lun_time_embed(g, t, 300, 32);
     lun_graph_output(g, e);
     OK(lun_graph_compile(g, dev, NULL, &plan));
     OK(lun_plan_write(plan, t, (int32_t[]){0, 299}));
@@ -324,12 +379,13 @@ START_TEST(adam_moves_parameters)
         record_net(&m, true);
         const double beta1 = 0.9, beta2 = 0.99, eps = 1e-3, decay = 0.1, lr = 0.05;
         const lun_value hyper = lun_graph_input(m.graph, "hyper", lun_image(1, 4, 1, 1));
-        lun_graph_adam(m.graph, hyper, (float)beta1, (float)beta2, (float)eps, (float)decay, decoupled);
+        lun_graph_adam(m.graph, hyper, beta1, beta2, eps, decay, decoupled);
         dev->info.max_alloc_bytes = 2048;
         start_net(&m, dev);
         OK(lun_graph_compile(m.graph, dev, NULL, &plan));
         feed_net(&m, plan);
-        const size_t i = (size_t)lun_store_find(m.store, "conv.weight"), buffer = (size_t)lun_store_find(m.store, "norm.running_var");
+        const size_t i = (size_t)lun_store_find(m.store, "conv.weight"),
+                     buffer = (size_t)lun_store_find(m.store, "norm.running_var");
         double p[108], mean[108] = {0}, square[108] = {0};
         float *start = read_slot(m.store, i, LUN_SLOT_VALUE);
         for (int e = 0; e < 108; e++)
@@ -339,6 +395,7 @@ START_TEST(adam_moves_parameters)
             OK(lun_plan_write(plan, hyper, h));
             run_loss(&m, plan);
             float *grad = read_slot(m.store, i, LUN_SLOT_GRAD), *got = read_slot(m.store, i, LUN_SLOT_VALUE);
+            float *first = read_slot(m.store, i, LUN_SLOT_M), *second = read_slot(m.store, i, LUN_SLOT_V);
             for (int e = 0; e < 108; e++) {
                 double g = grad[e];
                 if (decoupled)
@@ -348,11 +405,15 @@ START_TEST(adam_moves_parameters)
                 mean[e] = beta1 * mean[e] + (1 - beta1) * g;
                 square[e] = beta2 * square[e] + (1 - beta2) * g * g;
                 p[e] -= lr / (1 - pow(beta1, step)) * mean[e] / (sqrt(square[e]) / sqrt(1 - pow(beta2, step)) + eps);
-                ck_assert_msg(fabs(got[e] - p[e]) <= 2e-5, "step %d element %d: %g, not %g", step, e, (double)got[e], p[e]);
+                ck_assert(fabs(first[e] - mean[e]) <= 1e-6 && fabs(second[e] - square[e]) <= 1e-6);
+                ck_assert_msg(fabs(got[e] - p[e]) <= 2e-5, "step %d element %d: %g, not %g", step, e, (double)got[e],
+                              p[e]);
             }
             ck_assert(fabs(p[0] - (double)start[0]) > 0.01);
             free(grad);
             free(got);
+            free(first);
+            free(second);
         }
         free(start);
         /* Every trained tensor moved; statistics were not decayed; the padding between tensors is still zero. */
@@ -381,7 +442,7 @@ START_TEST(adam_moves_parameters)
 }
 END_TEST
 
-/* ---- candidates and fallback ---------------------------------------------------------------------------------------------- */
+/* ---- candidates and fallback ---- */
 
 typedef struct seen {
     int count, fallback;
@@ -474,6 +535,10 @@ START_TEST(refusal_without_fallback)
     start_net(&m, null);
     NOT_OK(lun_graph_compile(m.graph, dev, NULL, &plan), LUN_ERR_USAGE); /* the store lies elsewhere */
     OK(lun_graph_compile(m.graph, null, NULL, &plan));
+    const uint64_t ops = lun_null_get_counts(null).ops;
+    OK(lun_plan_run(plan));
+    OK(lun_plan_run(plan));
+    ck_assert_uint_eq(lun_null_get_counts(null).ops - ops, 2 * lun_plan_get_info(plan).nodes); /* a run only enqueues */
     lun_plan_destroy(&plan);
     setenv("LUNETTE_DECLINE", "concat", 1);
     const lun_status status = lun_graph_compile(m.graph, null, NULL, &plan);
@@ -501,7 +566,7 @@ static void compare_with_fallback(lun_device *on)
         static seen ops;
         memset(&ops, 0, sizeof ops);
         record_net(&m, true);
-        lun_graph_adam(m.graph, lun_graph_input(m.graph, "hyper", lun_image(1, 4, 1, 1)), 0.9f, 0.999f, 1e-8f, 0, 0);
+        lun_graph_adam(m.graph, lun_graph_input(m.graph, "hyper", lun_image(1, 4, 1, 1)), 0.9, 0.999, 1e-8, 0, 0);
         start_net(&m, used);
         if (side)
             setenv("LUNETTE_DECLINE", "conv2d,relu,relu_backward,batch_norm,adam,loss", 1);
@@ -534,7 +599,8 @@ static void compare_with_fallback(lun_device *on)
                 error += (grad[e] - want[i][e]) * (grad[e] - want[i][e]);
                 norm += want[i][e] * want[i][e];
             }
-            ck_assert_msg(error <= 1e-10f * norm, "%s: %g of %g", lun_store_info(m.store, i)->name, (double)error, (double)norm);
+            ck_assert_msg(error <= 1e-10f * norm, "%s: %g of %g", lun_store_info(m.store, i)->name, (double)error,
+                          (double)norm);
             if (side) {
                 free(grad);
                 free(want[i]);
@@ -560,6 +626,28 @@ START_TEST(fallback_equals_plain_c)
 }
 END_TEST
 
+/* Every op of a training step side by side in plain C and OpenCL; memory that one of them finds reused too early would
+ * differ. */
+START_TEST(devices_agree)
+{
+    lun_device *both = NULL;
+    net m = {0};
+    lun_plan *plan = NULL;
+    if (lun_device_open("check:cpu,opencl", NULL, &both) != LUN_OK) {
+        printf("skipped: %s\n", lun_error_detail());
+        return;
+    }
+    record_net(&m, true);
+    start_net(&m, both);
+    OK(lun_graph_compile(m.graph, both, NULL, &plan));
+    feed_net(&m, plan);
+    run_loss(&m, plan);
+    lun_plan_destroy(&plan);
+    end_net(&m);
+    lun_device_close(&both);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("plan");
@@ -567,6 +655,7 @@ int main(void)
     tcase_add_checked_fixture(tc, open_cpu, close_cpu);
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, placement_is_checked);
+    tcase_add_test(tc, inplace_looks_at_every_position);
     tcase_add_test(tc, allocations_are_split);
     tcase_add_test(tc, running_allocates_nothing);
     tcase_add_test(tc, store_draws_and_permutes);
@@ -578,6 +667,7 @@ int main(void)
     tcase_add_test(tc, candidates_are_pinned);
     tcase_add_test(tc, refusal_without_fallback);
     tcase_add_test(tc, fallback_equals_plain_c);
+    tcase_add_test(tc, devices_agree);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -50,6 +50,9 @@ bool arg_begin(const arg_command *command, int argc, char **argv, const char **p
 /* "lunette: error: DETAIL" on stderr; returns the exit code of `status`. */
 int report(lun_status status);
 
+/* From now on the log shows warnings only. */
+void log_warnings_only(void);
+
 /* Subcommands: argv[0] is the subcommand's name; the result is the exit code. */
 int lun_cmd_devices(int argc, char **argv);
 int lun_cmd_train(int argc, char **argv);

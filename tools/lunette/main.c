@@ -1,10 +1,13 @@
 /* lunette: train small image-diffusion models and draw pictures with them. One file a subcommand. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "args.h"
+#include "common.h"
+#include "live.h"
 
 static const struct {
     const char *name;
@@ -32,11 +35,30 @@ static void usage(FILE *to)
 static void print_log(void *payload, lun_log_level level, const char *line)
 {
     (void)payload;
+    live_clear();
     fprintf(stderr, "lunette: %s%s\n", level == LUN_LOG_WARN ? "warning: " : "", line);
+}
+
+void log_warnings_only(void)
+{
+    const char *debug = getenv("LUNETTE_LOG");
+    if (!debug || strcmp(debug, "debug") != 0)
+        lun_log_set(print_log, NULL, LUN_LOG_WARN);
+}
+
+/* A program started with a closed standard stream would get its number for the next file it opens, and print into that. The
+ * stand-in cannot be written (or read), so that output is still seen to be lost. */
+static void fill_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            _exit(LUN_ERR_INTERNAL);
+    }
 }
 
 int main(int argc, char **argv)
 {
+    fill_standard_streams();
     /* A closed pipe or a full file is an error of the write that meets it, not a reason to die in mid-training. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -48,11 +70,11 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("lunette %s\n", lun_version());
-        return 0;
+        return finish_output();
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         usage(stdout);
-        return 0;
+        return finish_output();
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(argv[1], commands[i].name) == 0)

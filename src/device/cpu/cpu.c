@@ -214,6 +214,12 @@ static lun_status cpu_fill(lun_place dst, uint32_t word, size_t bytes)
     return LUN_OK;
 }
 
+static lun_status cpu_copy(lun_place dst, lun_place src, size_t bytes)
+{
+    memcpy(at(dst), at(src), bytes);
+    return LUN_OK;
+}
+
 /* ---- Ops ---------------------------------------------------------------------------------------------------------------- */
 
 static lun_cpu_kernel_fn *find_kernel(const cpu_state *state, const char *name)
@@ -324,6 +330,7 @@ const lun_driver lun_driver_cpu = {.name = "cpu",
                                    .write = cpu_write,
                                    .read = cpu_read,
                                    .fill = cpu_fill,
+                                   .copy = cpu_copy,
                                    .plan = cpu_plan_op,
                                    .plan_destroy = cpu_plan_destroy,
                                    .bind = cpu_bind,

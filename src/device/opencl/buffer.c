@@ -28,8 +28,9 @@ lun_status lun_opencl_buffer_create(lun_device *dev, size_t bytes, lun_buffer **
         free(buffer);
         const bool memory = error == CL_MEM_OBJECT_ALLOCATION_FAILURE || error == CL_OUT_OF_HOST_MEMORY ||
                             error == CL_OUT_OF_RESOURCES || error == CL_INVALID_BUFFER_SIZE;
-        return lun_fail(memory ? LUN_ERR_MEMORY : LUN_ERR_DEVICE, "OpenCL: a buffer of %zu bytes (%zu are held): %s: %s (%d)", bytes,
-                        dev->allocated, call, lun_opencl_error_name(error), (int)error);
+        return lun_fail(memory ? LUN_ERR_MEMORY : LUN_ERR_DEVICE,
+                        "OpenCL: a buffer of %zu bytes (%zu are held): %s: %s (%d)", bytes, dev->allocated, call,
+                        lun_opencl_error_name(error), (int)error);
     }
     *out = &buffer->base;
     return lun_opencl_enqueued(cl);
@@ -93,8 +94,8 @@ lun_status lun_opencl_write(lun_place dst, const void *src, size_t bytes)
         memcpy(ring->bytes + begin, from, piece);
         lun_staging_entry *entry = &ring->entry[(ring->first + ring->count) % LUN_STAGING_ENTRIES];
         *entry = (lun_staging_entry){begin, begin + piece, NULL};
-        LUN_TRY(lun_opencl_check(clEnqueueWriteBuffer(cl->queue, lun_opencl_mem(dst), CL_FALSE, dst.offset, piece, ring->bytes + begin,
-                                                      0, NULL, &entry->copied),
+        LUN_TRY(lun_opencl_check(clEnqueueWriteBuffer(cl->queue, lun_opencl_mem(dst), CL_FALSE, dst.offset, piece,
+                                                      ring->bytes + begin, 0, NULL, &entry->copied),
                                  "clEnqueueWriteBuffer", "write"));
         ring->count++;
         ring->next = (size_t)lun_round_up((int64_t)(begin + piece), STAGING_ALIGN);
@@ -108,21 +109,23 @@ lun_status lun_opencl_write(lun_place dst, const void *src, size_t bytes)
 
 void lun_opencl_staging_release(lun_opencl *cl)
 {
-    /* The queue is empty, or the device is lost: either way nothing reads the ring any more once the events are waited for. */
+    /* The queue is empty, or the device is lost: either way nothing reads the ring any more once the events are waited
+     * for. */
     while (cl->staging.count > 0)
         (void)retire_oldest(&cl->staging);
     free(cl->staging.bytes);
     cl->staging.bytes = NULL;
 }
 
-/* ---- reads and fills ---- */
+/* ---- reads, fills and copies ---- */
 
 lun_status lun_opencl_read(lun_place src, void *dst, size_t bytes)
 {
     lun_opencl *cl = lun_opencl_of(src.buffer->device);
     cl->unflushed = 0; /* a blocking command flushes */
-    return lun_opencl_check(clEnqueueReadBuffer(cl->queue, lun_opencl_mem(src), CL_TRUE, src.offset, bytes, dst, 0, NULL, NULL),
-                            "clEnqueueReadBuffer", "read");
+    return lun_opencl_check(
+        clEnqueueReadBuffer(cl->queue, lun_opencl_mem(src), CL_TRUE, src.offset, bytes, dst, 0, NULL, NULL),
+        "clEnqueueReadBuffer", "read");
 }
 
 lun_status lun_opencl_fill(lun_place dst, uint32_t word, size_t bytes)
@@ -132,5 +135,14 @@ lun_status lun_opencl_fill(lun_place dst, uint32_t word, size_t bytes)
     LUN_TRY(lun_opencl_check(
         clEnqueueFillBuffer(cl->queue, lun_opencl_mem(dst), &pattern, sizeof pattern, dst.offset, bytes, 0, NULL, NULL),
         "clEnqueueFillBuffer", "fill"));
+    return lun_opencl_enqueued(cl);
+}
+
+lun_status lun_opencl_copy(lun_place dst, lun_place src, size_t bytes)
+{
+    lun_opencl *cl = lun_opencl_of(dst.buffer->device);
+    LUN_TRY(lun_opencl_check(clEnqueueCopyBuffer(cl->queue, lun_opencl_mem(src), lun_opencl_mem(dst), src.offset,
+                                                 dst.offset, bytes, 0, NULL, NULL),
+                             "clEnqueueCopyBuffer", "copy"));
     return lun_opencl_enqueued(cl);
 }

@@ -5,7 +5,10 @@
 
 #include <clblast_c.h>
 
-bool lun_opencl_has_gemm(void) { return true; }
+bool lun_opencl_has_gemm(void)
+{
+    return true;
+}
 
 static const char *clblast_name(CLBlastStatusCode code)
 {
@@ -34,25 +37,31 @@ static const char *clblast_name(CLBlastStatusCode code)
 
 lun_status lun_opencl_gemm(lun_opencl *cl, const lun_gemm_args *g, const lun_place place[3], const char *what)
 {
-    const CLBlastStatusCode code = CLBlastSgemm(
-        CLBlastLayoutRowMajor, g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo,
-        g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo, (size_t)g->m, (size_t)g->n, (size_t)g->k, 1.0f,
-        lun_opencl_mem(place[0]), place[0].offset / sizeof(float), (size_t)g->lda, lun_opencl_mem(place[1]),
-        place[1].offset / sizeof(float), (size_t)g->ldb, g->beta, lun_opencl_mem(place[2]), place[2].offset / sizeof(float),
-        (size_t)g->ldc, &cl->queue, NULL);
+    const CLBlastStatusCode code =
+        CLBlastSgemm(CLBlastLayoutRowMajor, g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo,
+                     g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo, (size_t)g->m, (size_t)g->n, (size_t)g->k,
+                     1.0f, lun_opencl_mem(place[0]), place[0].offset / sizeof(float), (size_t)g->lda,
+                     lun_opencl_mem(place[1]), place[1].offset / sizeof(float), (size_t)g->ldb, g->beta,
+                     lun_opencl_mem(place[2]), place[2].offset / sizeof(float), (size_t)g->ldc, &cl->queue, NULL);
     if (code == CLBlastSuccess)
         return LUN_OK;
     const bool memory = (int)code == CL_MEM_OBJECT_ALLOCATION_FAILURE || (int)code == CL_OUT_OF_HOST_MEMORY;
-    return lun_fail(memory ? LUN_ERR_MEMORY : LUN_ERR_DEVICE, "OpenCL: %s: CLBlastSgemm: %s (%d)", what, clblast_name(code),
-                    (int)code);
+    return lun_fail(memory ? LUN_ERR_MEMORY : LUN_ERR_DEVICE, "OpenCL: %s: CLBlastSgemm: %s (%d)", what,
+                    clblast_name(code), (int)code);
 }
 
 /* CLBlast keeps programs under the context's address, and a later context may get the same address. */
-void lun_opencl_gemm_release(void) { (void)CLBlastClearCache(); }
+void lun_opencl_gemm_release(void)
+{
+    (void)CLBlastClearCache();
+}
 
 #else
 
-bool lun_opencl_has_gemm(void) { return false; }
+bool lun_opencl_has_gemm(void)
+{
+    return false;
+}
 
 lun_status lun_opencl_gemm(lun_opencl *cl, const lun_gemm_args *args, const lun_place place[3], const char *what)
 {

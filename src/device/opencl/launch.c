@@ -1,5 +1,5 @@
-/* Op plans: every launch of a plan has a kernel object of its own, whose arguments are set when the plan is bound, so that
- * running is nothing but enqueueing. */
+/* Op plans: every launch of a plan has a kernel object of its own, whose arguments are set when the plan is bound, so
+ * that running is nothing but enqueueing. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,8 @@ static void release_launches(opencl_plan *plan)
     plan->count = 0;
 }
 
-/* A kernel for work-groups may ask for more than a device has: that declines a candidate. An item kernel must compile. */
+/* A kernel for work-groups may ask for more than a device has: that declines a candidate. An item kernel must compile.
+ */
 static lun_status decline(const lun_launch *launch, lun_status status)
 {
     if (status != LUN_ERR_DEVICE || launch->group == 0)
@@ -65,7 +66,8 @@ static lun_status make_launch(lun_opencl *cl, const lun_launch *from, opencl_lau
     error = clGetKernelWorkGroupInfo(to->kernel, cl->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof most, &most, NULL);
     LUN_TRY(lun_opencl_check(error, "clGetKernelWorkGroupInfo", from->kernel));
     if (most < to->local)
-        return decline(from, lun_fail(LUN_ERR_DEVICE, "OpenCL: kernel %s of %s runs at most %zu work-items a group here, not %zu",
+        return decline(from, lun_fail(LUN_ERR_DEVICE,
+                                      "OpenCL: kernel %s of %s runs at most %zu work-items a group here, not %zu",
                                       from->kernel, from->file, most, to->local));
     return LUN_OK;
 }
@@ -119,7 +121,8 @@ static lun_status set_arg(opencl_launch *l, cl_uint index, size_t bytes, const v
     if (error == CL_SUCCESS)
         return LUN_OK;
     char what[160];
-    snprintf(what, sizeof what, "argument %u (%zu bytes) of kernel %s of %s", (unsigned)index, bytes, l->launch.kernel, l->launch.file);
+    snprintf(what, sizeof what, "argument %u (%zu bytes) of kernel %s of %s", (unsigned)index, bytes, l->launch.kernel,
+             l->launch.file);
     return lun_opencl_check(error, "clSetKernelArg", what);
 }
 
@@ -132,7 +135,9 @@ lun_status lun_opencl_bind(lun_op_plan *base, const lun_place *src, const lun_pl
         cl_uint arg = 0;
         for (int b = 0; b < l->launch.buffers; b++) {
             const lun_launch_buffer *from = &l->launch.buffer[b];
-            lun_place place = from->space == LUN_SPACE_SRC ? src[from->index] : from->space == LUN_SPACE_DST ? dst[from->index] : workspace;
+            lun_place place = from->space == LUN_SPACE_SRC   ? src[from->index]
+                              : from->space == LUN_SPACE_DST ? dst[from->index]
+                                                             : workspace;
             place.offset += from->offset;
             if (!l->kernel) {
                 l->gemm_place[b] = place;
@@ -164,7 +169,8 @@ lun_status lun_opencl_run(lun_op_plan *base)
             lun_op_describe(&base->op, what, sizeof what);
             LUN_TRY(lun_opencl_gemm(cl, &l->launch.gemm, l->gemm_place, what));
         } else {
-            const cl_int error = clEnqueueNDRangeKernel(cl->queue, l->kernel, 1, NULL, &l->global, &l->local, 0, NULL, NULL);
+            const cl_int error =
+                clEnqueueNDRangeKernel(cl->queue, l->kernel, 1, NULL, &l->global, &l->local, 0, NULL, NULL);
             if (error != CL_SUCCESS) {
                 char op[160];
                 lun_op_describe(&base->op, op, sizeof op);

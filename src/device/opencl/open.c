@@ -7,9 +7,9 @@
 #include "opencl.h"
 
 #define MAX_PLATFORMS 32
-#define MAX_DEVICES 64
-#define FLUSH_EVERY 32
-#define GPU_GROUP 64
+#define MAX_DEVICES   64
+#define FLUSH_EVERY   32
+#define GPU_GROUP     64
 
 typedef struct found {
     cl_platform_id platform;
@@ -21,9 +21,8 @@ typedef struct found {
 
 const char *lun_opencl_error_name(cl_int error)
 {
-#define NAME(code) \
-    case code:     \
-        return #code
+#define NAME(code)                                                                                                     \
+    case code: return #code
     switch (error) {
         NAME(CL_SUCCESS);
         NAME(CL_DEVICE_NOT_FOUND);
@@ -70,12 +69,9 @@ const char *lun_opencl_error_name(cl_int error)
         NAME(CL_INVALID_BUFFER_SIZE);
         NAME(CL_INVALID_GLOBAL_WORK_SIZE);
         NAME(CL_INVALID_PROPERTY);
-    case -1001: /* cl_khr_icd */
-        return "CL_PLATFORM_NOT_FOUND_KHR";
-    case -9999: /* NVIDIA: an illegal read or write in a kernel */
-        return "NVIDIA's illegal memory access";
-    default:
-        return "an error OpenCL has no name for";
+    case -1001: /* cl_khr_icd */ return "CL_PLATFORM_NOT_FOUND_KHR";
+    case -9999: /* NVIDIA: an illegal read or write in a kernel */ return "NVIDIA's illegal memory access";
+    default: return "an error OpenCL has no name for";
     }
 #undef NAME
 }
@@ -85,8 +81,8 @@ lun_status lun_opencl_check(cl_int error, const char *call, const char *what)
     if (error == CL_SUCCESS)
         return LUN_OK;
     const bool memory = error == CL_MEM_OBJECT_ALLOCATION_FAILURE || error == CL_OUT_OF_HOST_MEMORY;
-    return lun_fail(memory ? LUN_ERR_MEMORY : LUN_ERR_DEVICE, "OpenCL: %s: %s: %s (%d)", what, call, lun_opencl_error_name(error),
-                    (int)error);
+    return lun_fail(memory ? LUN_ERR_MEMORY : LUN_ERR_DEVICE, "OpenCL: %s: %s: %s (%d)", what, call,
+                    lun_opencl_error_name(error), (int)error);
 }
 
 lun_status lun_opencl_enqueued(lun_opencl *cl)
@@ -157,7 +153,10 @@ static const char *refusal(cl_platform_id platform, cl_device_id id)
     return NULL;
 }
 
-static int rank(cl_device_type type) { return type & CL_DEVICE_TYPE_GPU ? 0 : type & CL_DEVICE_TYPE_CPU ? 2 : 1; }
+static int rank(cl_device_type type)
+{
+    return type & CL_DEVICE_TYPE_GPU ? 0 : type & CL_DEVICE_TYPE_CPU ? 2 : 1;
+}
 
 /* Every usable device, GPUs first and CPUs last, else in the loader's order; at most MAX_DEVICES. */
 static int enumerate(found list[MAX_DEVICES])
@@ -283,7 +282,8 @@ static lun_status opencl_open(lun_device *dev, int index, const lun_device_param
     if (count == 0)
         return lun_fail(LUN_ERR_DEVICE, "no OpenCL device was found (is a driver, an \"ICD\", installed?)");
     if (index >= count)
-        return lun_fail(LUN_ERR_DEVICE, "there is no opencl:%d: the last of %d OpenCL devices is opencl:%d", index, count, count - 1);
+        return lun_fail(LUN_ERR_DEVICE, "there is no opencl:%d: the last of %d OpenCL devices is opencl:%d", index,
+                        count, count - 1);
     lun_opencl *cl = lun_calloc(1, sizeof *cl, "an OpenCL device");
     if (!cl)
         return LUN_ERR_MEMORY;
@@ -300,13 +300,15 @@ static lun_status opencl_open(lun_device *dev, int index, const lun_device_param
     lun_status status = LUN_OK;
     const char *folder = getenv("LUNETTE_KERNELS");
     if (folder && folder[0]) {
-        /* What every text includes: without it the folder is not one of kernel texts. Better said now than at the first op. */
+        /* What every text includes: without it the folder is not one of kernel texts. Better said now than at the first
+         * op. */
         char *header = lun_format("%s/kernel.h", folder);
         cl->folder = lun_strdup(folder);
         if (!cl->folder || !header)
             status = LUN_ERR_MEMORY;
         else if (!lun_file_exists(header))
-            status = lun_fail(LUN_ERR_USAGE, "LUNETTE_KERNELS: %s is not a folder of kernel texts (it has no kernel.h)", folder);
+            status = lun_fail(LUN_ERR_USAGE, "LUNETTE_KERNELS: %s is not a folder of kernel texts (it has no kernel.h)",
+                              folder);
         free(header);
     }
     cl_int error = CL_SUCCESS;
@@ -330,7 +332,8 @@ static lun_status opencl_finish(lun_device *dev)
     lun_opencl *cl = dev->state;
     cl_event marker = NULL;
     cl_int state = CL_COMPLETE;
-    LUN_TRY(lun_opencl_check(clEnqueueMarkerWithWaitList(cl->queue, 0, NULL, &marker), "clEnqueueMarkerWithWaitList", "finish"));
+    LUN_TRY(lun_opencl_check(clEnqueueMarkerWithWaitList(cl->queue, 0, NULL, &marker), "clEnqueueMarkerWithWaitList",
+                             "finish"));
     lun_status status = lun_opencl_check(clFinish(cl->queue), "clFinish", "finish");
     if (status == LUN_OK)
         status = lun_opencl_check(clGetEventInfo(marker, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL),
@@ -353,6 +356,7 @@ const lun_driver lun_driver_opencl = {
     .write = lun_opencl_write,
     .read = lun_opencl_read,
     .fill = lun_opencl_fill,
+    .copy = lun_opencl_copy,
     .plan = lun_opencl_plan,
     .plan_destroy = lun_opencl_plan_destroy,
     .bind = lun_opencl_bind,

@@ -18,7 +18,7 @@
 #include "device/driver.h"
 
 /* Host writes are copied here when they are called and leave by non-blocking copies, oldest first. */
-#define LUN_STAGING_BYTES ((size_t)8 << 20)
+#define LUN_STAGING_BYTES   ((size_t)8 << 20)
 #define LUN_STAGING_ENTRIES 128
 
 typedef struct lun_staging_entry {
@@ -28,7 +28,7 @@ typedef struct lun_staging_entry {
 
 typedef struct lun_staging {
     unsigned char *bytes;
-    size_t next; /* where the next entry may begin */
+    size_t next;                                  /* where the next entry may begin */
     lun_staging_entry entry[LUN_STAGING_ENTRIES]; /* in flight: `count` of them from `first` on, circular */
     int first, count;
 } lun_staging;
@@ -45,9 +45,9 @@ typedef struct lun_opencl {
     cl_device_id id;
     cl_context context;
     cl_command_queue queue;
-    size_t max_group;       /* largest work-group */
+    size_t max_group;        /* largest work-group */
     char platform_name[256]; /* name and version */
-    char *folder;           /* $LUNETTE_KERNELS when the device was opened, or NULL */
+    char *folder;            /* $LUNETTE_KERNELS when the device was opened, or NULL */
     lun_opencl_program *programs;
     lun_staging staging;
     int unflushed; /* commands since the last clFlush */
@@ -58,8 +58,14 @@ typedef struct lun_opencl_buffer {
     cl_mem mem;
 } lun_opencl_buffer;
 
-static inline lun_opencl *lun_opencl_of(const lun_device *dev) { return dev->state; }
-static inline cl_mem lun_opencl_mem(lun_place place) { return ((lun_opencl_buffer *)place.buffer)->mem; }
+static inline lun_opencl *lun_opencl_of(const lun_device *dev)
+{
+    return dev->state;
+}
+static inline cl_mem lun_opencl_mem(lun_place place)
+{
+    return ((lun_opencl_buffer *)place.buffer)->mem;
+}
 
 /* open.c. LUN_OK for CL_SUCCESS; else LUN_ERR_DEVICE (LUN_ERR_MEMORY where memory ran out) naming the call, the error
  * and what it was for. */
@@ -88,6 +94,7 @@ void lun_opencl_buffer_destroy(lun_buffer *buffer);
 lun_status lun_opencl_write(lun_place dst, const void *src, size_t bytes);
 lun_status lun_opencl_read(lun_place src, void *dst, size_t bytes);
 lun_status lun_opencl_fill(lun_place dst, uint32_t word, size_t bytes);
+lun_status lun_opencl_copy(lun_place dst, lun_place src, size_t bytes);
 void lun_opencl_staging_release(lun_opencl *cl);
 
 /* gemm.c. Places are those of A, B, C; `what` names the op in an error. */

@@ -1,5 +1,6 @@
 /* Programs: from a kernel text to something that runs, through two caches: in this process one program a (file,
- * options), and on disk the driver's binary. Nothing that goes wrong with a binary is an error: the text is compiled instead. */
+ * options), and on disk the driver's binary. Nothing that goes wrong with a binary is an error: the text is compiled
+ * instead. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +12,10 @@
 #include "device/kernel_texts.h"
 #include "opencl.h"
 
-#define MAX_TEXT ((size_t)4 << 20)
+#define MAX_TEXT     ((size_t)4 << 20)
 #define MAX_INCLUDES 32
-#define LOG_LINES 6
-#define LOG_CHARS 600
+#define LOG_LINES    6
+#define LOG_CHARS    600
 
 /* ---- texts ---- */
 
@@ -57,7 +58,8 @@ static lun_status included_name(const char *line, size_t length, char **name)
     return *name ? LUN_OK : LUN_ERR_MEMORY;
 }
 
-/* The rule of tools/embed.py: each local header is pasted in once, where it is first included. Headers lie in the folder itself. */
+/* The rule of tools/embed.py: each local header is pasted in once, where it is first included. Headers lie in the
+ * folder itself. */
 static lun_status paste(text_builder *b, const char *file)
 {
     char *path = lun_format("%s/%s", b->folder, file);
@@ -121,14 +123,14 @@ static lun_status source_text(const lun_opencl *cl, const char *file, char **out
 
 /* ---- compiling ---- */
 
-/* One line of the first lines of the log, however long or empty it is. */
-static void first_lines(const lun_opencl *cl, cl_program program, char line[LOG_CHARS])
+/* One line of the first lines of the log, however long it is; false if it is empty. */
+static bool first_lines(const lun_opencl *cl, cl_program program, char line[LOG_CHARS])
 {
     size_t bytes = 0, at = 0;
     int lines = 0;
     snprintf(line, LOG_CHARS, "the compiler's log is empty");
     if (clGetProgramBuildInfo(program, cl->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) != CL_SUCCESS || bytes < 2)
-        return;
+        return false;
     char *log = malloc(bytes + 1);
     if (log && clGetProgramBuildInfo(program, cl->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL) == CL_SUCCESS) {
         log[bytes] = 0;
@@ -145,20 +147,24 @@ static void first_lines(const lun_opencl *cl, cl_program program, char line[LOG_
             line[at] = 0;
     }
     free(log);
+    return at > 0;
 }
 
-static lun_status build_source(const lun_opencl *cl, const char *file, const char *options, const char *text, cl_program *out)
+static lun_status build_source(const lun_opencl *cl, const char *file, const char *options, const char *text,
+                               cl_program *out)
 {
     cl_int error;
     cl_program program = clCreateProgramWithSource(cl->context, 1, &text, NULL, &error);
     LUN_TRY(lun_opencl_check(error, "clCreateProgramWithSource", file));
     error = clBuildProgram(program, 1, &cl->id, options, NULL, NULL);
+    char log[LOG_CHARS];
+    const bool said = first_lines(cl, program, log);
+    if (error == CL_SUCCESS && said)
+        lun_log(LUN_LOG_DEBUG, "OpenCL: %s: %s", file, log);
     if (error != CL_SUCCESS) {
-        char log[LOG_CHARS];
-        first_lines(cl, program, log);
         (void)clReleaseProgram(program);
-        return lun_fail(LUN_ERR_DEVICE, "OpenCL: %s does not compile for %s (%s): %s: %s", file, cl->dev->info.name, options,
-                        lun_opencl_error_name(error), log);
+        return lun_fail(LUN_ERR_DEVICE, "OpenCL: %s does not compile for %s (%s): %s: %s", file, cl->dev->info.name,
+                        options, lun_opencl_error_name(error), log);
     }
     *out = program;
     return LUN_OK;
@@ -169,7 +175,8 @@ static cl_program build_binary(const lun_opencl *cl, const char *options, const 
     const unsigned char *data = (const unsigned char *)binary;
     cl_int error, sound = CL_SUCCESS;
     cl_program program = clCreateProgramWithBinary(cl->context, 1, &cl->id, &bytes, &data, &sound, &error);
-    if (error == CL_SUCCESS && sound == CL_SUCCESS && clBuildProgram(program, 1, &cl->id, options, NULL, NULL) == CL_SUCCESS)
+    if (error == CL_SUCCESS && sound == CL_SUCCESS &&
+        clBuildProgram(program, 1, &cl->id, options, NULL, NULL) == CL_SUCCESS)
         return program;
     if (program)
         (void)clReleaseProgram(program);
@@ -189,10 +196,10 @@ static void store_binary(const char *key, cl_program program)
 
 lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *extra, cl_program *out)
 {
-    char options[sizeof ((lun_opencl_program *)0)->options];
-    const int wrote = snprintf(options, sizeof options, "-cl-std=CL1.2 -DGROUP=%zu -DLANES=%d%s%s", lun_opencl_group(cl), cl->dev->caps.lanes,
-                               extra[0] ? " " : "", extra);
-    if (wrote < 0 || (size_t)wrote >= sizeof options || strlen(file) >= sizeof ((lun_opencl_program *)0)->file)
+    char options[sizeof((lun_opencl_program *)0)->options];
+    const int wrote = snprintf(options, sizeof options, "-cl-std=CL1.2 -DGROUP=%zu -DLANES=%d%s%s",
+                               lun_opencl_group(cl), cl->dev->caps.lanes, extra[0] ? " " : "", extra);
+    if (wrote < 0 || (size_t)wrote >= sizeof options || strlen(file) >= sizeof((lun_opencl_program *)0)->file)
         return lun_fail(LUN_ERR_INTERNAL, "OpenCL: %s: options or name too long", file);
     for (lun_opencl_program *p = cl->programs; p; p = p->next) {
         if (strcmp(p->file, file) == 0 && strcmp(p->options, options) == 0) {
@@ -208,7 +215,8 @@ lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *
     lun_opencl_program *entry = lun_calloc(1, sizeof *entry, "a program");
     lun_status status = entry ? source_text(cl, file, &text) : LUN_ERR_MEMORY;
     if (status == LUN_OK) {
-        key = lun_format("%s\n%s\n%s\n%s\n%s\n%s", file, options, cl->platform_name, cl->dev->info.name, cl->dev->info.driver, text);
+        key = lun_format("%s\n%s\n%s\n%s\n%s\n%s", file, options, cl->platform_name, cl->dev->info.name,
+                         cl->dev->info.driver, text);
         if (!key)
             status = LUN_ERR_MEMORY;
     }
@@ -230,7 +238,8 @@ lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *
         free(entry);
         return status;
     }
-    lun_log(LUN_LOG_DEBUG, "OpenCL: %s %s %s in %.2f s", cached ? "loaded" : "compiled", file, options, lun_clock() - start);
+    lun_log(LUN_LOG_DEBUG, "OpenCL: %s %s %s in %.2f s", cached ? "loaded" : "compiled", file, options,
+            lun_clock() - start);
     strcpy(entry->file, file);
     strcpy(entry->options, options);
     entry->program = program;

@@ -1,0 +1,50 @@
+#!/bin/sh
+# resume.sh LUNETTE DEVICE: a run that was killed, and one that was stopped, go on to the bytes of one that never was.
+. "$(dirname "$0")/lib.sh"
+device=$2
+need_device "$device"
+options="--device $device --threads 2 --size 16 --channels 8,16 --batch 4"
+steps=300
+last=checkpoints/step-00000300
+
+succeeds craters pictures --count 18 --size 16
+succeeds train pictures --out whole $options --steps $steps --sample-every 0 --checkpoint-every 0
+
+# interrupted FOLDER SIGNAL EXIT: start, wait for a checkpoint, send the signal in mid-run
+interrupted()
+{
+    checks=$((checks + 1))
+    # sampling on the way and another rhythm of saving change nothing
+    "$LUNETTE" train pictures --out $1 $options --steps $steps --sample-every 20 --checkpoint-every 7 >out 2>err &
+    pid=$!
+    wait_for $1/checkpoints/step-00000014.safetensors || fail "$1: no checkpoint was written"
+    kill -$2 $pid
+    wait $pid 2>/dev/null
+    code=$?
+    [ $code = $3 ] || fail "$1: exit $code, not $3"
+    [ -e $1/$last.safetensors ] && fail "$1: it ended before the signal came"
+}
+
+goes_on()
+{
+    succeeds train pictures --out $1 --resume --device $device --threads 2 --steps $steps --sample-every 0
+    check "$1: the weights" cmp whole/$last.safetensors $1/$last.safetensors
+    check "$1: the optimiser" cmp whole/$last.optimizer.safetensors $1/$last.optimizer.safetensors
+    check "$1: the log is one" [ "$(grep -c '"step": 300,' $1/log.jsonl)" = 1 ]
+}
+
+interrupted killed KILL 137
+goes_on killed
+
+interrupted stopped TERM 143
+check "it says so" grep -q '^stopped at step' out
+goes_on stopped
+
+# A newest checkpoint that is damaged is passed over with a warning.
+interrupted damaged KILL 137
+newest=$(ls damaged/checkpoints/step-????????.safetensors | tail -1)
+check "two checkpoints" [ "$(ls damaged/checkpoints/step-????????.safetensors | wc -l)" = 2 ]
+printf 'x' | dd of="$newest" bs=1 seek=20000 conv=notrunc 2>/dev/null
+goes_on damaged
+check "the warning" grep -q 'warning: .*checkpoint' err
+finish

@@ -1,0 +1,38 @@
+/* The PyTorch files, and what compares with them. */
+#ifndef LUN_TESTS_GOLDEN_H
+#define LUN_TESTS_GOLDEN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lunette/lunette.h>
+#include <lunette/checkpoint.h>
+
+/* Set by main: the folder of the files, the device under test, a folder to write to. */
+extern const char *golden_folder, *golden_scratch;
+extern lun_device *golden_device;
+
+/* FOLDER/NAME; valid to the end of the program. */
+const char *golden_path(const char *name);
+const char *scratch_path(const char *name);
+
+/* Fail the test with the library's own words unless the call succeeded. */
+#define MUST(call)                                                                                   \
+    do {                                                                                             \
+        const lun_status must_s_ = (call);                                                           \
+        ck_assert_msg(must_s_ == LUN_OK, "%s: %s: %s", #call, lun_status_name(must_s_), lun_error_detail()); \
+    } while (0)
+
+lun_safetensors *golden_open(const char *path);
+/* A whole tensor, which must exist and have this many elements (0: any number). free() it. */
+float *golden_floats(const lun_safetensors *file, const char *name, size_t count);
+double *golden_doubles(const lun_safetensors *file, const char *name, size_t count);
+int64_t *golden_integers(const lun_safetensors *file, const char *name, size_t *count);
+double golden_scalar(const lun_safetensors *file, const char *name);
+/* A number of the metadata. */
+double golden_number(const lun_safetensors *file, const char *key);
+
+/* |got - want| / |want|, both over all elements (L2); |got| where want is zero. NaN if either holds one. */
+double relative(const float *got, const float *want, size_t count);
+
+#endif

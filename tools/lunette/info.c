@@ -1,0 +1,102 @@
+/* lunette info */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "common.h"
+#include "live.h"
+
+static void print_network(const char *file, const lun_safetensors *tensors)
+{
+    lun_model_file_info info;
+    char channels[128];
+    if (lun_model_inspect(file, &info) != LUN_OK) {
+        printf("network     none that lunette knows\n");
+        return;
+    }
+    /* Running statistics are kept with the model but are not trained. */
+    uint64_t parameters = 0;
+    for (size_t i = 0; i < lun_safetensors_count(tensors); i++) {
+        const lun_safetensors_entry *e = lun_safetensors_info(tensors, i);
+        const char *last = strrchr(e->name, '.');
+        if (!last || (strcmp(last, ".running_mean") != 0 && strcmp(last, ".running_var") != 0 && strcmp(last, ".num_batches_tracked") != 0))
+            parameters += (uint64_t)e->count;
+    }
+    printf("network     notebook UNet, channels %s, time embedding of %d\n", channels_text(&info.config, channels, sizeof channels),
+           info.config.time_dim);
+    printf("parameters  %" PRIu64 "\n", parameters);
+    if (info.preset[0])
+        printf("preset      %s\n", info.preset);
+    if (info.width)
+        printf("pictures    %dx%d, %d channels\n", info.width, info.height, info.config.image_channels);
+    printf("schedule    %d steps", info.config.steps);
+    if (info.beta_last > 0)
+        printf(", linear from %g to %g", info.beta_first, info.beta_last);
+    printf("\n");
+    if (info.step)
+        printf("trained     %" PRIu64 " steps\n", info.step);
+}
+
+static void print_tensors(const lun_safetensors *tensors)
+{
+    int widest = 0;
+    const size_t count = lun_safetensors_count(tensors);
+    for (size_t i = 0; i < count; i++) {
+        const int length = (int)strlen(lun_safetensors_info(tensors, i)->name);
+        widest = length > widest && length <= 60 ? length : widest;
+    }
+    printf("\n");
+    for (size_t i = 0; i < count; i++) {
+        const lun_safetensors_entry *e = lun_safetensors_info(tensors, i);
+        printf("%-*s  %-4s  (", widest, e->name, lun_safetensors_dtype_name(e->dtype));
+        for (int d = 0; d < e->rank; d++)
+            printf("%s%" PRId64, d ? ", " : "", e->dims[d]);
+        printf(")\n");
+    }
+}
+
+static lun_status show(const char *path)
+{
+    char *file = NULL, text[32];
+    lun_safetensors *tensors = NULL;
+    LUN_TRY(find_model(path, &file));
+    lun_status status = lun_safetensors_open(file, &tensors);
+    if (status == LUN_OK)
+        status = lun_safetensors_verify(tensors, 0);
+    if (status == LUN_OK) {
+        uint64_t bytes = 0;
+        const size_t count = lun_safetensors_count(tensors);
+        for (size_t i = 0; i < count; i++)
+            bytes += lun_safetensors_info(tensors, i)->bytes;
+        printf("file        %s\n", file);
+        printf("tensors     %zu, %s, checksums %s\n", count, bytes_text((double)bytes, text, sizeof text),
+               lun_safetensors_metadata(tensors, "lunette.crc32") ? "right" : "none");
+        print_network(file, tensors);
+        print_tensors(tensors);
+    }
+    lun_safetensors_close(tensors);
+    free(file);
+    return status;
+}
+
+int lun_cmd_info(int argc, char **argv)
+{
+    const arg_option options[] = {{0}};
+    const arg_command command = {
+        .usage = "info FILE.safetensors|RUN",
+        .about = "Say what is in a model file, or in the newest sound checkpoint of a run folder: the network, its size and training,\n"
+                 "and every tensor with its type and shape. Checksums, where the file has them, are compared.",
+        .notes = "example:\n  lunette info run/checkpoints/step-00003000.safetensors",
+        .options = options,
+        .min_positionals = 1,
+        .max_positionals = 1,
+    };
+    const char *path = NULL;
+    int positionals = 0, exit_code = 0;
+    if (arg_begin(&command, argc, argv, &path, &positionals, &exit_code))
+        return exit_code;
+    const lun_status status = show(path);
+    return status == LUN_OK ? finish_output() : report(status);
+}

@@ -1,0 +1,406 @@
+/* lunette train */
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "base/file.h"
+#include "checkpoint/runfolder.h"
+#include "common.h"
+#include "live.h"
+
+#define DEFAULT_EPOCHS 500
+
+typedef struct train_args {
+    const char *folder, *out, *preset, *device, *init;
+    int size, batch, threads, sample_every, log_every, keep, clip, norm, loss, channels[LUN_MODEL_MAX_LEVELS], levels;
+    bool size_given, batch_given, lr_given, seed_given, channels_given, preset_given, loss_given;
+    bool epochs_given, steps_given, hours_given, checkpoint_given;
+    bool resume, quiet, allow_fallback;
+    uint64_t epochs, steps, seed, checkpoint_every;
+    double hours;
+    double lr;
+} train_args;
+
+/* ---- Interrupts ----------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t caught;
+
+/* The first signal asks the loop to finish its step and save; the next one of any of these kinds ends the process at once. */
+static void on_signal(int number)
+{
+    caught = number;
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+}
+
+static void catch_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < LUN_COUNT(numbers); i++) {
+        /* What a parent has silenced (nohup, a shell's background job) stays so. */
+        if (signal(numbers[i], on_signal) == SIG_IGN)
+            signal(numbers[i], SIG_IGN);
+    }
+}
+
+/* ---- Progress ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct watch {
+    const lun_device *dev;
+    lun_run_progress last;
+    bool memory_said;
+} watch;
+
+static int on_progress(void *payload, const lun_run_progress *p)
+{
+    watch *w = payload;
+    char head[80], left[32], done[64];
+    if (!w->memory_said) {
+        size_t now = 0, peak = 0;
+        lun_device_memory(w->dev, &now, &peak);
+        say("memory: %s on the device", bytes_text((double)now, done, sizeof done));
+        w->memory_said = true;
+    }
+    if (p->last_step)
+        snprintf(done, sizeof done, "%" PRIu64 "/%" PRIu64, p->step, p->last_step);
+    else
+        snprintf(done, sizeof done, "%" PRIu64, p->step);
+    duration_text(p->left_s, left, sizeof left);
+    if (p->logged && !live_terminal())
+        say("step %s  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left", done, p->epoch, (double)p->loss, p->images_per_s, left);
+    snprintf(head, sizeof head, "step %s", done);
+    if (isfinite(p->loss))
+        live_show(head, "  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left%s%s", p->epoch, (double)p->loss, p->images_per_s, left,
+                  p->event ? "  " : "", p->event ? p->event : "");
+    else
+        live_show(head, "  epoch %" PRIu64 "%s%s", p->epoch, p->event ? "  " : "", p->event ? p->event : "");
+    w->last = *p;
+    return caught != 0;
+}
+
+/* ---- Configuration -------------------------------------------------------------------------------------------------------- */
+
+static lun_status differs(const char *out, const char *option, const char *given, const char *recorded)
+{
+    return lun_fail(LUN_ERR_USAGE, "%s %s: the run in %s was started with %s; leave the option out to go on with it", option, given, out,
+                    recorded);
+}
+
+/* As few digits as give the same float back. */
+static const char *short_number(double value, char *text, size_t size)
+{
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, size, "%.*g", digits, value);
+        if (strtof(text, NULL) == (float)value)
+            break;
+    }
+    return text;
+}
+
+static lun_status check_number(const train_args *a, const char *option, bool given, double value, double recorded)
+{
+    char left[40], right[40];
+    if (!given || value == recorded)
+        return LUN_OK;
+    return differs(a->out, option, short_number(value, left, sizeof left), short_number(recorded, right, sizeof right));
+}
+
+/* On --resume the run's own configuration counts; an option that says otherwise is a mistake. */
+static lun_status check_same(const train_args *a, const lun_train_config *c)
+{
+    if (a->preset_given && strcmp(a->preset, c->preset) != 0)
+        return differs(a->out, "--preset", a->preset, c->preset);
+    LUN_TRY(check_number(a, "--size", a->size_given, a->size, c->width));
+    LUN_TRY(check_number(a, "--batch", a->batch_given, a->batch, c->batch));
+    LUN_TRY(check_number(a, "--lr", a->lr_given, a->lr, c->lr));
+    if (a->seed_given && a->seed != c->seed) {
+        char left[24], right[24];
+        snprintf(left, sizeof left, "%" PRIu64, a->seed);
+        snprintf(right, sizeof right, "%" PRIu64, c->seed);
+        return differs(a->out, "--seed", left, right);
+    }
+    if (a->loss_given && a->loss != (int)c->loss)
+        return differs(a->out, "--loss", loss_names[a->loss], loss_names[c->loss]);
+    if (a->channels_given &&
+        (a->levels != c->model.levels || memcmp(a->channels, c->model.channels, sizeof(int) * (size_t)a->levels) != 0)) {
+        char left[128], right[128];
+        lun_model_config given = {.levels = a->levels};
+        memcpy(given.channels, a->channels, sizeof(int) * (size_t)a->levels);
+        return differs(a->out, "--channels", channels_text(&given, left, sizeof left), channels_text(&c->model, right, sizeof right));
+    }
+    return LUN_OK;
+}
+
+static lun_status make_config(const train_args *a, lun_train_config *out)
+{
+    if (a->resume) {
+        if (!lun_runfolder_holds_run(a->out))
+            return lun_fail(LUN_ERR_USAGE, "%s: holds no run to go on with", a->out);
+        LUN_TRY(lun_train_config_load(a->out, out));
+        return check_same(a, out);
+    }
+    lun_train_config c;
+    LUN_TRY(lun_train_preset(a->preset, &c));
+    if (a->size_given)
+        c.width = c.height = a->size;
+    if (a->batch_given)
+        c.batch = a->batch;
+    if (a->lr_given)
+        c.lr = a->lr;
+    if (a->loss_given)
+        c.loss = (lun_loss_type)a->loss;
+    if (a->channels_given) {
+        memset(c.model.channels, 0, sizeof c.model.channels);
+        memcpy(c.model.channels, a->channels, sizeof(int) * (size_t)a->levels);
+        c.model.levels = a->levels;
+    }
+    c.seed = a->seed;
+    LUN_TRY(lun_train_config_check(&c));
+    struct stat st; /* what is no folder is a matter for check_out() */
+    if (stat(a->out, &st) == 0 && S_ISDIR(st.st_mode) && lun_runfolder_holds_run(a->out))
+        return lun_fail(LUN_ERR_USAGE, "%s: already holds a run; go on with --resume or choose another folder", a->out);
+    *out = c;
+    return LUN_OK;
+}
+
+static lun_status check_args(const train_args *a, const lun_train_config *c)
+{
+    if (a->epochs_given + a->steps_given + a->hours_given > 1)
+        return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
+    if (a->resume && a->init)
+        return lun_fail(LUN_ERR_USAGE, "--init and --resume exclude each other: a run goes on from its own checkpoint");
+    if (a->init) {
+        lun_model_file_info info;
+        LUN_TRY(lun_model_inspect(a->init, &info));
+    }
+    const int shift = c->model.levels - 1;
+    if (a->sample_every > 0 && a->norm == 1 && (c->height >> shift) * (c->width >> shift) < 2)
+        return lun_fail(LUN_ERR_USAGE,
+                        "the network's deepest maps have one pixel at this size, too few for sample strips with batch statistics: "
+                        "give --norm-mode eval or --sample-every 0");
+    return LUN_OK;
+}
+
+static lun_status check_folder(const char *folder)
+{
+    struct stat st;
+    if (stat(folder, &st) != 0)
+        return lun_fail(LUN_ERR_USAGE, "%s: no such folder of pictures", folder);
+    return S_ISDIR(st.st_mode) ? LUN_OK : lun_fail(LUN_ERR_USAGE, "%s: not a folder", folder);
+}
+
+/* The folder must be there and writable before hours are spent. */
+static lun_status check_out(const char *out)
+{
+    LUN_TRY(lun_make_dirs(out));
+    char *path = lun_format("%s/.lunette-probe", out);
+    lun_file *file = NULL;
+    if (!path)
+        return LUN_ERR_MEMORY;
+    const lun_status status = lun_file_create(path, &file);
+    if (status == LUN_OK)
+        lun_file_discard(file);
+    free(path);
+    return status;
+}
+
+/* ---- The run -------------------------------------------------------------------------------------------------------------- */
+
+/* Parameters of the network, counted without a device. */
+static uint64_t count_parameters(const lun_train_config *c)
+{
+    lun_store *store = NULL;
+    lun_graph *graph = NULL;
+    uint64_t count = 0;
+    if (lun_store_create(&store) == LUN_OK && lun_graph_create(store, &graph) == LUN_OK) {
+        const lun_value x = lun_graph_input(graph, "x", lun_image(1, c->model.image_channels, c->height, c->width));
+        const lun_value t = lun_graph_input(graph, "t", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
+        lun_model_forward(graph, &c->model, x, t, LUN_NORM_EVAL);
+        count = lun_store_param_elements(store);
+    }
+    lun_graph_destroy(&graph);
+    lun_store_destroy(&store);
+    return count;
+}
+
+static void say_start(const train_args *a, const lun_train_config *c, const lun_dataset *dataset, const lun_device *dev,
+                      const lun_run_params *p)
+{
+    char text[400], channels[128];
+    device_text(dev, a->device, text, sizeof text);
+    say("device: %s", text);
+    say("data: %zu pictures at %dx%d from %s, %zu skipped", lun_dataset_count(dataset), c->width, c->height, a->folder,
+        lun_dataset_skipped(dataset));
+    say("model: %s, channels %s, %" PRIu64 " parameters", c->preset, channels_text(&c->model, channels, sizeof channels),
+        count_parameters(c));
+    const uint64_t per_epoch = lun_dataset_count(dataset) / (uint64_t)c->batch;
+    if (p->steps)
+        snprintf(text, sizeof text, "%" PRIu64 " steps", p->steps);
+    else if (p->epochs)
+        snprintf(text, sizeof text, "%" PRIu64 " epochs", p->epochs);
+    else
+        snprintf(text, sizeof text, "%g hours", p->hours);
+    say("run: %s to %s, %" PRIu64 " steps of %d pictures an epoch, lr %g, seed %" PRIu64, a->resume ? "resumed, going on" : "new", text,
+        per_epoch, c->batch, c->lr, c->seed);
+}
+
+static int say_end(const train_args *a, const watch *w)
+{
+    lun_checkpoint newest = {.step = w->last.step};
+    char time[32];
+    live_clear();
+    live_quiet(false);
+    if (lun_runfolder_newest(a->out, false, &newest) != LUN_OK)
+        lun_log(LUN_LOG_WARN, "%s", lun_error_detail());
+    if (caught)
+        say("stopped at step %" PRIu64 " by signal %d and saved; --resume goes on: %s", newest.step, (int)caught,
+            newest.weights ? newest.weights : a->out);
+    else if (isfinite(w->last.loss) && w->last.step)
+        say("done: %" PRIu64 " steps, loss %.4f, %s: %s", newest.step, (double)w->last.loss,
+            duration_text(w->last.elapsed_s, time, sizeof time), newest.weights ? newest.weights : a->out);
+    else
+        say("done: nothing was left to do: %s", newest.weights ? newest.weights : a->out);
+    live_quiet(a->quiet);
+    if (!caught)
+        say("pictures: lunette sample %s --out grid.png; see also %s/samples and %s/loss.png", a->out, a->out, a->out);
+    lun_checkpoint_free(&newest);
+    return caught ? 128 + (int)caught : 0;
+}
+
+static lun_status run(const train_args *a, int *exit_code)
+{
+    lun_train_config config;
+    lun_dataset *dataset = NULL;
+    lun_device *dev = NULL;
+    LUN_TRY(make_config(a, &config));
+    LUN_TRY(check_args(a, &config));
+    LUN_TRY(check_computes(a->device));
+    LUN_TRY(check_folder(a->folder));
+    const bool made = !lun_file_exists(a->out);
+    LUN_TRY(check_out(a->out));
+
+    lun_status status = LUN_OK;
+    watch w = {.last = {.loss = NAN}};
+    /* The seed experiment stretches its pictures and ignores orientation. */
+    const lun_dataset_params data = {.folder = a->folder, .width = config.width, .height = config.height, .fit = LUN_FIT_STRETCH,
+                                     .threads = a->threads};
+    lun_run_params params = {.folder = a->out,
+                             .resume = a->resume,
+                             .init = a->init,
+                             .steps = a->steps,
+                             .epochs = a->epochs,
+                             .hours = a->hours,
+                             .sample_every = a->sample_every,
+                             .log_every = a->log_every,
+                             .checkpoint_every = a->checkpoint_every,
+                             .keep = a->keep,
+                             .clip = (lun_clip_mode)a->clip,
+                             .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+                             .allow_fallback = a->allow_fallback,
+                             .progress = on_progress,
+                             .payload = &w};
+    if (!a->epochs_given && !a->steps_given && !a->hours_given)
+        params.epochs = DEFAULT_EPOCHS;
+    LUN_TRY_GOTO(status, done, lun_dataset_open(&data, &dataset));
+    const size_t per_epoch = lun_dataset_count(dataset) / (size_t)config.batch;
+    if (per_epoch == 0) {
+        status = lun_fail(LUN_ERR_DATA, "%s: %zu usable pictures are fewer than one batch of %d; give --batch", a->folder,
+                          lun_dataset_count(dataset), config.batch);
+        goto done;
+    }
+    if (params.log_every == 0) /* a line an epoch, of small and of large data sets too */
+        params.log_every = per_epoch > 50 ? 50 : (int)per_epoch;
+    LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, &dev));
+    w.dev = dev;
+    say_start(a, &config, dataset, dev, &params);
+    catch_signals();
+    status = lun_train_run(dev, dataset, &config, &params);
+    live_clear();
+    if (status == LUN_OK)
+        *exit_code = say_end(a, &w);
+done:
+    if (status != LUN_OK && made)
+        rmdir(a->out); /* only if nothing was written into it */
+    lun_device_close(&dev);
+    lun_dataset_close(&dataset);
+    return status;
+}
+
+int lun_cmd_train(int argc, char **argv)
+{
+    train_args a = {.preset = "notebook", .device = "auto", .sample_every = 5, .keep = 2, .checkpoint_every = 250, .clip = LUN_CLIP_MODE_XT,
+                    .norm = 1};
+    const arg_option options[] = {
+        {.name = "--out", .type = ARG_TEXT, .value = &a.out, .meta = "RUN", .help = "the run folder: a new one, or with --resume an old one"},
+        {.name = "--preset", .type = ARG_TEXT, .value = &a.preset, .given = &a.preset_given, .meta = "NAME", .help = "notebook (the default)"},
+        {.name = "--device", .type = ARG_TEXT, .value = &a.device, .meta = "DEVICE",
+         .help = "auto (the default), cpu, opencl[:I], check; see lunette devices"},
+        {.name = "--size", .type = ARG_INT, .value = &a.size, .min = 2, .max = 4096, .given = &a.size_given, .meta = "N",
+         .help = "pixels a side (64); divisible by 2 for each level but one"},
+        {.name = "--batch", .type = ARG_INT, .value = &a.batch, .min = 1, .max = 4096, .given = &a.batch_given, .meta = "N",
+         .help = "pictures a step (16); what is left of an epoch is skipped"},
+        {.name = "--epochs", .type = ARG_U64, .value = &a.epochs, .min = 1, .max = 1e12, .given = &a.epochs_given, .meta = "N",
+         .help = "end after N epochs in all (500); or:"},
+        {.name = "--steps", .type = ARG_U64, .value = &a.steps, .min = 1, .max = 1e15, .given = &a.steps_given, .meta = "N",
+         .help = "end after N optimiser steps in all; or:"},
+        {.name = "--hours", .type = ARG_DOUBLE, .value = &a.hours, .min = 1e-4, .max = 1e5, .given = &a.hours_given, .meta = "H",
+         .help = "end after H hours of this start"},
+        {.name = "--lr", .type = ARG_DOUBLE, .value = &a.lr, .min = 1e-12, .max = 1e3, .given = &a.lr_given, .meta = "R",
+         .help = "learning rate (0.001)"},
+        {.name = "--seed", .type = ARG_U64, .value = &a.seed, .given = &a.seed_given, .meta = "S", .help = "of all that is random (0)"},
+        {.name = "--channels", .type = ARG_INTS, .value = a.channels, .min = 1, .max = LUN_MODEL_MAX_LEVELS, .count = &a.levels,
+         .given = &a.channels_given, .meta = "A,B,...", .help = "of the levels, 2 to 8 (64,128,256,512,1024)"},
+        {.name = "--loss", .type = ARG_CHOICE, .value = &a.loss, .choices = loss_names, .given = &a.loss_given, .meta = "KIND",
+         .help = "l1 (the default), l2, huber"},
+        {.name = "--init", .type = ARG_TEXT, .value = &a.init, .meta = "FILE", .help = "start from this model's weights"},
+        {.name = "--resume", .type = ARG_FLAG, .value = &a.resume, .help = "go on from RUN's newest sound checkpoint"},
+        {.name = "--sample-every", .type = ARG_INT, .value = &a.sample_every, .min = 0, .max = 1e9, .meta = "EPOCHS",
+         .help = "epochs between sample strips (5); 0: none"},
+        {.name = "--clip", .type = ARG_CHOICE, .value = &a.clip, .choices = clip_names, .meta = "MODE",
+         .help = "of the sample strips: xt (the default), x0, none"},
+        {.name = "--norm-mode", .type = ARG_CHOICE, .value = &a.norm, .choices = norm_names, .meta = "MODE",
+         .help = "of the sample strips: train (the default), eval"},
+        {.name = "--checkpoint-every", .type = ARG_U64, .value = &a.checkpoint_every, .max = 1e15, .given = &a.checkpoint_given, .meta = "N",
+         .help = "steps between checkpoints (250); 0: only at the end"},
+        {.name = "--keep", .type = ARG_INT, .value = &a.keep, .min = 1, .max = 1e6, .meta = "N", .help = "checkpoints to keep (2)"},
+        {.name = "--log-every", .type = ARG_INT, .value = &a.log_every, .min = 1, .max = 1e9, .meta = "N",
+         .help = "steps between log lines (an epoch, at most 50)"},
+        {.name = "--threads", .type = ARG_INT, .value = &a.threads, .min = 1, .max = MAX_THREADS, .meta = "N",
+         .help = "of the cpu device and of reading pictures (all cores)"},
+        {.name = "--allow-fallback", .type = ARG_FLAG, .value = &a.allow_fallback, .help = "let plain C compute what the device cannot"},
+        {.name = "--quiet", .type = ARG_FLAG, .value = &a.quiet, .help = "print warnings and the last line only"},
+        {0},
+    };
+    const arg_command command = {
+        .usage = "train FOLDER --out RUN [options]",
+        .about = "Train a diffusion model on the pictures (PNG, JPEG) in FOLDER and below it. RUN receives config.json, log.jsonl,\n"
+                 "loss.png, data.png, forward.png, samples/ and checkpoints/.",
+        .notes = "The preset notebook stretches every picture to the square and trains for 500 epochs. Ctrl-C ends after the step at\n"
+                 "hand and saves (exit 130); a second one leaves at once. --resume takes everything that decides the numbers from RUN;\n"
+                 "only the length (--epochs, --steps or --hours), which is not recorded, the device and what is shown are taken from\n"
+                 "the line. On the same device the result is then that of a run without a break, bit for bit.\n\n"
+                 "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 --epochs 50",
+        .options = options,
+        .min_positionals = 1,
+        .max_positionals = 1,
+    };
+    int positionals = 0, exit_code = 0;
+    if (arg_begin(&command, argc, argv, &a.folder, &positionals, &exit_code))
+        return exit_code;
+    if (!a.out)
+        return report(lun_fail(LUN_ERR_USAGE, "--out RUN is missing; usage: lunette %s", command.usage));
+    if (a.quiet) {
+        live_quiet(true);
+        log_warnings_only();
+    }
+    const lun_status status = run(&a, &exit_code);
+    live_clear();
+    return status == LUN_OK ? exit_code : report(status);
+}
