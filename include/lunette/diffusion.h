@@ -53,7 +53,8 @@ typedef struct lun_sampler_run {
     const uint64_t *seeds;
     const float *start;     /* NULL, or (batch, C, H, W): x_T given */
     const float *noise;     /* NULL, or (steps, batch, C, H, W): z of every step given, in order of use (first for the highest t) */
-    /* Called after every step is enqueued (the device is at most about a tenth of a second behind) with how many steps remain; `images` (batch, C, H, W) is filled only when want(payload, remaining) said so.
+    /* Called after every step is enqueued (the device is at most about a tenth of a second behind) with how many steps remain;
+     * `images` (batch, C, H, W) is filled only when want(payload, remaining) said so, and NULL otherwise.
      * Return non-zero to stop early (LUN_OK, the pictures as they are). Both may be NULL. */
     int (*want)(void *payload, int remaining);
     int (*progress)(void *payload, int remaining, const float *images);

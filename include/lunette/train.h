@@ -50,8 +50,15 @@ LUN_API lun_status lun_trainer_losses(lun_trainer *trainer, float losses[LUN_TRA
  * goes on from their step. On LUN_ERR_CHECKPOINT the trainer may be half filled: destroy it. */
 LUN_API lun_status lun_trainer_load(lun_trainer *trainer, const char *model_path, const char *optimizer_path);
 
-/* The configuration that RUN/config.json records. LUN_ERR_USAGE where it is missing or wrong. */
-LUN_API lun_status lun_train_config_load(const char *folder, lun_train_config *out);
+/* When a run ends; 0 is no such limit, and the first that is met counts. */
+typedef struct lun_run_length {
+    uint64_t steps;  /* optimiser steps in all */
+    uint64_t epochs; /* the same in epochs */
+    double hours;    /* wall-clock hours of one start */
+} lun_run_length;
+
+/* The configuration and (unless NULL) the length that RUN/config.json records. LUN_ERR_USAGE where it is missing or wrong. */
+LUN_API lun_status lun_train_config_load(const char *folder, lun_train_config *out, lun_run_length *length);
 
 typedef struct lun_run_progress {
     uint64_t step, last_step; /* 0 when the end is not known in steps */
@@ -67,9 +74,7 @@ typedef struct lun_run_params {
     const char *folder;          /* of the run */
     int resume;                  /* go on from its newest valid checkpoint */
     const char *init;            /* model file to start from, or NULL */
-    uint64_t steps;              /* stop after this many optimiser steps in all; 0: no such limit */
-    uint64_t epochs;             /* the same in epochs */
-    double hours;                /* the same in wall-clock hours of this start */
+    lun_run_length length;       /* recorded, so that a resumed run knows where it was going */
     int sample_every;            /* epochs between sample strips; 0 never */
     int log_every;               /* steps between log lines */
     uint64_t checkpoint_every;   /* steps; 0: only at the end */

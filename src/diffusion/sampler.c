@@ -1,4 +1,5 @@
-/* Ancestral sampling: one compiled step, run from the last time step to the first. Pictures stay on the device between steps. */
+/* Ancestral sampling: one compiled step, run from the last time step to the first. Pictures stay on the device between
+ * steps. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,10 @@ static lun_desc picture(const lun_sampler *s)
     return lun_image(s->params.batch, s->config.image_channels, s->params.height, s->params.width);
 }
 
-static lun_desc row_desc(const lun_sampler *s) { return lun_typed(lun_image(s->params.batch, LUN_RANDOM_ROW, 1, 1), LUN_U32); }
+static lun_desc row_desc(const lun_sampler *s)
+{
+    return lun_typed(lun_image(s->params.batch, LUN_RANDOM_ROW, 1, 1), LUN_U32);
+}
 
 static lun_status step_compile(lun_sampler *s, bool given, one_step *out)
 {
@@ -85,16 +89,18 @@ static lun_status check(const lun_model_config *config, const lun_sampler_params
         return lun_fail(LUN_ERR_USAGE, "sampling takes the running or the batch's statistics and changes none");
     const int shift = config->levels - 1;
     if (p->norm == LUN_NORM_BATCH && (int64_t)p->batch * (p->height >> shift) * (p->width >> shift) < 2)
-        return lun_fail(LUN_ERR_USAGE, "batch statistics need more than one value a channel at the deepest level; draw more pictures at a time");
+        return lun_fail(
+            LUN_ERR_USAGE,
+            "batch statistics need more than one value a channel at the deepest level; draw more pictures at a time");
     for (int i = 0; i < p->schedule->steps; i++)
         if (p->schedule->timestep[i] < 0 || p->schedule->timestep[i] >= config->steps)
-            return lun_fail(LUN_ERR_USAGE, "the schedule has time step %d, the network's are 0 to %d", p->schedule->timestep[i],
-                            config->steps - 1);
+            return lun_fail(LUN_ERR_USAGE, "the schedule has time step %d, the network's are 0 to %d",
+                            p->schedule->timestep[i], config->steps - 1);
     return LUN_OK;
 }
 
-lun_status lun_sampler_create(lun_store *store, lun_device *dev, const lun_model_config *config, const lun_sampler_params *params,
-                              const lun_compile_params *compile, lun_sampler **out)
+lun_status lun_sampler_create(lun_store *store, lun_device *dev, const lun_model_config *config,
+                              const lun_sampler_params *params, const lun_compile_params *compile, lun_sampler **out)
 {
     LUN_TRY(check(config, params));
     LUN_TRY(lun_desc_check(lun_image(params->batch, config->image_channels, params->height, params->width)));

@@ -1,7 +1,8 @@
 /* The linear schedule, respacing, and the coefficients of ancestral sampling.
  *
- * Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, equations 4, 6, 7, 11 and 15; respacing: Nichol and Dhariwal,
- * "Improved denoising diffusion probabilistic models", 2021, and respace.py of their code. All in double. */
+ * Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, equations 4, 6, 7, 11 and 15; respacing: Nichol
+ * and Dhariwal, "Improved denoising diffusion probabilistic models", 2021, and respace.py of their code. All in double.
+ */
 #include <math.h>
 #include <stdlib.h>
 
@@ -24,7 +25,10 @@ static lun_status allocate(int steps, lun_schedule *s)
     return LUN_ERR_MEMORY;
 }
 
-static double abar_before(const lun_schedule *s, int i) { return i > 0 ? s->abar[i - 1] : 1.0; }
+static double abar_before(const lun_schedule *s, int i)
+{
+    return i > 0 ? s->abar[i - 1] : 1.0;
+}
 
 /* beta -> the rest */
 static void derive(lun_schedule *s)
@@ -75,8 +79,8 @@ lun_status lun_schedule_respace(const lun_schedule *full, int count, lun_schedul
     const double stride = count > 1 ? (double)(full->steps - 1) / (count - 1) : 1;
     double position = 0, before = 1;
     for (int i = 0; i < count; i++) {
-        /* Half to even (the rounding mode of every C program that does not change it), and the sum, not i * stride: the original's
-         * lists to the last entry. */
+        /* Half to even (the rounding mode of every C program that does not change it), and the sum, not i * stride: the
+         * original's lists to the last entry. */
         const int kept = (int)lun_min_i64((int64_t)nearbyint(position), full->steps - 1);
         s.timestep[i] = full->timestep[kept];
         s.beta[i] = 1 - full->abar[kept] / before;

@@ -7,48 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct lun_backward {
+typedef struct graph_backward {
+    lun_backward base;
     lun_graph *graph;
-    lun_op op; /* a copy: recording moves the graph's nodes */
-    lun_value src[LUN_OP_MAX_SRC], dst;
-    const bool *wants;   /* by value: is on a path from a trained parameter */
+    lun_op op;           /* a copy: recording moves the graph's nodes */
     lun_value *gradient; /* by value: what has reached it so far, or -1 */
-};
+} graph_backward;
 
-const lun_op *lun_backward_op(const lun_backward *b)
+static lun_value emit(lun_backward *base, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc)
 {
-    return &b->op;
+    return lun_graph_record(((graph_backward *)base)->graph, kind, attrs, src, nsrc);
 }
 
-lun_value lun_backward_src(const lun_backward *b, int index)
+static void give(lun_backward *base, int src_index, lun_value gradient)
 {
-    return index >= 0 && index < b->op.nsrc ? b->src[index] : -1;
-}
-
-lun_value lun_backward_dst(const lun_backward *b, int index)
-{
-    return index >= 0 && index < b->op.ndst ? b->dst + index : -1;
-}
-
-lun_value lun_backward_ddst(const lun_backward *b, int index)
-{
-    return index >= 0 && index < b->op.ndst ? b->gradient[b->dst + index] : -1;
-}
-
-bool lun_backward_wants(const lun_backward *b, int src_index)
-{
-    return src_index >= 0 && src_index < b->op.nsrc && b->wants[b->src[src_index]];
-}
-
-lun_value lun_backward_emit(lun_backward *b, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc)
-{
-    return lun_graph_record(b->graph, kind, attrs, src, nsrc);
-}
-
-void lun_backward_give(lun_backward *b, int src_index, lun_value gradient)
-{
+    graph_backward *b = (graph_backward *)base;
     lun_graph *graph = b->graph;
-    if (graph->error != LUN_OK || !lun_backward_wants(b, src_index))
+    if (graph->error != LUN_OK || !base->wants[src_index])
         return;
     const char *name = lun_op_info_of(b->op.kind)->name;
     if (gradient < 0 || gradient >= graph->tensor_count) {
@@ -61,7 +36,7 @@ void lun_backward_give(lun_backward *b, int src_index, lun_value gradient)
                        src_index);
         return;
     }
-    lun_value *sum = &b->gradient[b->src[src_index]];
+    lun_value *sum = &b->gradient[base->src[src_index]];
     *sum = *sum < 0 ? gradient : lun_graph_record(graph, LUN_OP_ADD, NULL, (lun_value[]){*sum, gradient}, 2);
 }
 
@@ -130,9 +105,17 @@ static void walk(lun_graph *graph, lun_value loss, const bool *wants, lun_value 
                            info->name);
             return;
         }
-        lun_backward b = {.graph = graph, .op = node->op, .dst = node->dst, .wants = wants, .gradient = gradient};
-        memcpy(b.src, node->src, sizeof b.src);
-        info->backward(&b);
+        graph_backward b = {.base = {.emit = emit, .give = give}, .graph = graph, .op = node->op, .gradient = gradient};
+        b.base.op = &b.op;
+        for (int s = 0; s < b.op.nsrc; s++) {
+            b.base.src[s] = node->src[s];
+            b.base.wants[s] = wants[node->src[s]];
+        }
+        for (int d = 0; d < b.op.ndst; d++) {
+            b.base.dst[d] = node->dst + d;
+            b.base.ddst[d] = gradient[node->dst + d];
+        }
+        info->backward(&b.base);
     }
 }
 

@@ -24,7 +24,7 @@
 #define UNKNOWN_BETA_FIRST 1e-4
 #define UNKNOWN_BETA_LAST  0.02
 
-/* ---- Finding tensors ---------------------------------------------------------------------------------------------------- */
+/* ---- Finding tensors --------------------------------------------------------------------------------------------- */
 
 /* The tensor of that name in either family of names, or -1. */
 static int64_t find(const lun_safetensors *file, const char *name)
@@ -48,7 +48,10 @@ static bool is_float(lun_safetensors_dtype dtype)
     return dtype == LUN_ST_F32 || dtype == LUN_ST_F16 || dtype == LUN_ST_BF16 || dtype == LUN_ST_F64;
 }
 
-static bool is_integer(lun_safetensors_dtype dtype) { return !is_float(dtype) && dtype != LUN_ST_BOOL; }
+static bool is_integer(lun_safetensors_dtype dtype)
+{
+    return !is_float(dtype) && dtype != LUN_ST_BOOL;
+}
 
 /* "NAME.running_var" -> "NAME.num_batches_tracked"; false for other names. */
 static bool tracked_name(const char *name, char *out, size_t size)
@@ -60,7 +63,7 @@ static bool tracked_name(const char *name, char *out, size_t size)
     return true;
 }
 
-/* ---- Does the file hold what is wanted? --------------------------------------------------------------------------------- */
+/* ---- Does the file hold what is wanted? -------------------------------------------------------------------------- */
 
 /* A file beside a list of parameters. Problems are collected into one line. */
 typedef struct match {
@@ -165,13 +168,14 @@ static lun_status match_end(match *m)
                     m->problems > 10 ? "; and more" : "");
 }
 
-/* ---- What a file describes ---------------------------------------------------------------------------------------------- */
+/* ---- What a file describes --------------------------------------------------------------------------------------- */
 
 static lun_status tell_dim(const lun_safetensors *file, const char *name, int rank, int dim, int *out)
 {
     const int64_t index = find(file, name);
     if (index < 0)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: it has no %s", lun_safetensors_path(file), name);
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: it has no %s",
+                        lun_safetensors_path(file), name);
     const lun_safetensors_entry *entry = lun_safetensors_info(file, (size_t)index);
     if (entry->rank != rank || entry->dims[dim] < 1 || entry->dims[dim] > INT32_MAX)
         return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s has an unexpected shape",
@@ -194,15 +198,16 @@ static lun_status tell_config(const lun_safetensors *file, lun_model_config *out
         LUN_TRY(tell_dim(file, name, 4, 0, &config.channels[config.levels]));
     }
     if (lun_notebook_check(&config) != LUN_OK)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s", lun_safetensors_path(file), lun_error_detail());
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s", lun_safetensors_path(file),
+                        lun_error_detail());
     *out = config;
     return LUN_OK;
 }
 
 static lun_status read_metadata(lun_json_from from, const json_t *root, lun_model_file_info *info)
 {
-    static const char *const keys[] = {"network",  "image_channels", "channels", "time_dim", "steps", "height", "width",
-                                       "preset",   "beta_first",     "beta_last", NULL};
+    static const char *const keys[] = {"network", "image_channels", "channels",   "time_dim",  "steps", "height",
+                                       "width",   "preset",         "beta_first", "beta_last", NULL};
     const lun_model_config *config = &info->config;
     const char *text = NULL;
     json_t *channels = NULL;
@@ -302,7 +307,7 @@ lun_status lun_model_inspect(const char *path, lun_model_file_info *out)
     return status;
 }
 
-/* ---- Loading ------------------------------------------------------------------------------------------------------------ */
+/* ---- Loading ----------------------------------------------------------------------------------------------------- */
 
 static size_t largest(const lun_store *store)
 {
@@ -326,7 +331,8 @@ static lun_status load(lun_store *store, const lun_safetensors *file)
     lun_status status = LUN_OK;
     for (size_t i = 0; i < lun_store_count(store) && status == LUN_OK; i++) {
         const lun_param_info *info = lun_store_info(store, i);
-        status = lun_safetensors_read_f32(file, (size_t)find(file, info->name), values, (size_t)lun_count(info->desc.shape));
+        status =
+            lun_safetensors_read_f32(file, (size_t)find(file, info->name), values, (size_t)lun_count(info->desc.shape));
         if (status == LUN_OK)
             status = lun_store_write(store, i, LUN_SLOT_VALUE, values);
     }
@@ -343,7 +349,7 @@ lun_status lun_model_load(lun_store *store, const char *path)
     return status;
 }
 
-/* ---- Saving ------------------------------------------------------------------------------------------------------------- */
+/* ---- Saving ------------------------------------------------------------------------------------------------------ */
 
 static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writer *writer)
 {
@@ -353,9 +359,9 @@ static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writ
         json_array_append_new(channels, json_integer(c->channels[i]));
     if (channels)
         root = json_pack("{s:s, s:i, s:o, s:i, s:i, s:i, s:i, s:s, s:f, s:f}", "network", "notebook", "image_channels",
-                         c->image_channels, "channels", channels, "time_dim", c->time_dim, "steps", c->steps, "height", info->height,
-                         "width", info->width, "preset", info->preset, "beta_first", info->beta_first, "beta_last",
-                         info->beta_last);
+                         c->image_channels, "channels", channels, "time_dim", c->time_dim, "steps", c->steps, "height",
+                         info->height, "width", info->width, "preset", info->preset, "beta_first", info->beta_first,
+                         "beta_last", info->beta_last);
     char *text = root ? lun_json_text(root, 0) : NULL, step[24];
     snprintf(step, sizeof step, "%" PRIu64, info->step);
     lun_status status = text ? LUN_OK : lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");

@@ -8,10 +8,17 @@
 #include "base/base.h"
 #include "graph/graph.h"
 
-/* A block's parameters in state_dict order; two time parameters and conv0's two come before the first block, output's two after
- * the last. */
+/* A block's parameters in state_dict order; two time parameters and conv0's two come before the first block, output's
+ * two after the last. */
 enum {
-    TIME_W, TIME_B, CONV1_W, CONV1_B, TRANSFORM_W, TRANSFORM_B, CONV2_W, CONV2_B,
+    TIME_W,
+    TIME_B,
+    CONV1_W,
+    CONV1_B,
+    TRANSFORM_W,
+    TRANSFORM_B,
+    CONV2_W,
+    CONV2_B,
     NORM1, /* weight, bias, running mean, running variance */
     NORM2 = NORM1 + 4,
     BLOCK_PARAMS = NORM2 + 4
@@ -33,15 +40,18 @@ lun_model_config lun_model_config_notebook(void)
 lun_status lun_notebook_check(const lun_model_config *config)
 {
     if (config->levels < 2 || config->levels > LUN_MODEL_MAX_LEVELS)
-        return lun_fail(LUN_ERR_USAGE, "a network of %d levels; it takes 2 to %d", config->levels, LUN_MODEL_MAX_LEVELS);
+        return lun_fail(LUN_ERR_USAGE, "a network of %d levels; it takes 2 to %d", config->levels,
+                        LUN_MODEL_MAX_LEVELS);
     for (int i = 0; i < config->levels; i++)
         if (config->channels[i] < 1 || config->channels[i] > MAX_CHANNELS)
-            return lun_fail(LUN_ERR_USAGE, "%d channels at level %d; it takes 1 to %d", config->channels[i], i, MAX_CHANNELS);
+            return lun_fail(LUN_ERR_USAGE, "%d channels at level %d; it takes 1 to %d", config->channels[i], i,
+                            MAX_CHANNELS);
     if (config->image_channels < 1 || config->image_channels > MAX_CHANNELS)
-        return lun_fail(LUN_ERR_USAGE, "pictures of %d channels; it takes 1 to %d", config->image_channels, MAX_CHANNELS);
-    if (config->time_dim < 4 || config->time_dim % 2 || config->time_dim > MAX_CHANNELS)
-        return lun_fail(LUN_ERR_USAGE, "a time embedding of %d channels; it takes an even number from 4 to %d", config->time_dim,
+        return lun_fail(LUN_ERR_USAGE, "pictures of %d channels; it takes 1 to %d", config->image_channels,
                         MAX_CHANNELS);
+    if (config->time_dim < 4 || config->time_dim % 2 || config->time_dim > MAX_CHANNELS)
+        return lun_fail(LUN_ERR_USAGE, "a time embedding of %d channels; it takes an even number from 4 to %d",
+                        config->time_dim, MAX_CHANNELS);
     if (config->steps < 1 || config->steps > MAX_STEPS)
         return lun_fail(LUN_ERR_USAGE, "%d time steps; it takes 1 to %d", config->steps, MAX_STEPS);
     return LUN_OK;
@@ -52,12 +62,13 @@ lun_status lun_model_config_check(const lun_model_config *config, int height, in
     LUN_TRY(lun_notebook_check(config));
     const int factor = 1 << (config->levels - 1);
     if (height < 1 || width < 1 || height % factor || width % factor)
-        return lun_fail(LUN_ERR_USAGE, "pictures of %d x %d: a network of %d levels takes heights and widths divisible by %d", height,
+        return lun_fail(LUN_ERR_USAGE,
+                        "pictures of %d x %d: a network of %d levels takes heights and widths divisible by %d", height,
                         width, config->levels, factor);
     return LUN_OK;
 }
 
-/* ---- The parameters ---------------------------------------------------------------------------------------------------- */
+/* ---- The parameters ---------------------------------------------------------------------------------------------- */
 
 typedef struct walk {
     bool (*visit)(void *payload, const lun_param_info *info);
@@ -73,8 +84,9 @@ static bool give(const walk *w, const char *name, lun_desc desc, int rank, lun_r
     return w->visit(w->payload, &info);
 }
 
-/* Weight and bias of a layer, both uniform in +-1 / sqrt(fan_in), PyTorch's start. fan_in is dimension 1 times the kernel's area for a
- * transposed convolution too, whose dimension 1 is the outputs: that is what torch.nn.init computes. */
+/* Weight and bias of a layer, both uniform in +-1 / sqrt(fan_in), PyTorch's start. fan_in is dimension 1 times the
+ * kernel's area for a transposed convolution too, whose dimension 1 is the outputs: that is what torch.nn.init
+ * computes. */
 static bool give_layer(const walk *w, const char *name, lun_desc weight, int rank, int bias)
 {
     char text[64];
@@ -112,10 +124,12 @@ static bool give_block(const walk *w, int in, int out, int time_dim)
     return give_layer(w, "time_mlp", lun_filter(out, time_dim, 1, 1), 2, out) &&
            give_layer(w, "conv1", lun_filter(out, in, 3, 3), 4, out) &&
            give_layer(w, "transform", lun_filter(out, out, 4, 4), 4, out) &&
-           give_layer(w, "conv2", lun_filter(out, out, 3, 3), 4, out) && give_norm(w, "bnorm1", out) && give_norm(w, "bnorm2", out);
+           give_layer(w, "conv2", lun_filter(out, out, 3, 3), 4, out) && give_norm(w, "bnorm1", out) &&
+           give_norm(w, "bnorm2", out);
 }
 
-bool lun_notebook_visit(const lun_model_config *config, bool (*visit)(void *payload, const lun_param_info *info), void *payload)
+bool lun_notebook_visit(const lun_model_config *config, bool (*visit)(void *payload, const lun_param_info *info),
+                        void *payload)
 {
     walk w = {.visit = visit, .payload = payload};
     const int *channels = config->channels, blocks = config->levels - 1;
@@ -136,7 +150,7 @@ bool lun_notebook_visit(const lun_model_config *config, bool (*visit)(void *payl
     return give_layer(&w, "output", lun_filter(config->image_channels, channels[0], 1, 1), 4, config->image_channels);
 }
 
-/* ---- Recording --------------------------------------------------------------------------------------------------------- */
+/* ---- Recording --------------------------------------------------------------------------------------------------- */
 
 typedef struct recording {
     lun_graph *graph;
@@ -169,13 +183,15 @@ static lun_value block(const recording *r, int index, bool up, lun_value src, lu
               : lun_conv2d(g, h, p[TRANSFORM_W], p[TRANSFORM_B], 2, 1);
 }
 
-lun_value lun_model_forward(lun_graph *graph, const lun_model_config *config, lun_value x, lun_value t, lun_norm_mode mode)
+lun_value lun_model_forward(lun_graph *graph, const lun_model_config *config, lun_value x, lun_value t,
+                            lun_norm_mode mode)
 {
     recording r = {.graph = graph, .mode = mode};
     if (lun_graph_check(graph) != LUN_OK)
         return -1;
     const lun_shape in = lun_graph_desc(graph, x).shape;
-    lun_status status = lun_model_config_check(config, (int)lun_min_i64(in.h, INT32_MAX), (int)lun_min_i64(in.w, INT32_MAX));
+    lun_status status =
+        lun_model_config_check(config, (int)lun_min_i64(in.h, INT32_MAX), (int)lun_min_i64(in.w, INT32_MAX));
     if (status == LUN_OK && (unsigned)mode > LUN_NORM_TRAIN)
         status = lun_fail(LUN_ERR_USAGE, "there is no norm mode number %d", (int)mode);
     if (status != LUN_OK)

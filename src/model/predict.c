@@ -22,7 +22,7 @@ static void batch_free(batch *b)
     free(b->t);
 }
 
-/* ---- Reading IN --------------------------------------------------------------------------------------------------------- */
+/* ---- Reading IN -------------------------------------------------------------------------------------------------- */
 
 static lun_status need(const lun_safetensors *file, const char *name, lun_safetensors_dtype dtype, int rank,
                        const lun_safetensors_entry **entry, size_t *index)
@@ -49,7 +49,8 @@ static lun_status read_floats(const lun_safetensors *file, size_t index, float *
     lun_status status = lun_safetensors_read_f32(file, index, values, (size_t)entry->count);
     for (int64_t i = 0; i < entry->count && status == LUN_OK; i++)
         if (!isfinite(values[i]))
-            status = lun_fail(LUN_ERR_DATA, "%s: element %" PRId64 " of %s is not finite", lun_safetensors_path(file), i, entry->name);
+            status = lun_fail(LUN_ERR_DATA, "%s: element %" PRId64 " of %s is not finite", lun_safetensors_path(file),
+                              i, entry->name);
     if (status != LUN_OK) {
         free(values);
         return status;
@@ -81,7 +82,8 @@ static lun_status read_steps(const lun_safetensors *file, size_t index, int step
     return LUN_OK;
 }
 
-static lun_status read_batch(const lun_safetensors *file, const lun_model_config *config, bool grad, bool statistics, batch *b)
+static lun_status read_batch(const lun_safetensors *file, const lun_model_config *config, bool grad, bool statistics,
+                             batch *b)
 {
     const char *path = lun_safetensors_path(file);
     const lun_safetensors_entry *x = NULL, *t = NULL, *target = NULL;
@@ -99,16 +101,19 @@ static lun_status read_batch(const lun_safetensors *file, const lun_model_config
     if (x->count < 1 || x->count > INT32_MAX)
         return lun_fail(LUN_ERR_DATA, "%s: x has %" PRId64 " elements", path, x->count);
     if (x->dims[1] != config->image_channels)
-        return lun_fail(LUN_ERR_DATA, "%s: x has %" PRId64 " channels, this network takes %d", path, x->dims[1], config->image_channels);
+        return lun_fail(LUN_ERR_DATA, "%s: x has %" PRId64 " channels, this network takes %d", path, x->dims[1],
+                        config->image_channels);
     if (lun_model_config_check(config, (int)x->dims[2], (int)x->dims[3]) != LUN_OK)
         return lun_fail(LUN_ERR_DATA, "%s: x: %s", path, lun_error_detail());
     if (t->dims[0] != x->dims[0])
-        return lun_fail(LUN_ERR_DATA, "%s: %" PRId64 " time steps for %" PRId64 " pictures", path, t->dims[0], x->dims[0]);
+        return lun_fail(LUN_ERR_DATA, "%s: %" PRId64 " time steps for %" PRId64 " pictures", path, t->dims[0],
+                        x->dims[0]);
     if (target && memcmp(target->dims, x->dims, 4 * sizeof *x->dims) != 0)
         return lun_fail(LUN_ERR_DATA, "%s: target is not shaped like x", path);
     if (statistics && (x->dims[0] * x->dims[2] * x->dims[3]) >> (2 * (config->levels - 1)) < 2)
-        return lun_fail(LUN_ERR_DATA, "%s: batch statistics need more than one value a channel at the deepest level; give more pictures",
-                        path);
+        return lun_fail(
+            LUN_ERR_DATA,
+            "%s: batch statistics need more than one value a channel at the deepest level; give more pictures", path);
 
     b->shape = lun_shape4(x->dims[0], x->dims[1], x->dims[2], x->dims[3]);
     LUN_TRY(read_floats(file, x_index, &b->x));
@@ -118,7 +123,7 @@ static lun_status read_batch(const lun_safetensors *file, const lun_model_config
     return LUN_OK;
 }
 
-/* ---- Writing OUT -------------------------------------------------------------------------------------------------------- */
+/* ---- Writing OUT ------------------------------------------------------------------------------------------------- */
 
 typedef struct result {
     lun_shape shape;
@@ -127,8 +132,8 @@ typedef struct result {
 } result;
 
 /* Declare one tensor in the first round, write it in the second. */
-static lun_status put(lun_safetensors_writer *writer, bool second, const char *name, int rank, const int64_t *dims, const float *data,
-                      size_t count)
+static lun_status put(lun_safetensors_writer *writer, bool second, const char *name, int rank, const int64_t *dims,
+                      const float *data, size_t count)
 {
     return second ? lun_safetensors_writer_data(writer, data, count * sizeof *data)
                   : lun_safetensors_writer_declare(writer, name, LUN_ST_F32, rank, dims);
@@ -177,7 +182,7 @@ static lun_status write_result(const char *path, const result *r, lun_store *sto
     return lun_safetensors_writer_commit(writer);
 }
 
-/* ---- Computing ---------------------------------------------------------------------------------------------------------- */
+/* ---- Computing --------------------------------------------------------------------------------------------------- */
 
 typedef struct network {
     lun_store *store;
@@ -193,8 +198,8 @@ static void network_close(network *n)
     lun_store_destroy(&n->store);
 }
 
-static lun_status network_open(lun_device *dev, const lun_predict_params *params, const lun_model_config *config, lun_shape shape,
-                               lun_norm_mode norm, network *n)
+static lun_status network_open(lun_device *dev, const lun_predict_params *params, const lun_model_config *config,
+                               lun_shape shape, lun_norm_mode norm, network *n)
 {
     const lun_desc picture = {LUN_F32, LUN_IMAGE, shape};
     const lun_compile_params compile = {.allow_fallback = params->allow_fallback};

@@ -12,8 +12,8 @@ LUN_RULE(add)
 LUN_GRADIENT(add)
 {
     for (int i = 0; i < 2; i++)
-        if (lun_backward_wants(b, i))
-            lun_backward_give(b, i, lun_backward_ddst(b, 0));
+        if (b->wants[i])
+            b->give(b, i, b->ddst[0]);
 }
 
 LUN_RULE(add_channel)
@@ -27,9 +27,9 @@ LUN_RULE(add_channel)
 
 LUN_GRADIENT(add_channel)
 {
-    const lun_value ddst = lun_backward_ddst(b, 0);
-    if (lun_backward_wants(b, 0))
-        lun_backward_give(b, 0, ddst);
-    if (lun_backward_wants(b, 1))
-        lun_backward_give(b, 1, lun_backward_emit(b, LUN_OP_SPATIAL_SUM, NULL, &ddst, 1));
+    const lun_value ddst = b->ddst[0];
+    if (b->wants[0])
+        b->give(b, 0, ddst);
+    if (b->wants[1])
+        b->give(b, 1, b->emit(b, LUN_OP_SPATIAL_SUM, NULL, &ddst, 1));
 }

@@ -57,16 +57,16 @@ LUN_RULE(batch_norm_backward)
 
 LUN_GRADIENT(batch_norm)
 {
-    if (!lun_backward_wants(b, 0) && !lun_backward_wants(b, 1) && !lun_backward_wants(b, 2))
+    if (!b->wants[0] && !b->wants[1] && !b->wants[2])
         return;
-    lun_attrs attrs = {.norm = lun_backward_op(b)->attrs.norm};
+    lun_attrs attrs = {.norm = b->op->attrs.norm};
     attrs.norm.update = false;
-    const lun_value src[] = {lun_backward_src(b, 0), lun_backward_ddst(b, 0), lun_backward_src(b, 1),
-                             lun_backward_dst(b, 1), lun_backward_dst(b, 2)};
-    const lun_value first = lun_backward_emit(b, LUN_OP_BATCH_NORM_BACKWARD, &attrs, src, 5);
+    const lun_value src[] = {b->src[0], b->ddst[0], b->src[1],
+                             b->dst[1], b->dst[2]};
+    const lun_value first = b->emit(b, LUN_OP_BATCH_NORM_BACKWARD, &attrs, src, 5);
     if (first < 0)
         return;
     for (int i = 0; i < 3; i++)
-        if (lun_backward_wants(b, i))
-            lun_backward_give(b, i, first + i);
+        if (b->wants[i])
+            b->give(b, i, first + i);
 }

@@ -19,13 +19,13 @@ LUN_RULE(concat)
 
 LUN_GRADIENT(concat)
 {
-    const lun_op *op = lun_backward_op(b);
-    const lun_value ddst = lun_backward_ddst(b, 0);
+    const lun_op *op = b->op;
+    const lun_value ddst = b->ddst[0];
     int first = 0;
     for (int i = 0; i < 2; i++) {
         const lun_attrs attrs = {.slice = {.first = first, .count = (int)op->src[i].shape.c}};
-        if (lun_backward_wants(b, i))
-            lun_backward_give(b, i, lun_backward_emit(b, LUN_OP_SLICE, &attrs, &ddst, 1));
+        if (b->wants[i])
+            b->give(b, i, b->emit(b, LUN_OP_SLICE, &attrs, &ddst, 1));
         first += attrs.slice.count;
     }
 }

@@ -98,48 +98,48 @@ LUN_RULE(conv2d_wgrad)
 
 static void give_wgrad(lun_backward *b, lun_value big, lun_value small)
 {
-    const lun_op *op = lun_backward_op(b);
+    const lun_op *op = b->op;
     lun_attrs attrs = {.conv = op->attrs.conv};
     attrs.conv.kernel_h = (int)op->src[1].shape.h;
     attrs.conv.kernel_w = (int)op->src[1].shape.w;
     attrs.conv.out_h = attrs.conv.out_w = 0;
-    lun_backward_give(b, 1, lun_backward_emit(b, LUN_OP_CONV2D_WGRAD, &attrs, (lun_value[]){big, small}, 2));
+    b->give(b, 1, b->emit(b, LUN_OP_CONV2D_WGRAD, &attrs, (lun_value[]){big, small}, 2));
 }
 
 static void give_bias(lun_backward *b, lun_value ddst)
 {
-    if (lun_backward_op(b)->nsrc > 2 && lun_backward_wants(b, 2))
-        lun_backward_give(b, 2, lun_backward_emit(b, LUN_OP_CHANNEL_SUM, NULL, &ddst, 1));
+    if (b->op->nsrc > 2 && b->wants[2])
+        b->give(b, 2, b->emit(b, LUN_OP_CHANNEL_SUM, NULL, &ddst, 1));
 }
 
 /* dsrc = conv2d_transpose(ddst, weight), dweight = conv2d_wgrad(src, ddst), dbias = channel_sum(ddst). */
 LUN_GRADIENT(conv2d)
 {
-    const lun_op *op = lun_backward_op(b);
-    const lun_value ddst = lun_backward_ddst(b, 0);
-    if (lun_backward_wants(b, 0)) {
+    const lun_op *op = b->op;
+    const lun_value ddst = b->ddst[0];
+    if (b->wants[0]) {
         lun_attrs attrs = {.conv = op->attrs.conv};
         attrs.conv.out_h = (int)op->src[0].shape.h;
         attrs.conv.out_w = (int)op->src[0].shape.w;
-        const lun_value src[] = {ddst, lun_backward_src(b, 1)};
-        lun_backward_give(b, 0, lun_backward_emit(b, LUN_OP_CONV2D_TRANSPOSE, &attrs, src, 2));
+        const lun_value src[] = {ddst, b->src[1]};
+        b->give(b, 0, b->emit(b, LUN_OP_CONV2D_TRANSPOSE, &attrs, src, 2));
     }
-    if (lun_backward_wants(b, 1))
-        give_wgrad(b, lun_backward_src(b, 0), ddst);
+    if (b->wants[1])
+        give_wgrad(b, b->src[0], ddst);
     give_bias(b, ddst);
 }
 
 /* dsrc = conv2d(ddst, weight), dweight = conv2d_wgrad(ddst, src), dbias = channel_sum(ddst). */
 LUN_GRADIENT(conv2d_transpose)
 {
-    const lun_value ddst = lun_backward_ddst(b, 0);
-    if (lun_backward_wants(b, 0)) {
-        lun_attrs attrs = {.conv = lun_backward_op(b)->attrs.conv};
+    const lun_value ddst = b->ddst[0];
+    if (b->wants[0]) {
+        lun_attrs attrs = {.conv = b->op->attrs.conv};
         attrs.conv.out_h = attrs.conv.out_w = 0;
-        const lun_value src[] = {ddst, lun_backward_src(b, 1)};
-        lun_backward_give(b, 0, lun_backward_emit(b, LUN_OP_CONV2D, &attrs, src, 2));
+        const lun_value src[] = {ddst, b->src[1]};
+        b->give(b, 0, b->emit(b, LUN_OP_CONV2D, &attrs, src, 2));
     }
-    if (lun_backward_wants(b, 1))
-        give_wgrad(b, ddst, lun_backward_src(b, 0));
+    if (b->wants[1])
+        give_wgrad(b, ddst, b->src[0]);
     give_bias(b, ddst);
 }

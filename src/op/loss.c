@@ -33,7 +33,7 @@ LUN_RULE(loss_backward)
 
 LUN_GRADIENT(loss)
 {
-    const lun_value src[] = {lun_backward_src(b, 0), lun_backward_src(b, 1), lun_backward_ddst(b, 0)};
-    if (lun_backward_wants(b, 0))
-        lun_backward_give(b, 0, lun_backward_emit(b, LUN_OP_LOSS_BACKWARD, &lun_backward_op(b)->attrs, src, 3));
+    const lun_value src[] = {b->src[0], b->src[1], b->ddst[0]};
+    if (b->wants[0])
+        b->give(b, 0, b->emit(b, LUN_OP_LOSS_BACKWARD, &b->op->attrs, src, 3));
 }

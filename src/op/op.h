@@ -142,22 +142,23 @@ typedef struct lun_op {
     lun_desc src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST];
 } lun_op;
 
-/* The gradient of one recorded node: src/graph/backward.c implements these for the rules in src/op/. Values are the
- * graph's tensor numbers. A rule gives a gradient to each source that wants one, by emitting ordinary nodes. */
-typedef struct lun_backward lun_backward;
 /* As in lunette/graph.h; -1 is none. */
 typedef int lun_value;
 
-const lun_op *lun_backward_op(const lun_backward *b);
-lun_value lun_backward_src(const lun_backward *b, int index);
-lun_value lun_backward_dst(const lun_backward *b, int index);
-/* The gradient that has reached destination `index`; -1 if none did. Destination 0 always has one. */
-lun_value lun_backward_ddst(const lun_backward *b, int index);
-bool lun_backward_wants(const lun_backward *b, int src_index);
-/* Record a node; returns its destination 0 (further ones follow as +1, +2, ...), or -1 with the status kept in b. */
-lun_value lun_backward_emit(lun_backward *b, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc);
-/* Add `gradient` to what source `index` has received so far. */
-void lun_backward_give(lun_backward *b, int src_index, lun_value gradient);
+/* The gradient of one recorded node: whoever differentiates (src/graph/backward.c) embeds this, fills it in, and calls the
+ * rule of src/op/. Values are the graph's tensor numbers. A rule gives a gradient to each source that wants one, by
+ * emitting ordinary nodes. */
+typedef struct lun_backward lun_backward;
+struct lun_backward {
+    const lun_op *op;
+    lun_value src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST];
+    lun_value ddst[LUN_OP_MAX_DST]; /* the gradient that has reached each destination; -1 if none did, but never for the first */
+    bool wants[LUN_OP_MAX_SRC];
+    /* Record a node; returns its destination 0 (further ones follow as +1, +2, ...), or -1 with the status kept by the caller. */
+    lun_value (*emit)(lun_backward *b, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc);
+    /* Add `gradient` to what source `src_index` has received so far. */
+    void (*give)(lun_backward *b, int src_index, lun_value gradient);
+};
 
 typedef struct lun_op_info {
     const char *name;

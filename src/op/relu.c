@@ -18,7 +18,7 @@ LUN_RULE(relu_backward)
 
 LUN_GRADIENT(relu)
 {
-    const lun_value src[] = {lun_backward_dst(b, 0), lun_backward_ddst(b, 0)};
-    if (lun_backward_wants(b, 0))
-        lun_backward_give(b, 0, lun_backward_emit(b, LUN_OP_RELU_BACKWARD, NULL, src, 2));
+    const lun_value src[] = {b->dst[0], b->ddst[0]};
+    if (b->wants[0])
+        b->give(b, 0, b->emit(b, LUN_OP_RELU_BACKWARD, NULL, src, 2));
 }

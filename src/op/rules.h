@@ -22,18 +22,8 @@ lun_status lun_rule_vector(const lun_op *op, int index, const char *name, int64_
 /* Source `index` is float and has the layout and shape of source 0. */
 lun_status lun_rule_like_first(const lun_op *op, int index, const char *name);
 
-/* The graph tier defines these, and only its code calls a gradient. Weak, so that programs without it (the devices'
- * tests) link all the same. */
-#pragma weak lun_backward_op
-#pragma weak lun_backward_src
-#pragma weak lun_backward_dst
-#pragma weak lun_backward_ddst
-#pragma weak lun_backward_wants
-#pragma weak lun_backward_emit
-#pragma weak lun_backward_give
-
 #define LUN_RULE(name)     lun_status lun_shape_##name(lun_op *op)
-#define LUN_GRADIENT(name) void lun_backward_##name(lun_backward *b)
+#define LUN_GRADIENT(name) void lun_gradient_##name(lun_backward *b)
 
 LUN_RULE(conv2d);
 LUN_RULE(conv2d_transpose);

@@ -28,10 +28,12 @@ char *lun_run_record_text(const lun_run_record *r)
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->dataset_hash);
     json_t *dataset = json_pack("{s:o, s:s}", "count", lun_json_u64(r->dataset_count), "hash", hash);
+    json_t *length = json_pack("{s:o, s:o, s:o}", "steps", lun_json_u64(r->length.steps), "epochs", lun_json_u64(r->length.epochs), "hours",
+                               lun_json_real(r->length.hours));
     json_t *device = json_pack("{s:s, s:s}", "name", r->device, "driver", r->driver);
-    json_t *root = json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:O*}", "lunette", r->version, "preset",
+    json_t *root = json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O*}", "lunette", r->version, "preset",
                              c->preset, "model", model, "height", c->height, "width", c->width, "batch", c->batch, "schedule",
-                             schedule, "loss", loss, "optimizer", optimizer, "seed", lun_json_u64(c->seed), "dataset", dataset,
+                             schedule, "loss", loss, "optimizer", optimizer, "seed", lun_json_u64(c->seed), "length", length, "dataset", dataset,
                              "device", device, "candidates", r->candidates);
     char *text = root ? lun_json_text(root, 2) : NULL;
     json_decref(root);
@@ -139,11 +141,16 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
 static lun_status read_record(lun_json_from from, const json_t *root, lun_run_record *r)
 {
     static const char *const keys[] = {"lunette", "preset", "model",   "height",  "width",  "batch",      "schedule",
-                                       "loss",    "optimizer", "seed", "dataset", "device", "candidates", NULL};
+                                       "loss",    "optimizer", "seed", "length", "dataset", "device", "candidates", NULL};
     LUN_TRY(lun_json_check_keys(from, root, keys));
     LUN_TRY(get_text(from, root, "lunette", r->version, sizeof r->version));
     LUN_TRY(read_config(from, root, &r->config));
     json_t *object = NULL;
+    LUN_TRY(lun_json_get_object(from, root, "length", &object));
+    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"steps", "epochs", "hours", NULL}));
+    LUN_TRY(lun_json_get_u64(from, object, "steps", &r->length.steps));
+    LUN_TRY(lun_json_get_u64(from, object, "epochs", &r->length.epochs));
+    LUN_TRY(lun_json_get_real(from, object, "hours", 0, 1e9, &r->length.hours));
     LUN_TRY(lun_json_get_object(from, root, "dataset", &object));
     LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"count", "hash", NULL}));
     LUN_TRY(lun_json_get_u64(from, object, "count", &r->dataset_count));

@@ -9,6 +9,7 @@
 /* What a run remembers beside its configuration, so that going on gives the same bits. */
 typedef struct lun_run_record {
     lun_train_config config;
+    lun_run_length length;
     char version[16];
     char device[160], driver[128]; /* name and driver of the device that the run started on */
     uint64_t dataset_hash;

@@ -59,8 +59,8 @@ static void show(run_state *r, bool logged, const char *event)
                           .event = event};
     if (r->rate > 0 && r->last_step != UINT64_MAX)
         p.left_s = (double)(r->last_step - step) * r->config->batch / r->rate;
-    if (r->params->hours > 0) {
-        const double left = r->params->hours * 3600 - (now - r->started);
+    if (r->params->length.hours > 0) {
+        const double left = r->params->length.hours * 3600 - (now - r->started);
         if (!(p.left_s < left))
             p.left_s = left > 0 ? left : 0;
     }
@@ -302,6 +302,10 @@ static lun_status start(run_state *r)
     /* A start that never reached a checkpoint begins again: with --init, from that file. */
     if (p->init && lun_trainer_step(r->trainer) == 0)
         LUN_TRY(lun_model_load(lun_trainer_store(r->trainer), p->init));
+    const bool longer = memcmp(&r->record.length, &p->length, sizeof p->length) != 0;
+    r->record.length = p->length;
+    if (p->resume && r->record.candidates && longer)
+        LUN_TRY(write_record(r));
     if (!p->resume || !r->record.candidates) {
         r->record.candidates = json_object();
         lun_plan_visit(lun_trainer_plan(r->trainer), note_candidate, r->record.candidates);
@@ -310,11 +314,10 @@ static lun_status start(run_state *r)
         LUN_TRY(lun_report_forward(p->folder, r->dev, r->dataset, r->config));
     }
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
-    r->last_step = UINT64_MAX;
-    if (p->steps)
-        r->last_step = p->steps;
-    if (p->epochs && p->epochs <= UINT64_MAX / per_epoch && p->epochs * per_epoch < r->last_step)
-        r->last_step = p->epochs * per_epoch;
+    const lun_run_length *length = &p->length;
+    r->last_step = length->steps ? length->steps : UINT64_MAX;
+    if (length->epochs && length->epochs <= UINT64_MAX / per_epoch && length->epochs * per_epoch < r->last_step)
+        r->last_step = length->epochs * per_epoch;
     return LUN_OK;
 }
 
@@ -331,7 +334,7 @@ static lun_status loop(run_state *r)
     r->logged_step = lun_trainer_step(r->trainer);
     r->loss = NAN;
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
-           !(p->hours > 0 && lun_clock() - r->started >= p->hours * 3600)) {
+           !(p->length.hours > 0 && lun_clock() - r->started >= p->length.hours * 3600)) {
         lun_trainer_next(r->trainer, index);
         LUN_TRY_GOTO(status, done, lun_dataset_images(r->dataset, index, (size_t)c->batch, images));
         LUN_TRY_GOTO(status, done, lun_trainer_run(r->trainer, images));
@@ -384,11 +387,13 @@ lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_
     return status;
 }
 
-lun_status lun_train_config_load(const char *folder, lun_train_config *out)
+lun_status lun_train_config_load(const char *folder, lun_train_config *out, lun_run_length *length)
 {
     lun_run_record record;
     LUN_TRY(lun_run_record_read(folder, &record));
     *out = record.config;
+    if (length)
+        *length = record.length;
     lun_run_record_free(&record);
     return LUN_OK;
 }

@@ -61,6 +61,8 @@ succeeds train pictures --out run --resume --epochs 3 --device cpu --threads 1 -
 check "the third epoch" [ -s run/checkpoints/step-00000012.safetensors ]
 succeeds train pictures --out run --resume --epochs 3 --device cpu --size 16 --batch 4 --lr 0.001 --seed 0 --channels 8,16 --loss l1
 check "nothing left" grep -q 'nothing was left to do' out
+succeeds train pictures --out run --resume --device cpu
+check "the length is remembered" grep -q 'nothing was left to do' out
 refuses 2 '--size 32.*16' train pictures --out run --resume --size 32
 refuses 2 '--batch 8.*4' train pictures --out run --resume --batch 8
 refuses 2 '--lr 0.01.*0.001' train pictures --out run --resume --lr 0.01

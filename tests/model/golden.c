@@ -1,6 +1,5 @@
 #include "golden.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,8 +24,14 @@ static const char *join(const char *folder, const char *name)
     return strcpy(paths[count++], path);
 }
 
-const char *golden_path(const char *name) { return join(golden_folder, name); }
-const char *scratch_path(const char *name) { return join(golden_scratch, name); }
+const char *golden_path(const char *name)
+{
+    return join(golden_folder, name);
+}
+const char *scratch_path(const char *name)
+{
+    return join(golden_scratch, name);
+}
 
 lun_safetensors *golden_open(const char *path)
 {
@@ -40,8 +45,8 @@ static size_t find(const lun_safetensors *file, const char *name, size_t count)
     const int64_t index = lun_safetensors_find(file, name);
     ck_assert_msg(index >= 0, "%s has no %s", lun_safetensors_path(file), name);
     const int64_t has = lun_safetensors_info(file, (size_t)index)->count;
-    ck_assert_msg(!count || has == (int64_t)count, "%s: %s has %lld elements, wanted %zu", lun_safetensors_path(file), name, (long long)has,
-                  count);
+    ck_assert_msg(!count || has == (int64_t)count, "%s: %s has %lld elements, wanted %zu", lun_safetensors_path(file),
+                  name, (long long)has, count);
     return (size_t)index;
 }
 
@@ -101,4 +106,54 @@ double relative(const float *got, const float *want, size_t count)
         size += (double)want[i] * (double)want[i];
     }
     return sqrt(size > 0 ? difference / size : difference);
+}
+
+/* ---- A network on the device ------------------------------------------------------------------------------------- */
+
+network network_open(const char *path, lun_shape shape, lun_norm_mode norm)
+{
+    network n = {0};
+    MUST(lun_model_inspect(path, &n.info));
+    MUST(lun_store_create(&n.store));
+    MUST(lun_graph_create(n.store, &n.graph));
+    n.x = lun_graph_input(n.graph, "x", (lun_desc){LUN_F32, LUN_IMAGE, shape});
+    n.t = lun_graph_input(n.graph, "t", lun_typed(lun_image(shape.n, 1, 1, 1), LUN_I32));
+    n.y = lun_model_forward(n.graph, &n.info.config, n.x, n.t, norm);
+    lun_graph_output(n.graph, n.y);
+    return n;
+}
+
+void network_ready(network *n, const char *path, int training)
+{
+    MUST(lun_graph_check(n->graph));
+    MUST(lun_store_allocate(n->store, golden_device, training));
+    MUST(lun_model_load(n->store, path));
+    MUST(lun_graph_compile(n->graph, golden_device, NULL, &n->plan));
+    ck_assert_uint_eq(lun_plan_get_info(n->plan).launches_fallback, 0);
+}
+
+void network_close(network *n)
+{
+    lun_plan_destroy(&n->plan);
+    lun_graph_destroy(&n->graph);
+    lun_store_destroy(&n->store);
+}
+
+float *store_values(lun_store *store, lun_role role, size_t *count)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < lun_store_count(store); i++)
+        if (lun_store_info(store, i)->role == role)
+            total += (size_t)lun_count(lun_store_info(store, i)->desc.shape);
+    float *values = malloc((total ? total : 1) * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    size_t at = 0;
+    for (size_t i = 0; i < lun_store_count(store); i++) {
+        if (lun_store_info(store, i)->role != role)
+            continue;
+        MUST(lun_store_read(store, i, LUN_SLOT_VALUE, values + at));
+        at += (size_t)lun_count(lun_store_info(store, i)->desc.shape);
+    }
+    *count = total;
+    return values;
 }

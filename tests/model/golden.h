@@ -2,11 +2,12 @@
 #ifndef LUN_TESTS_GOLDEN_H
 #define LUN_TESTS_GOLDEN_H
 
+#include <check.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include <lunette/lunette.h>
 #include <lunette/checkpoint.h>
+#include <lunette/lunette.h>
 
 /* Set by main: the folder of the files, the device under test, a folder to write to. */
 extern const char *golden_folder, *golden_scratch;
@@ -17,10 +18,10 @@ const char *golden_path(const char *name);
 const char *scratch_path(const char *name);
 
 /* Fail the test with the library's own words unless the call succeeded. */
-#define MUST(call)                                                                                   \
-    do {                                                                                             \
-        const lun_status must_s_ = (call);                                                           \
-        ck_assert_msg(must_s_ == LUN_OK, "%s: %s: %s", #call, lun_status_name(must_s_), lun_error_detail()); \
+#define MUST(call)                                                                                                     \
+    do {                                                                                                               \
+        const lun_status must_s_ = (call);                                                                             \
+        ck_assert_msg(must_s_ == LUN_OK, "%s: %s: %s", #call, lun_status_name(must_s_), lun_error_detail());           \
     } while (0)
 
 lun_safetensors *golden_open(const char *path);
@@ -32,7 +33,27 @@ double golden_scalar(const lun_safetensors *file, const char *name);
 /* A number of the metadata. */
 double golden_number(const lun_safetensors *file, const char *key);
 
+/* A network on the device, filled from a file. Its graph can be extended between the two calls; a graph that needs a
+ * fallback fails. */
+typedef struct network {
+    lun_model_file_info info;
+    lun_store *store;
+    lun_graph *graph;
+    lun_plan *plan;
+    lun_value x, t, target, y, loss;
+} network;
+
+network network_open(const char *path, lun_shape shape, lun_norm_mode norm);
+void network_ready(network *n, const char *path, int training);
+void network_close(network *n);
+/* Every number of a role of the store in one array; free() it. */
+float *store_values(lun_store *store, lun_role role, size_t *count);
+
 /* |got - want| / |want|, both over all elements (L2); |got| where want is zero. NaN if either holds one. */
 double relative(const float *got, const float *want, size_t count);
+
+/* Tests of the other files. */
+void add_file_tests(TCase *group);
+void add_sampling_tests(TCase *group);
 
 #endif

@@ -1,15 +1,14 @@
-/* The whole network against PyTorch's float64: forward, loss, gradients, ten optimiser steps, sampling trajectories, files.
+/* The whole network against PyTorch's float64: forward, loss, gradients, ten optimiser steps, sampling trajectories,
+ * files.
  *
  *     test_model GOLDEN DEVICE [FOLDER]     FOLDER keeps what is written (the other framework's turn: check_torch.py)
  *
  * Nothing may fall back: a graph that compiles here runs on the device. Exit 77 where there is no such device. */
-#include <check.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "golden.h"
@@ -20,66 +19,7 @@
 
 static const lun_predict_params predict_defaults = {.loss = LUN_L1, .huber_delta = 1};
 
-/* ---- A network on the device, filled from a file ---------------------------------------------------------------------- */
-
-typedef struct network {
-    lun_model_file_info info;
-    lun_store *store;
-    lun_graph *graph;
-    lun_plan *plan;
-    lun_value x, t, target, y, loss;
-} network;
-
-static network network_open(const char *path, lun_shape shape, lun_norm_mode norm)
-{
-    network n = {0};
-    MUST(lun_model_inspect(path, &n.info));
-    MUST(lun_store_create(&n.store));
-    MUST(lun_graph_create(n.store, &n.graph));
-    n.x = lun_graph_input(n.graph, "x", (lun_desc){LUN_F32, LUN_IMAGE, shape});
-    n.t = lun_graph_input(n.graph, "t", lun_typed(lun_image(shape.n, 1, 1, 1), LUN_I32));
-    n.y = lun_model_forward(n.graph, &n.info.config, n.x, n.t, norm);
-    lun_graph_output(n.graph, n.y);
-    return n;
-}
-
-static void network_ready(network *n, const char *path, int training)
-{
-    MUST(lun_graph_check(n->graph));
-    MUST(lun_store_allocate(n->store, golden_device, training));
-    MUST(lun_model_load(n->store, path));
-    MUST(lun_graph_compile(n->graph, golden_device, NULL, &n->plan));
-    ck_assert_uint_eq(lun_plan_get_info(n->plan).launches_fallback, 0);
-}
-
-static void network_close(network *n)
-{
-    lun_plan_destroy(&n->plan);
-    lun_graph_destroy(&n->graph);
-    lun_store_destroy(&n->store);
-}
-
-/* Every number of the store in one array; free() it. */
-static float *store_values(lun_store *store, lun_role role, size_t *count)
-{
-    size_t total = 0;
-    for (size_t i = 0; i < lun_store_count(store); i++)
-        if (lun_store_info(store, i)->role == role)
-            total += (size_t)lun_count(lun_store_info(store, i)->desc.shape);
-    float *values = malloc((total ? total : 1) * sizeof *values);
-    ck_assert_ptr_nonnull(values);
-    size_t at = 0;
-    for (size_t i = 0; i < lun_store_count(store); i++) {
-        if (lun_store_info(store, i)->role != role)
-            continue;
-        MUST(lun_store_read(store, i, LUN_SLOT_VALUE, values + at));
-        at += (size_t)lun_count(lun_store_info(store, i)->desc.shape);
-    }
-    *count = total;
-    return values;
-}
-
-/* ---- Structure -------------------------------------------------------------------------------------------------------- */
+/* ---- Structure --------------------------------------------------------------------------------------------------- */
 
 START_TEST(published_network_has_its_parameters)
 {
@@ -107,12 +47,23 @@ START_TEST(published_network_has_its_parameters)
         ck_assert_msg(elements == blocks[b], "%s has %llu parameters", prefix, (unsigned long long)elements);
     }
     /* The order of PyTorch's state_dict. */
-    static const char *const first[] = {"time_mlp.1.weight",         "time_mlp.1.bias",       "conv0.weight",
-                                        "conv0.bias",                "downs.0.time_mlp.weight", "downs.0.time_mlp.bias",
-                                        "downs.0.conv1.weight",      "downs.0.conv1.bias",    "downs.0.transform.weight",
-                                        "downs.0.transform.bias",    "downs.0.conv2.weight",  "downs.0.conv2.bias",
-                                        "downs.0.bnorm1.weight",     "downs.0.bnorm1.bias",   "downs.0.bnorm1.running_mean",
-                                        "downs.0.bnorm1.running_var", "downs.0.bnorm2.weight"};
+    static const char *const first[] = {"time_mlp.1.weight",
+                                        "time_mlp.1.bias",
+                                        "conv0.weight",
+                                        "conv0.bias",
+                                        "downs.0.time_mlp.weight",
+                                        "downs.0.time_mlp.bias",
+                                        "downs.0.conv1.weight",
+                                        "downs.0.conv1.bias",
+                                        "downs.0.transform.weight",
+                                        "downs.0.transform.bias",
+                                        "downs.0.conv2.weight",
+                                        "downs.0.conv2.bias",
+                                        "downs.0.bnorm1.weight",
+                                        "downs.0.bnorm1.bias",
+                                        "downs.0.bnorm1.running_mean",
+                                        "downs.0.bnorm1.running_var",
+                                        "downs.0.bnorm2.weight"};
     for (size_t i = 0; i < sizeof first / sizeof first[0]; i++)
         ck_assert_str_eq(lun_store_info(store, i)->name, first[i]);
     ck_assert_str_eq(lun_store_info(store, lun_store_count(store) - 1)->name, "output.bias");
@@ -124,7 +75,8 @@ END_TEST
 /* Each tensor uniform in +-1 / sqrt(fan_in): never outside, and filling it. */
 START_TEST(initial_values_are_pytorchs)
 {
-    const lun_model_config config = {.image_channels = 3, .levels = 3, .channels = {8, 16, 24}, .time_dim = 32, .steps = 300};
+    const lun_model_config config = {
+        .image_channels = 3, .levels = 3, .channels = {8, 16, 24}, .time_dim = 32, .steps = 300};
     lun_store *store = NULL;
     lun_graph *graph = NULL;
     MUST(lun_store_create(&store));
@@ -161,10 +113,12 @@ START_TEST(initial_values_are_pytorchs)
             square += (double)values[k] * values[k];
         }
         const double bound = 1 / sqrt(wanted[i].fan_in), deviation = sqrt(square / (double)count);
-        ck_assert_msg(most <= bound * (1 + 1e-6) && most > bound * 0.6, "%s reaches %g of %g", wanted[i].name, most, bound);
+        ck_assert_msg(most <= bound * (1 + 1e-6) && most > bound * 0.6, "%s reaches %g of %g", wanted[i].name, most,
+                      bound);
         if (count >= 200) {
             ck_assert_msg(fabs(deviation * sqrt(3) / bound - 1) < 0.12, "%s deviates by %g", wanted[i].name, deviation);
-            ck_assert_msg(fabs(sum / (double)count) < bound * 0.2, "%s has mean %g", wanted[i].name, sum / (double)count);
+            ck_assert_msg(fabs(sum / (double)count) < bound * 0.2, "%s has mean %g", wanted[i].name,
+                          sum / (double)count);
         }
         free(values);
     }
@@ -201,19 +155,22 @@ START_TEST(wrong_configurations_are_refused)
     MUST(lun_store_create(&store));
     MUST(lun_graph_create(store, &graph));
     const lun_value x = lun_graph_input(graph, "x", lun_image(2, 3, 64, 64));
-    ck_assert_int_eq(lun_model_forward(graph, &config, x, lun_graph_input(graph, "t", lun_typed(lun_image(2, 1, 1, 1), LUN_I32)), LUN_NORM_EVAL), -1);
+    ck_assert_int_eq(lun_model_forward(graph, &config, x,
+                                       lun_graph_input(graph, "t", lun_typed(lun_image(2, 1, 1, 1), LUN_I32)),
+                                       LUN_NORM_EVAL),
+                     -1);
     ck_assert_int_eq(lun_graph_check(graph), LUN_ERR_USAGE);
     lun_graph_destroy(&graph);
     lun_store_destroy(&store);
 }
 END_TEST
 
-/* ---- Forward, loss, gradients, through lun_predict --------------------------------------------------------------------- */
+/* ---- Forward, loss, gradients, through lun_predict --------------------------------------------------------------- */
 
 static const char *const networks[] = {"small", "deep"};
 
-static void compare_predict(const char *name, const char *model, lun_predict_norm norm, const char *mode, lun_loss_type loss,
-                            const char *kind)
+static void compare_predict(const char *name, const char *model, lun_predict_norm norm, const char *mode,
+                            lun_loss_type loss, const char *kind)
 {
     char in[64], out[64], key[160];
     snprintf(in, sizeof in, "%s.in.safetensors", name);
@@ -244,7 +201,8 @@ static void compare_predict(const char *name, const char *model, lun_predict_nor
     if (kind) {
         snprintf(key, sizeof key, "loss.%s.%s", mode, kind);
         const double loss_want = golden_scalar(want, key), loss_got = golden_scalar(got, "loss");
-        ck_assert_msg(!!(fabs(loss_got - loss_want) <= LOSS_BOUND * loss_want), "%s: loss %.9g, wanted %.9g", key, loss_got, loss_want);
+        ck_assert_msg(!!(fabs(loss_got - loss_want) <= LOSS_BOUND * loss_want), "%s: loss %.9g, wanted %.9g", key,
+                      loss_got, loss_want);
         for (size_t i = 0; i < lun_safetensors_count(want); i++) {
             const lun_safetensors_entry *entry = lun_safetensors_info(want, i);
             snprintf(key, sizeof key, "grad.%s.%s.", mode, kind);
@@ -257,7 +215,8 @@ static void compare_predict(const char *name, const char *model, lun_predict_nor
             const lun_safetensors_entry *mine = lun_safetensors_info(got, (size_t)index);
             ck_assert_int_eq(mine->rank, entry->rank);
             ck_assert_mem_eq(mine->dims, entry->dims, (size_t)entry->rank * sizeof entry->dims[0]);
-            float *g = golden_floats(got, key, (size_t)entry->count), *g_want = golden_floats(want, entry->name, (size_t)entry->count);
+            float *g = golden_floats(got, key, (size_t)entry->count),
+                  *g_want = golden_floats(want, entry->name, (size_t)entry->count);
             const double error = relative(g, g_want, (size_t)entry->count);
             if (!(error <= worst)) {
                 worst = error;
@@ -299,9 +258,10 @@ START_TEST(other_names_load)
 }
 END_TEST
 
-/* ---- What is refused -------------------------------------------------------------------------------------------------- */
+/* ---- What is refused --------------------------------------------------------------------------------------------- */
 
-static void write_in(const char *path, int64_t n, int64_t c, int64_t size, int64_t t_count, int64_t t, float value, bool target)
+static void write_in(const char *path, int64_t n, int64_t c, int64_t size, int64_t t_count, int64_t t, float value,
+                     bool target)
 {
     const int64_t dims[] = {n, c, size, size};
     const size_t count = (size_t)(n * c * size * size);
@@ -330,8 +290,8 @@ static void refused(const char *model, const char *in, int grad, lun_status stat
     params.out = scratch_path("refused.safetensors");
     params.grad = grad;
     const lun_status got = lun_predict(golden_device, &params);
-    ck_assert_msg(got == status && strstr(lun_error_detail(), says), "wanted %s with '%s', got %s: %s", lun_status_name(status), says,
-                  lun_status_name(got), lun_error_detail());
+    ck_assert_msg(got == status && strstr(lun_error_detail(), says), "wanted %s with '%s', got %s: %s",
+                  lun_status_name(status), says, lun_status_name(got), lun_error_detail());
     ck_assert_int_ne(access(params.out, F_OK), 0);
 }
 
@@ -358,189 +318,20 @@ START_TEST(wrong_tensors_are_refused)
     refused(golden_path(model), golden_path("adam.safetensors"), 0, LUN_ERR_DATA, "it may hold x, t and target");
     refused(golden_path(model), golden_path("../golden.c"), 0, LUN_ERR_DATA, "golden.c");
     write_in(scratch_path(in), 2, 3, 8, 2, 1, 0, false);
-    refused(golden_path("small.in.safetensors"), scratch_path(in), 0, LUN_ERR_CHECKPOINT, "no network that lunette knows");
+    refused(golden_path("small.in.safetensors"), scratch_path(in), 0, LUN_ERR_CHECKPOINT,
+            "no network that lunette knows");
     refused(golden_path("../golden.c"), scratch_path(in), 0, LUN_ERR_CHECKPOINT, "golden.c");
     refused(golden_path("none"), scratch_path(in), 0, LUN_ERR_USAGE, "none");
 #undef REFUSED
 }
 END_TEST
 
-/* ---- Files ------------------------------------------------------------------------------------------------------------ */
-
-static void same_values(lun_store *a, lun_store *b)
-{
-    for (int role = LUN_ROLE_PARAM; role <= LUN_ROLE_BUFFER; role++) {
-        size_t count_a = 0, count_b = 0;
-        float *va = store_values(a, role, &count_a), *vb = store_values(b, role, &count_b);
-        ck_assert_uint_eq(count_a, count_b);
-        ck_assert_mem_eq(va, vb, count_a * sizeof *va);
-        free(va);
-        free(vb);
-    }
-}
-
-START_TEST(files_round_trip)
-{
-    const lun_shape shape = {2, 3, 16, 16};
-    network a = network_open(golden_path("small.model.safetensors"), shape, LUN_NORM_EVAL);
-    network_ready(&a, golden_path("small.model.safetensors"), 0);
-    ck_assert_int_eq(a.info.config.levels, 3);
-    ck_assert_int_eq(a.info.config.channels[2], 24);
-    ck_assert_int_eq(a.info.config.time_dim, 32);
-    ck_assert_int_eq(a.info.config.steps, 300);
-    ck_assert_uint_eq(a.info.batches_tracked, 7);
-    ck_assert_str_eq(a.info.preset, "");
-
-    lun_model_file_info info = a.info;
-    info.config.steps = 123;
-    info.height = 16;
-    info.width = 8;
-    info.step = 4321;
-    info.batches_tracked = 99;
-    info.beta_first = 2e-4;
-    info.beta_last = 0.03;
-    snprintf(info.preset, sizeof info.preset, "notebook");
-    const char *path = scratch_path("saved.safetensors");
-    MUST(lun_model_save(a.store, &info, "0123", path));
-
-    network b = network_open(path, shape, LUN_NORM_EVAL);
-    network_ready(&b, path, 0);
-    ck_assert_int_eq(b.info.config.steps, 123);
-    ck_assert_mem_eq(b.info.config.channels, info.config.channels, sizeof info.config.channels);
-    ck_assert_int_eq(b.info.height, 16);
-    ck_assert_int_eq(b.info.width, 8);
-    ck_assert_uint_eq(b.info.step, 4321);
-    ck_assert_uint_eq(b.info.batches_tracked, 99);
-    ck_assert_str_eq(b.info.preset, "notebook");
-    ck_assert_double_eq(b.info.beta_first, 2e-4);
-    ck_assert_double_eq(b.info.beta_last, 0.03);
-    same_values(a.store, b.store);
-
-    network c = network_open(golden_path("small.stream.safetensors"), shape, LUN_NORM_EVAL);
-    network_ready(&c, golden_path("small.stream.safetensors"), 0);
-    same_values(a.store, c.store);
-
-    /* PyTorch's names, types and shapes, all of them and no other. */
-    lun_safetensors *theirs = golden_open(golden_path("small.model.safetensors")), *ours = golden_open(path);
-    ck_assert_uint_eq(lun_safetensors_count(theirs), lun_safetensors_count(ours));
-    for (size_t i = 0; i < lun_safetensors_count(theirs); i++) {
-        const lun_safetensors_entry *x = lun_safetensors_info(theirs, i);
-        const int64_t index = lun_safetensors_find(ours, x->name);
-        ck_assert_msg(index >= 0, "no %s", x->name);
-        const lun_safetensors_entry *y = lun_safetensors_info(ours, (size_t)index);
-        ck_assert_int_eq(x->dtype, y->dtype);
-        ck_assert_int_eq(x->rank, y->rank);
-        ck_assert_mem_eq(x->dims, y->dims, (size_t)x->rank * sizeof x->dims[0]);
-    }
-    ck_assert_str_eq(lun_safetensors_metadata(ours, "lunette.id"), "0123");
-    MUST(lun_safetensors_verify(ours, 1));
-    lun_safetensors_close(theirs);
-    lun_safetensors_close(ours);
-    network_close(&a);
-    network_close(&b);
-    network_close(&c);
-}
-END_TEST
-
-/* Copy a model file's tensors but for what `skip`, `extra` and `reshape` change. */
-static void write_variant(const char *path, const char *skip, const char *extra, const char *reshape, const char *metadata)
-{
-    lun_safetensors *from = golden_open(golden_path("small.model.safetensors"));
-    lun_safetensors_writer *writer = NULL;
-    MUST(lun_safetensors_writer_create(path, &writer));
-    if (metadata)
-        MUST(lun_safetensors_writer_metadata(writer, "lunette.model", metadata));
-    const float one = 1;
-    for (int round = 0; round < 2; round++) {
-        for (size_t i = 0; i < lun_safetensors_count(from); i++) {
-            const lun_safetensors_entry *e = lun_safetensors_info(from, i);
-            if (skip && strcmp(e->name, skip) == 0)
-                continue;
-            if (round) {
-                void *data = malloc((size_t)e->bytes);
-                MUST(lun_safetensors_read(from, i, data, (size_t)e->bytes));
-                MUST(lun_safetensors_writer_data(writer, data, (size_t)e->bytes));
-                free(data);
-            } else if (reshape && strcmp(e->name, reshape) == 0) {
-                MUST(lun_safetensors_writer_declare(writer, e->name, e->dtype, 1, &e->count));
-            } else {
-                MUST(lun_safetensors_writer_declare(writer, e->name, e->dtype, e->rank, e->dims));
-            }
-        }
-        if (extra && round)
-            MUST(lun_safetensors_writer_data(writer, &one, sizeof one));
-        else if (extra)
-            MUST(lun_safetensors_writer_declare(writer, extra, LUN_ST_F32, 0, NULL));
-    }
-    MUST(lun_safetensors_writer_commit(writer));
-    lun_safetensors_close(from);
-}
-
-START_TEST(files_that_do_not_fit_are_refused)
-{
-    const char *path = scratch_path("variant.safetensors");
-    lun_model_file_info info;
-    network n = network_open(golden_path("small.model.safetensors"), lun_shape4(1, 3, 8, 8), LUN_NORM_EVAL);
-    network_ready(&n, golden_path("small.model.safetensors"), 0);
-    size_t count = 0;
-    float *before = store_values(n.store, LUN_ROLE_PARAM, &count);
-    static const struct {
-        const char *skip, *extra, *reshape, *metadata, *says;
-    } cases[] = {
-        {"ups.1.conv2.bias", NULL, NULL, NULL, "ups.1.conv2.bias is missing"},
-        {NULL, "stranger", NULL, NULL, "stranger does not belong there"},
-        {NULL, NULL, "downs.0.conv2.weight", NULL, "downs.0.conv2.weight is (2304) and should be (16, 16, 3, 3)"},
-        {"conv0.bias", "conv0.biases", "output.weight", NULL, "conv0.bias is missing; output.weight is (24) and should be (3, 8, 1, 1); conv0.biases does not"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        write_variant(path, cases[i].skip, cases[i].extra, cases[i].reshape, cases[i].metadata);
-        ck_assert_int_eq(lun_model_inspect(path, &info), LUN_ERR_CHECKPOINT);
-        ck_assert_msg(strstr(lun_error_detail(), cases[i].says) != NULL, "%s", lun_error_detail());
-        ck_assert_int_eq(lun_model_load(n.store, path), LUN_ERR_CHECKPOINT);
-        ck_assert_msg(strstr(lun_error_detail(), cases[i].says) != NULL, "%s", lun_error_detail());
-    }
-    /* Metadata that lies. */
-#define CONFIG(channels, steps, rest)                                                                                             \
-    "{\"network\":\"notebook\",\"image_channels\":3,\"channels\":" channels ",\"time_dim\":32,\"steps\":" steps                    \
-    ",\"height\":8,\"width\":8,\"preset\":\"\",\"beta_first\":0.0001,\"beta_last\":0.02" rest "}"
-    static const char *const lies[] = {CONFIG("[8,16,24,32]", "300", ""), CONFIG("[8,16,23]", "300", ""), CONFIG("[8,16,24]", "0", ""),
-                                       CONFIG("[8,16,24]", "2000000000", ""), CONFIG("[8,16,24]", "300", ",\"more\":1"), "{", "[]"};
-    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
-        write_variant(path, NULL, NULL, NULL, lies[i]);
-        ck_assert_msg(lun_model_inspect(path, &info) == LUN_ERR_CHECKPOINT, "%s passed", lies[i]);
-    }
-    write_variant(path, NULL, NULL, NULL, CONFIG("[8,16,24]", "77", ""));
-    MUST(lun_model_inspect(path, &info));
-    ck_assert_int_eq(info.config.steps, 77);
-    /* A PyTorch of before 0.4.1 counted no batches. */
-    write_variant(path, "downs.0.bnorm1.num_batches_tracked", NULL, NULL, NULL);
-    MUST(lun_model_inspect(path, &info));
-    ck_assert_uint_eq(info.batches_tracked, 0);
-    /* A bit that flipped in one of our files. */
-    lun_model_file_info mine = n.info;
-    MUST(lun_model_save(n.store, &mine, NULL, path));
-    FILE *file = fopen(path, "r+b");
-    ck_assert_ptr_nonnull(file);
-    fseek(file, -100, SEEK_END);
-    const int byte = fgetc(file);
-    fseek(file, -1, SEEK_CUR);
-    fputc(byte ^ 4, file);
-    fclose(file);
-    ck_assert_int_eq(lun_model_load(n.store, path), LUN_ERR_CHECKPOINT);
-    /* None of it touched the store. */
-    float *after = store_values(n.store, LUN_ROLE_PARAM, &count);
-    ck_assert_mem_eq(before, after, count * sizeof *before);
-    free(before);
-    free(after);
-    network_close(&n);
-}
-END_TEST
-
-/* ---- Training --------------------------------------------------------------------------------------------------------- */
+/* ---- Training ---------------------------------------------------------------------------------------------------- */
 
 START_TEST(statistics_update_in_training_only)
 {
-    lun_safetensors *in = golden_open(golden_path("small.in.safetensors")), *want = golden_open(golden_path("small.out.safetensors"));
+    lun_safetensors *in = golden_open(golden_path("small.in.safetensors")),
+                    *want = golden_open(golden_path("small.out.safetensors"));
     const lun_shape shape = {3, 3, 16, 16};
     float *x = golden_floats(in, "x", (size_t)lun_count(shape));
     size_t steps = 0, count = 0;
@@ -591,7 +382,8 @@ START_TEST(ten_steps_of_adam)
     const lun_shape shape = {4, 3, 8, 8};
     const size_t size = (size_t)lun_count(shape);
     size_t steps = 0;
-    float *x0 = golden_floats(file, "x0", 10 * size), *noise = golden_floats(file, "noise", 10 * size), *table = malloc(600 * sizeof *table);
+    float *x0 = golden_floats(file, "x0", 10 * size), *noise = golden_floats(file, "noise", 10 * size),
+          *table = malloc(600 * sizeof *table);
     int64_t *t = golden_integers(file, "t", &steps);
     ck_assert_uint_eq(steps, 40);
     double *losses = golden_doubles(file, "losses", 10);
@@ -610,7 +402,8 @@ START_TEST(ten_steps_of_adam)
     n.target = lun_graph_input(n.graph, "noise", picture);
     n.t = lun_graph_input(n.graph, "t", lun_typed(lun_image(4, 1, 1, 1), LUN_I32));
     const lun_value hyper = lun_graph_input(n.graph, "hyper", lun_image(1, 4, 1, 1));
-    const lun_value xt = lun_noise(n.graph, n.x, n.target, n.t, lun_graph_constant(n.graph, "table", lun_image(300, 2, 1, 1), table));
+    const lun_value xt =
+        lun_noise(n.graph, n.x, n.target, n.t, lun_graph_constant(n.graph, "table", lun_image(300, 2, 1, 1), table));
     n.y = lun_model_forward(n.graph, &n.info.config, xt, n.t, LUN_NORM_TRAIN);
     n.loss = lun_loss(n.graph, n.y, n.target, LUN_L1, 0);
     lun_graph_output(n.graph, n.loss);
@@ -641,7 +434,8 @@ START_TEST(ten_steps_of_adam)
     }
     /* What ten steps changed, and the running statistics. */
     float *end = store_values(n.store, LUN_ROLE_PARAM, &count), *wanted = malloc(count * sizeof *wanted);
-    float *statistics = store_values(n.store, LUN_ROLE_BUFFER, &buffers), *statistics_wanted = malloc(buffers * sizeof *statistics_wanted);
+    float *statistics = store_values(n.store, LUN_ROLE_BUFFER, &buffers),
+          *statistics_wanted = malloc(buffers * sizeof *statistics_wanted);
     size_t at = 0, buffer_at = 0;
     for (size_t i = 0; i < lun_store_count(n.store); i++) {
         const lun_param_info *info = lun_store_info(n.store, i);
@@ -660,7 +454,8 @@ START_TEST(ten_steps_of_adam)
     }
     const double change = relative(end, wanted, count), statistic = relative(statistics, statistics_wanted, buffers);
     printf("ten steps: losses %.2e, weights' change %.2e, statistics %.2e\n", worst, change, statistic);
-    /* Adam divides by its root mean square, so a gradient near zero passes its whole relative error on; a wrong term shows as 1e-2. */
+    /* Adam divides by its root mean square, so a gradient near zero passes its whole relative error on; a wrong term
+     * shows as 1e-2. */
     ck_assert_msg(!!(change <= 1e-4), "the weights' change differs by %g", change);
     ck_assert_msg(!!(statistic <= 1e-5), "the running statistics differ by %g", statistic);
     free(start);
@@ -674,155 +469,6 @@ START_TEST(ten_steps_of_adam)
     free(t);
     free(losses);
     lun_safetensors_close(file);
-    network_close(&n);
-}
-END_TEST
-
-/* ---- Sampling --------------------------------------------------------------------------------------------------------- */
-
-typedef struct watcher {
-    const lun_safetensors *file;
-    const char *name; /* "x0.eval.300" */
-    int every, compared, calls;
-    size_t size;
-    double worst;
-} watcher;
-
-static int want_every(void *payload, int remaining) { return remaining % ((watcher *)payload)->every == 0; }
-
-static int watch(void *payload, int remaining, const float *images)
-{
-    watcher *w = payload;
-    w->calls++;
-    ck_assert((images != NULL) == (remaining % w->every == 0));
-    if (images) {
-        char key[64];
-        snprintf(key, sizeof key, "x.%s.%d", w->name, remaining);
-        float *wanted = golden_floats(w->file, key, w->size);
-        const double error = relative(images, wanted, w->size);
-        w->worst = error > w->worst || isnan(error) ? error : w->worst;
-        free(wanted);
-        w->compared++;
-    }
-    return 0;
-}
-
-static lun_sampler *sampler_open(network *n, const lun_schedule *schedule, lun_clip_mode clip, lun_norm_mode norm, int batch)
-{
-    const lun_sampler_params params = {.batch = batch, .height = 8, .width = 8, .clip = clip, .norm = norm, .schedule = schedule};
-    lun_sampler *sampler = NULL;
-    MUST(lun_sampler_create(n->store, golden_device, &n->info.config, &params, NULL, &sampler));
-    return sampler;
-}
-
-START_TEST(trajectories_match)
-{
-    static const char *const clips[] = {"none", "x0", "xt"};
-    lun_safetensors *file = golden_open(golden_path("path.safetensors"));
-    const char *const model = golden_path("small.model.safetensors");
-    const size_t size = 2 * 3 * 8 * 8;
-    float *start = golden_floats(file, "start", size), *noise = golden_floats(file, "noise", 300 * size);
-    network n = network_open(model, lun_shape4(2, 3, 8, 8), LUN_NORM_EVAL);
-    network_ready(&n, model, 0);
-    size_t buffers = 0;
-    float *before = store_values(n.store, LUN_ROLE_BUFFER, &buffers);
-    lun_schedule full, short_one;
-    MUST(lun_schedule_linear(300, 1e-4, 0.02, &full));
-    MUST(lun_schedule_respace(&full, 25, &short_one));
-    for (int clip = LUN_CLIP_MODE_NONE; clip <= LUN_CLIP_MODE_XT; clip++) {
-        for (int norm = LUN_NORM_EVAL; norm <= LUN_NORM_BATCH; norm++) {
-            for (int respaced = 0; respaced < 2; respaced++) {
-                char name[32], key[64];
-                const lun_schedule *schedule = respaced ? &short_one : &full;
-                snprintf(name, sizeof name, "%s.%s.%d", clips[clip], norm == LUN_NORM_EVAL ? "eval" : "train", schedule->steps);
-                snprintf(key, sizeof key, "float32.%s", name);
-                const double own = golden_number(file, key);
-                lun_sampler *sampler = sampler_open(&n, schedule, clip, norm, 2);
-                watcher w = {.file = file, .name = name, .every = respaced ? 5 : 50, .size = size};
-                const lun_sampler_run run = {.start = start, .noise = noise, .want = want_every, .progress = watch, .payload = &w};
-                float images[2 * 3 * 8 * 8];
-                MUST(lun_sampler_draw(sampler, &run, images));
-                printf("path %s: %.2e (PyTorch float32 %.2e)\n", name, w.worst, own);
-                ck_assert_int_eq(w.calls, schedule->steps);
-                ck_assert_int_eq(w.compared, schedule->steps / w.every);
-                ck_assert_msg(!!(w.worst <= 5 * own), "%s: %g off, PyTorch float32 %g", name, w.worst, own);
-                lun_sampler_destroy(&sampler);
-            }
-        }
-    }
-    /* Sampling in training mode must not write what evaluation will use. */
-    float *after = store_values(n.store, LUN_ROLE_BUFFER, &buffers);
-    ck_assert_mem_eq(before, after, buffers * sizeof *before);
-    free(before);
-    free(after);
-    free(start);
-    free(noise);
-    lun_schedule_free(&full);
-    lun_schedule_free(&short_one);
-    lun_safetensors_close(file);
-    network_close(&n);
-}
-END_TEST
-
-static int stop_at_ten(void *payload, int remaining, const float *images)
-{
-    (void)images;
-    *(int *)payload = remaining;
-    return remaining <= 10;
-}
-
-/* A picture is its seed's: neither its neighbours nor its place in the batch matter (in evaluation mode). */
-START_TEST(pictures_depend_on_their_seed)
-{
-    enum { SIZE = 3 * 8 * 8 };
-    const char *const model = golden_path("small.model.safetensors");
-    network n = network_open(model, lun_shape4(1, 3, 8, 8), LUN_NORM_EVAL);
-    network_ready(&n, model, 0);
-    lun_schedule full, schedule;
-    MUST(lun_schedule_linear(300, 1e-4, 0.02, &full));
-    MUST(lun_schedule_respace(&full, 20, &schedule));
-    lun_sampler *two = sampler_open(&n, &schedule, LUN_CLIP_MODE_X0, LUN_NORM_EVAL, 2);
-    lun_sampler *one = sampler_open(&n, &schedule, LUN_CLIP_MODE_X0, LUN_NORM_EVAL, 1);
-    float pair[2 * SIZE], swapped[2 * SIZE], single[SIZE], again[2 * SIZE];
-    const uint64_t seeds[] = {7, UINT64_C(1) << 40}, back[] = {UINT64_C(1) << 40, 7};
-    MUST(lun_sampler_draw(two, &(lun_sampler_run){.seeds = seeds}, pair));
-    MUST(lun_sampler_draw(two, &(lun_sampler_run){.seeds = back}, swapped));
-    MUST(lun_sampler_draw(one, &(lun_sampler_run){.seeds = back}, single));
-    MUST(lun_sampler_draw(two, &(lun_sampler_run){.seeds = seeds}, again));
-    ck_assert_mem_eq(pair, again, sizeof pair);
-    ck_assert(relative(pair, pair + SIZE, SIZE) > 0.1);
-    /* Another batch may take another kernel, so to rounding and not bit for bit. */
-    ck_assert(relative(swapped, pair + SIZE, SIZE) < 1e-4);
-    ck_assert(relative(swapped + SIZE, pair, SIZE) < 1e-4);
-    ck_assert(relative(single, pair + SIZE, SIZE) < 1e-4);
-    int remaining = -1;
-    MUST(lun_sampler_draw(one, &(lun_sampler_run){.seeds = back, .progress = stop_at_ten, .payload = &remaining}, again));
-    ck_assert_int_eq(remaining, 10);
-    ck_assert_int_eq(lun_sampler_draw(one, &(lun_sampler_run){.start = single}, again), LUN_ERR_USAGE);
-
-    /* A network that has lost its numbers is an error, and the caller's pictures stay. */
-    float poison[24];
-    const int index = lun_store_find(n.store, "output.bias");
-    for (int i = 0; i < 24; i++)
-        poison[i] = INFINITY;
-    MUST(lun_store_write(n.store, (size_t)index, LUN_SLOT_VALUE, poison));
-    memcpy(again, pair, sizeof again);
-    lun_sampler *free_one = sampler_open(&n, &schedule, LUN_CLIP_MODE_NONE, LUN_NORM_EVAL, 1);
-    ck_assert_int_eq(lun_sampler_draw(free_one, &(lun_sampler_run){.seeds = seeds}, again), LUN_ERR_DIVERGED);
-    ck_assert_mem_eq(again, pair, sizeof again);
-    lun_sampler_destroy(&free_one);
-    lun_sampler_destroy(&one);
-    lun_sampler_destroy(&two);
-
-    lun_sampler *none = NULL;
-    lun_sampler_params wrong = {.batch = 1, .height = 8, .width = 8, .norm = LUN_NORM_TRAIN, .schedule = &schedule};
-    ck_assert_int_eq(lun_sampler_create(n.store, golden_device, &n.info.config, &wrong, NULL, &none), LUN_ERR_USAGE);
-    wrong.norm = LUN_NORM_BATCH;
-    wrong.height = wrong.width = 4;
-    ck_assert_int_eq(lun_sampler_create(n.store, golden_device, &n.info.config, &wrong, NULL, &none), LUN_ERR_USAGE);
-    ck_assert_ptr_null(none);
-    lun_schedule_free(&full);
-    lun_schedule_free(&schedule);
     network_close(&n);
 }
 END_TEST
@@ -849,12 +495,10 @@ int main(int argc, char **argv)
     tcase_add_test(group, forward_and_gradients_match);
     tcase_add_test(group, other_names_load);
     tcase_add_test(group, wrong_tensors_are_refused);
-    tcase_add_test(group, files_round_trip);
-    tcase_add_test(group, files_that_do_not_fit_are_refused);
     tcase_add_test(group, statistics_update_in_training_only);
     tcase_add_test(group, ten_steps_of_adam);
-    tcase_add_test(group, trajectories_match);
-    tcase_add_test(group, pictures_depend_on_their_seed);
+    add_file_tests(group);
+    add_sampling_tests(group);
     suite_add_tcase(suite, group);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);

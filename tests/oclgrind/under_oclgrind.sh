@@ -12,6 +12,7 @@ log=$scratch/log
 LUNETTE_CACHE=$scratch/cache
 export LUNETTE_CACHE
 
+# Without optimisation: Oclgrind 21.10 follows uninitialised values through everything but LLVM's freeze instruction.
 watch() {
     : >"$log"
     oclgrind --build-options -cl-opt-disable --check-api --data-races --uninitialized --uniform-writes --max-errors 50 --global-mem-size 1073741824 \

@@ -3,13 +3,11 @@
  * Bound, forward, in training. M values a channel, S = min(6 sqrt M, M), A = mean |x|, m the mean:
  *   e_m   = S u A + u |m|                          the sum and the division
  *   e_d   = e_m + u (|x| + |m|)                    of x - m: the cancellation when |m| is large beside the deviation
- *   e_v   = (S + 4) u var + e_m^2                  sum of d^2; a constant error e_m of d adds 2 e_m sum(d) = 0 and e_m^2.
- *                                                  E[x^2] - m^2 in float32 would err by S u m^2: the cases with m = 100
- *                                                  deviations fail it, as they should.
- *   e_r/r = e_v / (2 (var + eps)) + 12 u           OpenCL allows sqrt 3 ulp and division 2.5 ulp, an ulp is 2 u
- *   e_y   = |gamma| (r e_d + |d| r (e_r/r) + 2 u |d| r) + 2 u (|y| + |beta|)
- * and twice u (|x| + |m|) in e_d, so that x scale + shift is as welcome as (x - m) r gamma + beta.
- * In evaluation m is given (e_m = 0) and so is var (e_v = 0).
+ *   e_v   = (S + 4) u var + e_m^2                  sum of d^2; a constant error e_m of d adds 2 e_m sum(d) = 0 and
+ * e_m^2. E[x^2] - m^2 in float32 would err by S u m^2: the cases with m = 100 deviations fail it, as they should. e_r/r
+ * = e_v / (2 (var + eps)) + 12 u           OpenCL allows sqrt 3 ulp and division 2.5 ulp, an ulp is 2 u e_y   = |gamma|
+ * (r e_d + |d| r (e_r/r) + 2 u |d| r) + 2 u (|y| + |beta|) and twice u (|x| + |m|) in e_d, so that x scale + shift is
+ * as welcome as (x - m) r gamma + beta. In evaluation m is given (e_m = 0) and so is var (e_v = 0).
  *
  * Backward, mean and rstd given, xhat = (x - m) r, e_x = 2 u (|x| + |m|) r + 2 u |xhat|:
  *   e_dbeta  = S u sum |dy| + u |dbeta|
@@ -17,8 +15,9 @@
  *   e_dx     = |gamma| r ((e_dbeta + |xhat| e_dgamma + e_x |dgamma|) / M
  *                         + 8 u (|dy| + |dbeta| / M + |xhat dgamma| / M)) + u |dx|
  *
- * Exact data: the forward on two points, m exact and var = 1, with eps = 3 (r = 1/2): the mean must be exact, what hangs
- * on sqrt and division within their ulps. The backward on small integers with M and r powers of two: tolerance 0. */
+ * Exact data: the forward on two points, m exact and var = 1, with eps = 3 (r = 1/2): the mean must be exact, what
+ * hangs on sqrt and division within their ulps. The backward on small integers with M and r powers of two: tolerance 0.
+ */
 #include <string.h>
 
 #include "opcheck.h"
@@ -44,15 +43,19 @@ static const norm_shape shapes[] = {
     {8, 256, 2, 2, true, true, RANDOM, 1e-5, 0.1},  {1, 1031, 3, 1, true, true, RANDOM, 1e-5, 0.3},
 };
 static const norm_shape tiny[] = {
-    {2, 70, 5, 3, true, true, RANDOM, 1e-5, 0.1}, {3, 3, 12, 11, true, false, RANDOM, 1e-3, 0.1},
+    {2, 70, 5, 3, true, true, RANDOM, 1e-5, 0.1},
+    {3, 3, 12, 11, true, false, RANDOM, 1e-3, 0.1},
     {2, 66, 3, 3, false, false, RANDOM, 1e-5, 0.1},
 };
 static const norm_shape layers[] = {
-    {16, 128, 64, 64, true, true, RANDOM, 1e-5, 0.1}, {16, 512, 16, 16, true, true, RANDOM, 1e-5, 0.1},
+    {16, 128, 64, 64, true, true, RANDOM, 1e-5, 0.1},
+    {16, 512, 16, 16, true, true, RANDOM, 1e-5, 0.1},
     {16, 1024, 8, 8, true, true, RANDOM, 1e-5, 0.1},
 };
 static const norm_shape grad[] = {
-    {2, 3, 2, 3, true, true, RANDOM, 1e-2, 0.1}, {4, 2, 1, 1, true, false, RANDOM, 1e-1, 0.1}, {2, 3, 3, 2, false, false, RANDOM, 1e-3, 0.1},
+    {2, 3, 2, 3, true, true, RANDOM, 1e-2, 0.1},
+    {4, 2, 1, 1, true, false, RANDOM, 1e-1, 0.1},
+    {2, 3, 3, 2, false, false, RANDOM, 1e-3, 0.1},
 };
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
@@ -77,8 +80,15 @@ static norm_shape choose(oc_set set, int index, oc_rng *rng)
         return grad[index];
     if (index < COUNT(layers))
         return layers[index];
-    norm_shape s = {1 + oc_below(rng, 8), 1 + oc_below(rng, 200), 1 + oc_below(rng, 40), 2 + oc_below(rng, 40), oc_below(rng, 4) > 0, false,
-                    oc_below(rng, 2) ? RANDOM : OFFSET, 1e-5, 0.1};
+    norm_shape s = {1 + oc_below(rng, 8),
+                    1 + oc_below(rng, 200),
+                    1 + oc_below(rng, 40),
+                    2 + oc_below(rng, 40),
+                    oc_below(rng, 4) > 0,
+                    false,
+                    oc_below(rng, 2) ? RANDOM : OFFSET,
+                    1e-5,
+                    0.1};
     s.update = s.training && oc_below(rng, 2);
     return s;
 }
@@ -116,7 +126,10 @@ static void make_forward(oc_case *c, oc_set set, int index, oc_rng *rng)
         oc_dest(c, vector.shape);
 }
 
-static bool two_point(const oc_case *c) { return c->op.attrs.norm.eps == 3; }
+static bool two_point(const oc_case *c)
+{
+    return c->op.attrs.norm.eps == 3;
+}
 
 static void bound_forward(oc_case *c)
 {
@@ -152,8 +165,8 @@ static void bound_forward(oc_case *c)
     }
 }
 
-/* The backward op gets the mean and rstd of the data, rounded, as the forward would have left them; in evaluation a mean
- * that is not the data's. */
+/* The backward op gets the mean and rstd of the data, rounded, as the forward would have left them; in evaluation a
+ * mean that is not the data's. */
 static void make_backward(oc_case *c, oc_set set, int index, oc_rng *rng)
 {
     norm_shape s = choose(set, index, rng);
@@ -220,7 +233,8 @@ static void bound_backward(oc_case *c)
                 const double e_x = 2 * OC_U * (fabs(x) + fabs(m)) * r + 2 * OC_U * xhat;
                 double e = 8 * OC_U * dy;
                 if (c->op.attrs.norm.training)
-                    e += (e_dbeta + xhat * e_dgamma + e_x * fabs(dgamma)) / M + 8 * OC_U * (fabs(dbeta) + xhat * fabs(dgamma)) / M;
+                    e += (e_dbeta + xhat * e_dgamma + e_x * fabs(dgamma)) / M +
+                         8 * OC_U * (fabs(dbeta) + xhat * fabs(dgamma)) / M;
                 c->bound[0][i] = fabs(gamma) * r * e + OC_U * fabs(c->want[0][i]);
             }
     }

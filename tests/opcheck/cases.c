@@ -16,9 +16,18 @@ static uint64_t next(oc_rng *rng)
     return z ^ (z >> 31);
 }
 
-uint32_t oc_u32(oc_rng *rng) { return (uint32_t)(next(rng) >> 32); }
-int oc_below(oc_rng *rng, int bound) { return (int)(((uint64_t)oc_u32(rng) * (uint64_t)bound) >> 32); }
-double oc_real(oc_rng *rng) { return ((double)oc_u32(rng) + 0.5) * 0x1p-31 - 1; }
+uint32_t oc_u32(oc_rng *rng)
+{
+    return (uint32_t)(next(rng) >> 32);
+}
+int oc_below(oc_rng *rng, int bound)
+{
+    return (int)(((uint64_t)oc_u32(rng) * (uint64_t)bound) >> 32);
+}
+double oc_real(oc_rng *rng)
+{
+    return ((double)oc_u32(rng) + 0.5) * 0x1p-31 - 1;
+}
 
 void *oc_alloc(size_t count, size_t size)
 {
@@ -68,8 +77,14 @@ void oc_fill_indices(oc_case *c, int s, oc_rng *rng, int low, int high)
     }
 }
 
-void oc_dest(oc_case *c, lun_shape shape) { c->shape[c->ndst++] = shape; }
-oc_layout oc_turn(int index) { return (oc_layout)(index % OC_LAYOUTS); }
+void oc_dest(oc_case *c, lun_shape shape)
+{
+    c->shape[c->ndst++] = shape;
+}
+oc_layout oc_turn(int index)
+{
+    return (oc_layout)(index % OC_LAYOUTS);
+}
 
 int oc_exact_limit(int64_t terms)
 {
@@ -79,7 +94,10 @@ int oc_exact_limit(int64_t terms)
     return limit;
 }
 
-double oc_sum_factor(double terms) { return fmin(6 * sqrt(terms), terms); }
+double oc_sum_factor(double terms)
+{
+    return fmin(6 * sqrt(terms), terms);
+}
 
 /* --- pairs --- */
 #define MAX_VALUES 16
@@ -200,7 +218,8 @@ lun_status oc_make(const oc_op *op, oc_set set, int index, uint64_t seed, bool r
         memset(c, 0, sizeof *c);
         c->op.kind = op->kind;
         c->max_zero = 0.3f;
-        oc_rng rng = {seed * UINT64_C(0x2545f4914f6cdd1d) + (uint64_t)op->kind * 1000003 + (uint64_t)index * 8191 + (uint64_t)draw};
+        oc_rng rng = {seed * UINT64_C(0x2545f4914f6cdd1d) + (uint64_t)op->kind * 1000003 + (uint64_t)index * 8191 +
+                      (uint64_t)draw};
         next(&rng);
         op->make(c, set, index, &rng);
         status = lun_op_infer(&c->op);

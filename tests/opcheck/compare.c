@@ -40,15 +40,17 @@ lun_status oc_compare(const oc_case *c, uint32_t *const *got, double *ratio)
         }
         if (wrong == 0)
             continue;
-        const int64_t n = worst / (s.c * s.h * s.w), ch = worst / (s.h * s.w) % s.c, h = worst / s.w % s.h, w = worst % s.w;
+        const int64_t n = worst / (s.c * s.h * s.w), ch = worst / (s.h * s.w) % s.c, h = worst / s.w % s.h,
+                      w = worst % s.w;
         const double value = value_of(c->op.dst[d].dtype, got[d][worst]);
         const double error = fabs(value - c->want[d][worst]);
         uint32_t pattern = got[d][worst];
         const bool sure = c->exact || (d == 0 && c->certain != NULL && !(error <= c->certain[worst])) || isnan(error);
         return lun_fail(LUN_ERR_INTERNAL,
-                        "dst%d[%d,%d,%d,%d]: got %.9g, want %.9g, off by %.3g, bound %.3g%s; %lld of %lld wrong%s", d, (int)n, (int)ch,
-                        (int)h, (int)w, value, c->want[d][worst], error, c->bound[d][worst], sure ? " (certainly a bug)" : "",
-                        (long long)wrong, (long long)count, pattern == OC_UNWRITTEN ? " (never written)" : "");
+                        "dst%d[%d,%d,%d,%d]: got %.9g, want %.9g, off by %.3g, bound %.3g%s; %lld of %lld wrong%s", d,
+                        (int)n, (int)ch, (int)h, (int)w, value, c->want[d][worst], error, c->bound[d][worst],
+                        sure ? " (certainly a bug)" : "", (long long)wrong, (long long)count,
+                        pattern == OC_UNWRITTEN ? " (never written)" : "");
     }
     return LUN_OK;
 }
@@ -64,8 +66,8 @@ lun_status oc_vacuous(const oc_case *c)
             if (c->nans && isnan(c->want[d][i]))
                 continue;
             if (!isfinite(c->want[d][i]) || !(c->bound[d][i] >= 0 && isfinite(c->bound[d][i])))
-                return lun_fail(LUN_ERR_INTERNAL, "vacuous: the reference of destination %d is %g with bound %g", d, c->want[d][i],
-                                c->bound[d][i]);
+                return lun_fail(LUN_ERR_INTERNAL, "vacuous: the reference of destination %d is %g with bound %g", d,
+                                c->want[d][i], c->bound[d][i]);
             if (d == 0 && c->mag[d][i] == 0) /* nothing contributes: padding, holes of a transposed convolution */
                 continue;
             if (live++ == 0)
@@ -78,7 +80,8 @@ lun_status oc_vacuous(const oc_case *c)
         if (d > 0)
             continue;
         if (!((double)zeros <= (double)c->max_zero * (double)live))
-            return lun_fail(LUN_ERR_INTERNAL, "vacuous: %lld of %lld results are zero", (long long)zeros, (long long)live);
+            return lun_fail(LUN_ERR_INTERNAL, "vacuous: %lld of %lld results are zero", (long long)zeros,
+                            (long long)live);
         if (constant && live > 1 && !c->constant)
             return lun_fail(LUN_ERR_INTERNAL, "vacuous: every result is %g", first);
         /* A bound as large as the results would let anything pass. */

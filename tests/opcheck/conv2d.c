@@ -2,8 +2,8 @@
  *
  * Bound. Each result is a sum of T products (T = C R S, K R S or N Ho Wo, one more with a bias). Any order of float32
  * additions, fused or not, stays within gamma_T |W||X| with gamma_T = T u / (1 - T u) (Higham, Accuracy and Stability,
- * 3.1): that is the certain bound. Roundings being as good as random, c u sqrt(T) |W||X| with c = 6 is asked for where it
- * is smaller, and u |y| for the last rounding. */
+ * 3.1): that is the certain bound. Roundings being as good as random, c u sqrt(T) |W||X| with c = 6 is asked for where
+ * it is smaller, and u |y| for the last rounding. */
 #include <string.h>
 
 #include "opcheck.h"
@@ -27,7 +27,10 @@ static const oc_dim dims[DIMS] = {
     [LAYOUT] = OC_DIM(OC_APART, OC_ARENA, OC_ODD),
 };
 
-static int out_size(int size, int pad, int kernel, int stride) { return (size + 2 * pad - kernel) / stride + 1; }
+static int out_size(int size, int pad, int kernel, int stride)
+{
+    return (size + 2 * pad - kernel) / stride + 1;
+}
 
 /* Some window meets some pixel: with a stride beyond the kernel, padding may be all that is seen. */
 static bool meets(int size, int pad, int kernel, int stride)
@@ -50,17 +53,20 @@ static bool usable(const int *v, oc_set set)
     return products <= (set == OC_LONG ? 2e7 : 1.5e6);
 }
 
-/* The shapes that the networks have, small, and those that cross blocks: sums deeper than a depth block, inside a tap and
- * across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch. */
+/* The shapes that the networks have, small, and those that cross blocks: sums deeper than a depth block, inside a tap
+ * and across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch. */
 static const int fixed[][12] = {
-    {2, 3, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 4, 4, 2, 2, 1, 1, 1},
-    {1, 64, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},  {16, 32, 64, 1, 1, 1, 1, 1, 1, 0, 0, 1}, {1, 256, 20, 4, 4, 3, 3, 1, 1, 1, 1, 0},
-    {1, 65, 33, 9, 7, 3, 3, 1, 1, 1, 1, 1},   {2, 5, 9, 40, 41, 3, 3, 1, 1, 1, 1, 0},  {3, 33, 65, 7, 9, 4, 4, 2, 2, 1, 1, 1},
-    {1, 300, 7, 3, 4, 3, 3, 1, 1, 1, 1, 1},   {1, 7, 300, 4, 3, 3, 3, 1, 1, 1, 1, 1},  {3, 100, 1, 97, 90, 3, 3, 1, 1, 1, 1, 1},
-    {1, 130, 130, 5, 5, 1, 1, 1, 1, 0, 0, 1}, {5, 2, 3, 17, 13, 5, 2, 3, 1, 0, 2, 1},  {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},
+    {2, 3, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 3, 3, 1, 1, 1, 1, 1},
+    {2, 64, 64, 8, 8, 4, 4, 2, 2, 1, 1, 1},   {1, 64, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},
+    {16, 32, 64, 1, 1, 1, 1, 1, 1, 0, 0, 1},  {1, 256, 20, 4, 4, 3, 3, 1, 1, 1, 1, 0},
+    {1, 65, 33, 9, 7, 3, 3, 1, 1, 1, 1, 1},   {2, 5, 9, 40, 41, 3, 3, 1, 1, 1, 1, 0},
+    {3, 33, 65, 7, 9, 4, 4, 2, 2, 1, 1, 1},   {1, 300, 7, 3, 4, 3, 3, 1, 1, 1, 1, 1},
+    {1, 7, 300, 4, 3, 3, 3, 1, 1, 1, 1, 1},   {3, 100, 1, 97, 90, 3, 3, 1, 1, 1, 1, 1},
+    {1, 130, 130, 5, 5, 1, 1, 1, 1, 0, 0, 1}, {5, 2, 3, 17, 13, 5, 2, 3, 1, 0, 2, 1},
+    {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},
 };
-/* Two groups a dimension and more: the tiles of cl/gpu are 64 rows (pixels; taps and channels for wgrad) x 64 channels, 16
- * deep. Oclgrind is slow, so the tiled sum is just two steps deep, which differs from direction to direction. */
+/* Two groups a dimension and more: the tiles of cl/gpu are 64 rows (pixels; taps and channels for wgrad) x 64 channels,
+ * 16 deep. Oclgrind is slow, so the tiled sum is just two steps deep, which differs from direction to direction. */
 static const int tiny[][12] = {{1, 2, 66, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1}};
 static const int tiny_transpose[][12] = {{1, 66, 2, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 3, 2, 6, 5, 4, 4, 2, 2, 1, 1, 1}};
 static const int tiny_wgrad[][12] = {{1, 8, 66, 5, 4, 3, 3, 1, 1, 1, 1, 0}, {1, 2, 3, 18, 17, 2, 2, 1, 1, 0, 0, 0}};
@@ -71,11 +77,12 @@ static const int grad[][12] = {
 /* The layers of the notebook network at 64x64: C, K, H, R, stride, pad, from down to up (an up block's transposed
  * convolution is the data gradient of the layer that is listed). */
 static const int layers[][6] = {
-    {3, 64, 64, 3, 1, 1},      {64, 128, 64, 3, 1, 1},    {128, 128, 64, 3, 1, 1},  {128, 128, 64, 4, 2, 1}, {128, 256, 32, 3, 1, 1},
-    {256, 256, 32, 3, 1, 1},   {256, 256, 32, 4, 2, 1},   {256, 512, 16, 3, 1, 1},  {512, 512, 16, 3, 1, 1}, {512, 512, 16, 4, 2, 1},
-    {512, 1024, 8, 3, 1, 1},   {1024, 1024, 8, 3, 1, 1},  {1024, 1024, 8, 4, 2, 1}, {2048, 512, 4, 3, 1, 1}, {512, 512, 8, 4, 2, 1},
-    {1024, 256, 8, 3, 1, 1},   {256, 256, 16, 4, 2, 1},   {512, 128, 16, 3, 1, 1},  {128, 128, 32, 4, 2, 1}, {256, 64, 32, 3, 1, 1},
-    {64, 64, 32, 3, 1, 1},     {64, 64, 64, 4, 2, 1},     {64, 3, 64, 1, 1, 0},     {32, 128, 1, 1, 1, 0},
+    {3, 64, 64, 3, 1, 1},     {64, 128, 64, 3, 1, 1},  {128, 128, 64, 3, 1, 1}, {128, 128, 64, 4, 2, 1},
+    {128, 256, 32, 3, 1, 1},  {256, 256, 32, 3, 1, 1}, {256, 256, 32, 4, 2, 1}, {256, 512, 16, 3, 1, 1},
+    {512, 512, 16, 3, 1, 1},  {512, 512, 16, 4, 2, 1}, {512, 1024, 8, 3, 1, 1}, {1024, 1024, 8, 3, 1, 1},
+    {1024, 1024, 8, 4, 2, 1}, {2048, 512, 4, 3, 1, 1}, {512, 512, 8, 4, 2, 1},  {1024, 256, 8, 3, 1, 1},
+    {256, 256, 16, 4, 2, 1},  {512, 128, 16, 3, 1, 1}, {128, 128, 32, 4, 2, 1}, {256, 64, 32, 3, 1, 1},
+    {64, 64, 32, 3, 1, 1},    {64, 64, 64, 4, 2, 1},   {64, 3, 64, 1, 1, 0},    {32, 128, 1, 1, 1, 0},
 };
 static const int timed[] = {0, 2, 3, 5, 8, 11, 12, 13, 20, 22};
 

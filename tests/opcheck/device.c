@@ -41,7 +41,8 @@ static int shared_source(const oc_case *c)
         return -1;
     int found[LUN_OP_MAX_SRC], count = 0;
     for (int s = 0; s < c->op.nsrc; s++)
-        if ((mask >> s & 1) && c->op.src[s].layout == c->op.dst[0].layout && lun_shape_equal(c->op.src[s].shape, c->op.dst[0].shape))
+        if ((mask >> s & 1) && c->op.src[s].layout == c->op.dst[0].layout &&
+            lun_shape_equal(c->op.src[s].shape, c->op.dst[0].shape))
             found[count++] = s;
     return count == 0 ? -1 : found[lun_count(c->op.dst[0].shape) % count];
 }
@@ -152,8 +153,9 @@ static lun_status untouched(const oc_setup *u, const oc_case *c)
             const int number = r < c->op.nsrc ? r : r - c->op.nsrc;
             if (i >= first && i < end)
                 return lun_fail(LUN_ERR_INTERNAL, "wrote to %s %d at element %zu", what, number, i - first);
-            return lun_fail(LUN_ERR_INTERNAL, "wrote outside: %zu elements %s %s %d", i < first ? first - i : i - end + 1,
-                            i < first ? "before" : "past the end of", what, number);
+            return lun_fail(LUN_ERR_INTERNAL, "wrote outside: %zu elements %s %s %d",
+                            i < first ? first - i : i - end + 1, i < first ? "before" : "past the end of", what,
+                            number);
         }
         return lun_fail(LUN_ERR_INTERNAL, "wrote outside every operand");
     }

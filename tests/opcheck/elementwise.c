@@ -1,13 +1,13 @@
-/* relu, relu_backward, add, add_channel, concat, slice. Reals too are exact but for the one rounding of an addition, which
- * IEEE 754 (and OpenCL's full profile) rounds correctly: |y - y64| <= u |y64|. */
+/* relu, relu_backward, add, add_channel, concat, slice. Reals too are exact but for the one rounding of an addition,
+ * which IEEE 754 (and OpenCL's full profile) rounds correctly: |y - y64| <= u |y64|. */
 #include "opcheck.h"
 
 /* N, C, H, W, and the second operand's channels (concat) or the slice's first channel. The long ones are more than one
  * piece of work on a CPU device. */
 static const int shapes[][5] = {
-    {1, 1, 1, 3, 1},   {2, 3, 5, 7, 2},    {1, 31, 33, 1, 30},  {3, 2, 17, 19, 1}, {5, 65, 3, 2, 64}, {2, 64, 8, 8, 1},
-    {16, 33, 1, 1, 5}, {1, 3, 65, 64, 2},  {8, 128, 4, 4, 128}, {2, 67, 7, 3, 33}, {1, 1, 31, 127, 1}, {7, 32, 13, 11, 16},
-    {2, 37, 64, 65, 3}, {1, 8, 129, 131, 4},
+    {1, 1, 1, 3, 1},    {2, 3, 5, 7, 2},     {1, 31, 33, 1, 30}, {3, 2, 17, 19, 1},   {5, 65, 3, 2, 64},
+    {2, 64, 8, 8, 1},   {16, 33, 1, 1, 5},   {1, 3, 65, 64, 2},  {8, 128, 4, 4, 128}, {2, 67, 7, 3, 33},
+    {1, 1, 31, 127, 1}, {7, 32, 13, 11, 16}, {2, 37, 64, 65, 3}, {1, 8, 129, 131, 4},
 };
 static const int tiny[][5] = {{2, 5, 31, 17, 3}, {3, 66, 3, 5, 31}};
 static const int layers[][5] = {{16, 128, 64, 64, 64}, {16, 1024, 4, 4, 512}};

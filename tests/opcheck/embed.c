@@ -104,7 +104,10 @@ static void make_store(oc_case *c, oc_set set, int index, oc_rng *rng)
     oc_dest(c, lun_shape4(1, slots, 1, 1));
 }
 
-static void nothing(oc_case *c) { (void)c; } /* always exact */
+static void nothing(oc_case *c)
+{
+    (void)c;
+} /* always exact */
 
 const oc_op oc_embed = {LUN_OP_EMBED, count, make_embed, nothing};
 const oc_op oc_noise = {LUN_OP_NOISE, count, make_noise, bound_noise};

@@ -12,31 +12,25 @@
 
 enum { MAX_VALUES = 48 };
 
-struct lun_backward {
-    const lun_op *op;
-    unsigned wants;
+typedef struct reference_backward {
+    lun_backward base;
     lun_status status;
     int count; /* sources, destinations, ddst, then what is emitted */
     lun_desc desc[MAX_VALUES];
     double *data[MAX_VALUES];
     lun_value given[LUN_OP_MAX_SRC];
-};
+} reference_backward;
 
-const lun_op *lun_backward_op(const lun_backward *b) { return b->op; }
-lun_value lun_backward_src(const lun_backward *b, int index) { return index < b->op->nsrc ? index : -1; }
-lun_value lun_backward_dst(const lun_backward *b, int index) { return b->op->nsrc + index; }
-lun_value lun_backward_ddst(const lun_backward *b, int index) { return index == 0 ? b->op->nsrc + b->op->ndst : -1; }
-bool lun_backward_wants(const lun_backward *b, int src_index) { return b->wants >> src_index & 1; }
-
-static lun_value add_value(lun_backward *b, lun_desc desc)
+static lun_value add_value(reference_backward *b, lun_desc desc)
 {
     b->desc[b->count] = desc;
     b->data[b->count] = oc_alloc((size_t)lun_count(desc.shape), sizeof(double));
     return b->count++;
 }
 
-lun_value lun_backward_emit(lun_backward *b, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc)
+static lun_value emit(lun_backward *base, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc)
 {
+    reference_backward *b = (reference_backward *)base;
     lun_op op = {.kind = kind, .nsrc = nsrc};
     const double *from[LUN_OP_MAX_SRC] = {NULL};
     double *to[LUN_OP_MAX_DST] = {NULL}, *mag[LUN_OP_MAX_DST] = {NULL};
@@ -46,7 +40,8 @@ lun_value lun_backward_emit(lun_backward *b, lun_op_kind kind, const lun_attrs *
         op.attrs = *attrs;
     for (int s = 0; s < nsrc; s++) {
         if (src[s] < 0 || src[s] >= b->count) {
-            b->status = lun_fail(LUN_ERR_INTERNAL, "the rule emits %s with value %d", lun_op_info_of(kind)->name, src[s]);
+            b->status =
+                lun_fail(LUN_ERR_INTERNAL, "the rule emits %s with value %d", lun_op_info_of(kind)->name, src[s]);
             return -1;
         }
         op.src[s] = b->desc[src[s]];
@@ -65,16 +60,18 @@ lun_value lun_backward_emit(lun_backward *b, lun_op_kind kind, const lun_attrs *
     return first;
 }
 
-void lun_backward_give(lun_backward *b, int src_index, lun_value gradient)
+static void give(lun_backward *base, int src_index, lun_value gradient)
 {
+    reference_backward *b = (reference_backward *)base;
     if (b->status != LUN_OK)
         return;
-    if (gradient < 0 || gradient >= b->count || !lun_backward_wants(b, src_index)) {
-        b->status = lun_fail(LUN_ERR_INTERNAL, "the rule gives value %d to source %d, which wants none or cannot have it", gradient,
-                             src_index);
+    if (gradient < 0 || gradient >= b->count || !base->wants[src_index]) {
+        b->status =
+            lun_fail(LUN_ERR_INTERNAL, "the rule gives value %d to source %d, which wants none or cannot have it",
+                     gradient, src_index);
         return;
     }
-    const lun_desc have = b->desc[gradient], want = b->op->src[src_index];
+    const lun_desc have = b->desc[gradient], want = base->op->src[src_index];
     if (!lun_shape_equal(have.shape, want.shape) || have.layout != want.layout || have.dtype != want.dtype) {
         b->status = lun_fail(LUN_ERR_INTERNAL, "the gradient of source %d has another shape", src_index);
         return;
@@ -89,19 +86,28 @@ void lun_backward_give(lun_backward *b, int src_index, lun_value gradient)
     b->given[src_index] = sum;
 }
 
-static void release(lun_backward *b)
+static void release(reference_backward *b)
 {
     for (int i = 0; i < b->count; i++)
         free(b->data[i]);
 }
 
 /* Run the rule. `ddst` has destination 0's shape. */
-static lun_status run_rule(const oc_case *c, const double *ddst, unsigned wants, lun_backward *b)
+static lun_status run_rule(const oc_case *c, const double *ddst, unsigned wants, reference_backward *b)
 {
     const lun_op *op = &c->op;
     memset(b, 0, sizeof *b);
-    b->op = op;
-    b->wants = wants;
+    b->base.op = op;
+    b->base.emit = emit;
+    b->base.give = give;
+    for (int s = 0; s < op->nsrc; s++) {
+        b->base.src[s] = s;
+        b->base.wants[s] = wants >> s & 1;
+    }
+    for (int d = 0; d < op->ndst; d++) {
+        b->base.dst[d] = op->nsrc + d;
+        b->base.ddst[d] = d == 0 ? op->nsrc + op->ndst : -1;
+    }
     for (int s = 0; s < LUN_OP_MAX_SRC; s++)
         b->given[s] = -1;
     for (int s = 0; s < op->nsrc; s++)
@@ -109,7 +115,7 @@ static lun_status run_rule(const oc_case *c, const double *ddst, unsigned wants,
     for (int d = 0; d < op->ndst; d++)
         memcpy(b->data[add_value(b, op->dst[d])], c->want[d], (size_t)lun_count(op->dst[d].shape) * sizeof(double));
     memcpy(b->data[add_value(b, op->dst[0])], ddst, (size_t)lun_count(op->dst[0].shape) * sizeof(double));
-    lun_op_info_of(op->kind)->backward(b);
+    lun_op_info_of(op->kind)->backward(&b->base);
     return b->status;
 }
 
@@ -167,7 +173,7 @@ static lun_status check_differences(const oc_case *c, oc_rng *rng, double *worst
         if (op->src[s].dtype == LUN_F32 && !is_data(op->kind, s))
             all |= 1u << s;
     worker w = worker_create(op);
-    lun_backward full;
+    reference_backward full;
     lun_status status = run_rule(c, ddst, all, &full);
     for (int s = 0; status == LUN_OK && s < op->nsrc; s++) {
         if (!(all >> s & 1))
@@ -179,19 +185,20 @@ static lun_status check_differences(const oc_case *c, oc_rng *rng, double *worst
             const double error = fabs(slope - mine), bound = 1e-8 + 1e-6 * fabs(slope);
             any = any || mine != 0;
             if (!(error <= bound))
-                status = lun_fail(LUN_ERR_INTERNAL, "source %d element %d: the rule says %.12g, differences %.12g", s, (int)i, mine, slope);
+                status = lun_fail(LUN_ERR_INTERNAL, "source %d element %d: the rule says %.12g, differences %.12g", s,
+                                  (int)i, mine, slope);
             *worst = fmax(*worst, error / bound);
         }
         if (status == LUN_OK && !any)
             status = lun_fail(LUN_ERR_INTERNAL, "vacuous: the gradient of source %d is zero", s);
         /* The same alone: what one source wants must not hang on the others. */
-        lun_backward one;
+        reference_backward one;
         if (status == LUN_OK)
             status = run_rule(c, ddst, 1u << s, &one);
         else
             continue;
         if (status == LUN_OK && (one.given[s] < 0 || memcmp(one.data[one.given[s]], full.data[full.given[s]],
-                                                             (size_t)oc_src_count(c, s) * sizeof(double)) != 0))
+                                                            (size_t)oc_src_count(c, s) * sizeof(double)) != 0))
             status = lun_fail(LUN_ERR_INTERNAL, "source %d gets another gradient when it alone wants one", s);
         release(&one);
     }
@@ -228,7 +235,7 @@ static lun_status check_adjoint(const oc_case *c, oc_rng *rng)
     for (int64_t i = 0; i < elements; i++)
         y[i] = 1 + oc_below(rng, 4) - (oc_below(rng, 2) ? 5 : 0);
     worker w = worker_create(op);
-    lun_backward b;
+    reference_backward b;
     lun_status status = run_rule(c, y, (1u << op->nsrc) - 1, &b);
     for (int s = 0; status == LUN_OK && s < op->nsrc; s++) {
         const double *src[LUN_OP_MAX_SRC];
@@ -291,7 +298,8 @@ int oc_mode_grad(const oc_options *options)
                 oc_free(&c);
             }
         }
-        printf("%-20s %d by differences (worst %.3f of the bound), %d adjoints exact\n", info->name, differences, worst, adjoints);
+        printf("%-20s %d by differences (worst %.3f of the bound), %d adjoints exact\n", info->name, differences, worst,
+               adjoints);
         if (differences + adjoints == 0) {
             failures++;
             printf("FAIL grad %s: no case ran\n", info->name);

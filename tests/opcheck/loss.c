@@ -2,13 +2,14 @@
  *
  * Bound of loss: each term has a few roundings (d one, d^2 two more, Huber's straight part delta (|d| - delta/2) three,
  * counted on delta (|d| + delta/2)), the sum of T terms min(6 sqrt T, T), the division 2.5 ulp = 5 u:
- * (S + 10) u mean(terms), and not above 1e-6, which a fixed tree of partial sums keeps at any T. Integers, T a power of two: tolerance 0.
- * loss_backward: d, the products and the division, relative: 10 u |y|. Where |d| = delta the two parts of Huber agree. */
+ * (S + 10) u mean(terms), and not above 1e-6, which a fixed tree of partial sums keeps at any T. Integers, T a power of
+ * two: tolerance 0. loss_backward: d, the products and the division, relative: 10 u |y|. Where |d| = delta the two
+ * parts of Huber agree. */
 #include "opcheck.h"
 
 static const int shapes[][4] = {
-    {1, 1, 1, 1},  {2, 3, 5, 7},   {2, 4, 8, 16}, {1, 31, 33, 1},  {1, 1, 32, 64}, {3, 1, 17, 19}, {16, 3, 16, 16},
-    {5, 65, 3, 2}, {2, 3, 65, 64}, {1, 2, 128, 128}, {7, 32, 13, 11}, {1, 3, 127, 131},
+    {1, 1, 1, 1},    {2, 3, 5, 7},  {2, 4, 8, 16},  {1, 31, 33, 1},   {1, 1, 32, 64},  {3, 1, 17, 19},
+    {16, 3, 16, 16}, {5, 65, 3, 2}, {2, 3, 65, 64}, {1, 2, 128, 128}, {7, 32, 13, 11}, {1, 3, 127, 131},
 };
 static const int tiny[][4] = {{2, 3, 20, 17}, {1, 2, 33, 31}, {4, 8, 4, 4}};
 static const int layers[][4] = {{16, 3, 64, 64}};

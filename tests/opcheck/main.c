@@ -34,7 +34,8 @@ bool oc_chosen(const oc_options *options, const oc_op *op)
 
 bool oc_candidate_chosen(const oc_options *options, const char *name)
 {
-    return (options->candidate == NULL || strcmp(options->candidate, name) == 0) && (options->skip == NULL || strcmp(options->skip, name) != 0);
+    return (options->candidate == NULL || strcmp(options->candidate, name) == 0) &&
+           (options->skip == NULL || strcmp(options->skip, name) != 0);
 }
 
 static bool has_chosen_candidate(const oc_options *options, const oc_op *op)
@@ -45,8 +46,8 @@ static bool has_chosen_candidate(const oc_options *options, const oc_op *op)
     return options->candidate == NULL; /* an op without any candidate is to fail */
 }
 
-/* Open --device, and let it pass for another kind of device where asked: the kernels of a GPU, one element an item, or of
- * another vector width, then run here too. */
+/* Open --device, and let it pass for another kind of device where asked: the kernels of a GPU, one element an item, or
+ * of another vector width, then run here too. */
 static lun_status open_device(oc_options *options)
 {
     LUN_TRY(lun_device_open(options->device, NULL, &options->dev));
@@ -73,9 +74,10 @@ static void complain(const oc_options *options, const oc_case *c, const char *ca
     char lanes[24] = "";
     if (options->lanes > 0)
         snprintf(lanes, sizeof lanes, " --lanes %d", options->lanes);
-    printf("FAIL %s [%s%s layout %d]: %s\n     opcheck test --device %s --op %s%s%s --case %d --seed %llu%s%s%s\n", text,
-           options->dev->info.spec, c->exact ? " exact" : "", (int)c->layout, lun_error_detail(), options->device, op,
-           candidate != NULL ? " --candidate " : "", candidate != NULL ? candidate : "", index, (unsigned long long)options->seed,
+    printf("FAIL %s [%s%s layout %d]: %s\n     opcheck test --device %s --op %s%s%s --case %d --seed %llu%s%s%s\n",
+           text, options->dev->info.spec, c->exact ? " exact" : "", (int)c->layout, lun_error_detail(), options->device,
+           op, candidate != NULL ? " --candidate " : "", candidate != NULL ? candidate : "", index,
+           (unsigned long long)options->seed,
            options->set == OC_TINY   ? " --tiny"
            : options->set == OC_LONG ? " --long"
                                      : "",
@@ -83,7 +85,10 @@ static void complain(const oc_options *options, const oc_case *c, const char *ca
     fflush(stdout);
 }
 
-static bool on_cpu(const oc_options *options) { return strcmp(options->device, "cpu") == 0; }
+static bool on_cpu(const oc_options *options)
+{
+    return strcmp(options->device, "cpu") == 0;
+}
 
 /* Three threads, or fewer than the device has: pieces then fall to other threads, and sums must not notice. */
 static lun_status open_twin(oc_options *options)
@@ -92,7 +97,8 @@ static lun_status open_twin(oc_options *options)
     return lun_device_open("cpu", &params, &options->twin);
 }
 
-static lun_status compare_with_twin(const oc_options *options, const oc_case *c, const char *candidate, uint32_t *const *got)
+static lun_status compare_with_twin(const oc_options *options, const oc_case *c, const char *candidate,
+                                    uint32_t *const *got)
 {
     uint32_t *want[LUN_OP_MAX_DST] = {NULL};
     LUN_TRY(oc_run(options->twin, c, on_cpu(options) ? candidate : NULL, 1, want));
@@ -100,8 +106,8 @@ static lun_status compare_with_twin(const oc_options *options, const oc_case *c,
     for (int d = 0; d < c->op.ndst; d++)
         for (int64_t i = 0; status == LUN_OK && i < lun_count(c->op.dst[d].shape); i++)
             if (want[d][i] != got[d][i])
-                status = lun_fail(LUN_ERR_INTERNAL, "dst%d element %d is %08x, but %08x on cpu with %d threads", d, (int)i, got[d][i],
-                                  want[d][i], options->twin->info.units);
+                status = lun_fail(LUN_ERR_INTERNAL, "dst%d element %d is %08x, but %08x on cpu with %d threads", d,
+                                  (int)i, got[d][i], want[d][i], options->twin->info.units);
     for (int d = 0; d < LUN_OP_MAX_DST; d++)
         free(want[d]);
     return status;
@@ -111,7 +117,8 @@ static lun_status check_golden(const oc_case *c, uint32_t *const *got)
 {
     const uint64_t hash = lun_hash(LUN_HASH_START, got[0], (size_t)lun_count(c->op.dst[0].shape) * 4);
     if (c->golden != 0 && hash != c->golden)
-        return lun_fail(LUN_ERR_INTERNAL, "hash 0x%016llx, recorded 0x%016llx", (unsigned long long)hash, (unsigned long long)c->golden);
+        return lun_fail(LUN_ERR_INTERNAL, "hash 0x%016llx, recorded 0x%016llx", (unsigned long long)hash,
+                        (unsigned long long)c->golden);
     return LUN_OK;
 }
 
@@ -149,7 +156,8 @@ static void test_case(oc_options *options, const oc_op *op, int index, tally *t)
         lun_status status = oc_run(options->dev, &c, k->name, options->set == OC_TINY ? 1 : 2, got);
         if (status == LUN_UNSUPPORTED) {
             if (options->verbose)
-                printf("     %s case %d: %s declines: %s\n", lun_op_info_of(op->kind)->name, index, k->name, lun_error_detail());
+                printf("     %s case %d: %s declines: %s\n", lun_op_info_of(op->kind)->name, index, k->name,
+                       lun_error_detail());
             continue;
         }
         accepted++;
@@ -192,7 +200,8 @@ int oc_mode_test(const oc_options *given)
         for (int i = 0; i < op->count(options.set); i++)
             if (options.index < 0 || i == options.index)
                 test_case(&options, op, i, &t);
-        printf("%-20s %-9s %3d cases, %3d runs (", lun_op_info_of(op->kind)->name, options.dev->info.spec, t.cases, t.runs);
+        printf("%-20s %-9s %3d cases, %3d runs (", lun_op_info_of(op->kind)->name, options.dev->info.spec, t.cases,
+               t.runs);
         int number = 0;
         for (const lun_candidate *k = lun_candidates(op->kind); k->name != NULL; k++, number++)
             printf("%s%s %d", number > 0 ? ", " : "", k->name, t.by_candidate[number < 15 ? number : 15]);
@@ -210,8 +219,7 @@ int oc_mode_test(const oc_options *given)
         failures++;
     }
     printf("%s (%s, %s): %d runs, %d failures, seed %llu, %.1f s\n", options.dev->info.spec, options.dev->info.name,
-           options.dev->info.platform, runs, failures, (unsigned long long)options.seed,
-           lun_clock() - start);
+           options.dev->info.platform, runs, failures, (unsigned long long)options.seed, lun_clock() - start);
     lun_device_close(&options.twin);
     lun_device_close(&options.dev);
     return failures == 0 ? 0 : 1;
@@ -220,7 +228,7 @@ int oc_mode_test(const oc_options *given)
 /* --- the command line --- */
 static int usage(const char *what, const char *value)
 {
-    fprintf(stderr, "opcheck: %s%s%s\n%s", what, value != NULL ? " " : "", value != NULL ? value : "", help);
+    fprintf(stderr, "opcheck: %s %s (see opcheck --help)\n", what, value);
     return LUN_ERR_USAGE;
 }
 
@@ -274,7 +282,8 @@ int main(int argc, char **argv)
             continue;
         }
         if (strcmp(flag, "--device") != 0 && strcmp(flag, "--op") != 0 && strcmp(flag, "--candidate") != 0 &&
-            strcmp(flag, "--case") != 0 && strcmp(flag, "--seed") != 0 && strcmp(flag, "--skip") != 0 && strcmp(flag, "--lanes") != 0)
+            strcmp(flag, "--case") != 0 && strcmp(flag, "--seed") != 0 && strcmp(flag, "--skip") != 0 &&
+            strcmp(flag, "--lanes") != 0)
             return usage("unknown option", flag);
         if (++i == argc)
             return usage("no value for", flag);

@@ -75,21 +75,21 @@ typedef struct oc_op {
 } oc_op;
 
 extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_sum, oc_spatial_sum, oc_batch_norm,
-    oc_batch_norm_backward, oc_relu, oc_relu_backward, oc_add, oc_add_channel, oc_concat, oc_slice, oc_embed, oc_noise, oc_loss,
-    oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step, oc_store;
+    oc_batch_norm_backward, oc_relu, oc_relu_backward, oc_add, oc_add_channel, oc_concat, oc_slice, oc_embed, oc_noise,
+    oc_loss, oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step, oc_store;
 extern const oc_op *const oc_ops[];
 extern const int oc_op_count;
 
 typedef struct oc_options {
     const char *device, *op, *candidate, *skip; /* skip: a candidate not to try */
-    bool as_gpu; /* lower as for a GPU, whatever the device is */
-    int lanes;   /* lower for vectors of so many floats; 0: the device's own */
-    int index; /* -1: all */
+    bool as_gpu;                                /* lower as for a GPU, whatever the device is */
+    int lanes;                                  /* lower for vectors of so many floats; 0: the device's own */
+    int index;                                  /* -1: all */
     uint64_t seed;
     oc_set set;
     bool verbose;
-    /* twin: what must agree bit for bit. Of cpu, itself with another number of threads, in every case; of other devices,
-     * cpu, in like_cpu cases. NULL: none. */
+    /* twin: what must agree bit for bit. Of cpu, itself with another number of threads, in every case; of other
+     * devices, cpu, in like_cpu cases. NULL: none. */
     lun_device *dev, *twin;
 } oc_options;
 
@@ -103,7 +103,10 @@ void oc_fill_reals(oc_case *c, int s, oc_rng *rng, double centre, double spread)
 void oc_fill_indices(oc_case *c, int s, oc_rng *rng, int low, int high); /* an I32 source */
 void oc_set_float(oc_case *c, int s, int64_t at, double value);
 void oc_dest(oc_case *c, lun_shape shape);
-static inline int64_t oc_src_count(const oc_case *c, int s) { return lun_count(c->op.src[s].shape); }
+static inline int64_t oc_src_count(const oc_case *c, int s)
+{
+    return lun_count(c->op.src[s].shape);
+}
 /* The layout of case `index`: each in turn. */
 oc_layout oc_turn(int index);
 /* Whole values so small that `terms` products of two of them sum exactly in float32. */
@@ -115,7 +118,10 @@ typedef struct oc_dim {
     const int *values;
     int count;
 } oc_dim;
-#define OC_DIM(...) {(const int[]){__VA_ARGS__}, (int)(sizeof((const int[]){__VA_ARGS__}) / sizeof(int))}
+#define OC_DIM(...)                                                                                                    \
+    {                                                                                                                  \
+        (const int[]){__VA_ARGS__}, (int)(sizeof((const int[]){__VA_ARGS__}) / sizeof(int))                            \
+    }
 #define OC_MAX_DIMS 16
 /* Choice `index` of a seeded greedy selection that covers pairs of values: value numbers into `choice`. `usable` says
  * whether a choice is legal and cheap enough. Cached under `key`. */
@@ -128,12 +134,14 @@ lun_status oc_make(const oc_op *op, oc_set set, int index, uint64_t seed, bool r
 void oc_free(oc_case *c);
 
 /* --- device.c --- */
-/* Run the case with one candidate, `runs` times. got[d]: fresh arrays in API order, freed by the caller. LUN_UNSUPPORTED: declined. Any
- * breach of the contract (canary, changed source, runs that differ) is LUN_ERR_INTERNAL with its detail. */
+/* Run the case with one candidate, `runs` times. got[d]: fresh arrays in API order, freed by the caller.
+ * LUN_UNSUPPORTED: declined. Any breach of the contract (canary, changed source, runs that differ) is LUN_ERR_INTERNAL
+ * with its detail. */
 lun_status oc_run(lun_device *dev, const oc_case *c, const char *candidate, int runs, uint32_t *got[LUN_OP_MAX_DST]);
 
 /* --- compare.c --- */
-/* LUN_OK, or LUN_ERR_INTERNAL with worst index, got, want and bound. *ratio: the largest error in terms of its bound. */
+/* LUN_OK, or LUN_ERR_INTERNAL with worst index, got, want and bound. *ratio: the largest error in terms of its bound.
+ */
 lun_status oc_compare(const oc_case *c, uint32_t *const *got, double *ratio);
 /* The reference must say something: not constant, not mostly zero. */
 lun_status oc_vacuous(const oc_case *c);

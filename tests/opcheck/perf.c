@@ -32,8 +32,8 @@ static lun_status time_case(const oc_options *options, const oc_case *c, const c
     }
     if (status == LUN_OK) {
         const double one = seconds / runs;
-        printf("%-44s %-14s %10.4f ms %8.2f GFLOP/s %8.2f GB/s\n", text, candidate, one * 1e3, u.plan->flops / one * 1e-9,
-               u.plan->bytes / one * 1e-9);
+        printf("%-44s %-14s %10.4f ms %8.2f GFLOP/s %8.2f GB/s\n", text, candidate, one * 1e3,
+               u.plan->flops / one * 1e-9, u.plan->bytes / one * 1e-9);
         fflush(stdout);
     } else {
         printf("FAIL perf %s %s: %s\n", text, candidate, lun_error_detail());
@@ -108,8 +108,8 @@ int oc_mode_support(const oc_options *options)
                 lun_op_plan_destroy(&plan);
                 oc_free(&c);
             }
-            printf("%-20s %-10s %-14s ready %3d of %3d  %s\n", lun_op_info_of(op->kind)->name, options->dev->info.spec, k->name, ready,
-                   cases, reason);
+            printf("%-20s %-10s %-14s ready %3d of %3d  %s\n", lun_op_info_of(op->kind)->name, options->dev->info.spec,
+                   k->name, ready, cases, reason);
         }
     }
     return failures == 0 ? 0 : 1;

@@ -1,25 +1,26 @@
 /* randint, randn.
  *
- * randint is integers: tolerance 0 against base/philox.h. randn must be bit-equal on every device (each case is compared
- * with the cpu device) and within 2e-6 of the float64 Box-Muller formula in reference_rest.c: the polynomials' error,
- * about 4 ulp of radius and angle at |z| up to 5.8. */
+ * randint is integers: tolerance 0 against base/philox.h. randn must be bit-equal on every device (each case is
+ * compared with the cpu device) and within 2e-6 of the float64 Box-Muller formula in reference_rest.c: the polynomials'
+ * error, about 4 ulp of radius and angle at |z| up to 5.8. */
 #include "base/philox.h"
 #include "opcheck.h"
 
 /* N, C, H, W: odd, so that blocks of four are cut short and cross rows and channels. */
 static const int shapes[][4] = {
-    {1, 1, 1, 1},  {1, 1, 1, 3},   {2, 3, 5, 7},   {3, 1, 17, 19}, {5, 65, 3, 2},  {16, 1, 1, 1},
-    {2, 3, 32, 32}, {1, 2, 65, 64}, {7, 4, 13, 11}, {1, 3, 129, 131}, {4, 5, 1, 2}, {2, 31, 33, 1},
+    {1, 1, 1, 1},   {1, 1, 1, 3},   {2, 3, 5, 7},   {3, 1, 17, 19},   {5, 65, 3, 2}, {16, 1, 1, 1},
+    {2, 3, 32, 32}, {1, 2, 65, 64}, {7, 4, 13, 11}, {1, 3, 129, 131}, {4, 5, 1, 2},  {2, 31, 33, 1},
 };
 static const int tiny[][4] = {{2, 3, 11, 13}, {5, 2, 5, 5}};
 static const int layers[][4] = {{16, 3, 64, 64}};
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
-/* Hashes of randn's results for seed 1, recorded on plain C: every device, instruction set and release gives these bits. */
+/* Hashes of randn's results for seed 1, recorded on plain C: every device, instruction set and release gives these
+ * bits. */
 static const uint64_t recorded[COUNT(shapes)] = {
-    0x6759de8309736309, 0xf171b4d5ab06fd35, 0x8fabb4dd3366f6a2, 0x9a1cdc3801e5a839, 0x9fa4cff60e470a1d,
-    0x0178ed8f770a3d2d, 0x3107fd29b8fa7599, 0xe334cc66c1c0c1e1, 0xba8ce2cd7978b084, 0x01e2f1f8ced02e67,
-    0xc3c0df89f7e4a4b0, 0xc9d67ffcaf4ceec3,
+    0x6759de8309736309, 0xf171b4d5ab06fd35, 0x8fabb4dd3366f6a2, 0x9a1cdc3801e5a839,
+    0x9fa4cff60e470a1d, 0x0178ed8f770a3d2d, 0x3107fd29b8fa7599, 0xe334cc66c1c0c1e1,
+    0xba8ce2cd7978b084, 0x01e2f1f8ced02e67, 0xc3c0df89f7e4a4b0, 0xc9d67ffcaf4ceec3,
 };
 
 static int count(oc_set set)
@@ -36,7 +37,10 @@ static int count(oc_set set)
 static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
 {
     const int random[4] = {1 + oc_below(rng, 16), 1 + oc_below(rng, 30), 1 + oc_below(rng, 60), 1 + oc_below(rng, 60)};
-    const int *s = set == OC_SUITE ? shapes[index] : set == OC_TINY ? tiny[index] : index < COUNT(layers) ? layers[index] : random;
+    const int *s = set == OC_SUITE         ? shapes[index]
+                   : set == OC_TINY        ? tiny[index]
+                   : index < COUNT(layers) ? layers[index]
+                                           : random;
     static const uint32_t bounds[] = {300, 7, 1000, 0x80000000u, 65537};
     lun_random_attrs *a = &c->op.attrs.random;
     a->c = s[1];
@@ -47,7 +51,8 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
     const int rows = oc_source(c, lun_typed(lun_image(s[0], LUN_RANDOM_ROW, 1, 1), LUN_U32));
     for (int n = 0; n < s[0]; n++) {
         /* Every word of the row in use: numbers and seeds beyond 32 bits, all purposes, a sub. */
-        const uint64_t seed = (uint64_t)oc_u32(rng) << 32 | oc_u32(rng), number = (uint64_t)oc_u32(rng) << 32 | oc_u32(rng);
+        const uint64_t seed = (uint64_t)oc_u32(rng) << 32 | oc_u32(rng),
+                       number = (uint64_t)oc_u32(rng) << 32 | oc_u32(rng);
         uint32_t row[LUN_RANDOM_ROW];
         lun_random_row(seed, (lun_purpose)(1 + oc_below(rng, 8)), number, oc_u32(rng), row);
         for (int i = 0; i < LUN_RANDOM_ROW; i++) {

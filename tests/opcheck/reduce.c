@@ -2,8 +2,8 @@
 #include "opcheck.h"
 
 static const int shapes[][4] = {
-    {1, 1, 1, 2},   {2, 3, 5, 7},    {1, 31, 33, 1},  {3, 1, 17, 19},  {5, 65, 3, 2},   {2, 64, 8, 8},   {16, 33, 1, 1},
-    {1, 2, 65, 64}, {8, 128, 4, 4},  {2, 257, 7, 3},  {1, 3, 31, 127}, {7, 32, 13, 11}, {3, 1, 100, 99}, {2, 1031, 2, 1},
+    {1, 1, 1, 2},   {2, 3, 5, 7},   {1, 31, 33, 1}, {3, 1, 17, 19},  {5, 65, 3, 2},   {2, 64, 8, 8},   {16, 33, 1, 1},
+    {1, 2, 65, 64}, {8, 128, 4, 4}, {2, 257, 7, 3}, {1, 3, 31, 127}, {7, 32, 13, 11}, {3, 1, 100, 99}, {2, 1031, 2, 1},
 };
 static const int tiny[][4] = {{2, 3, 20, 17}, {3, 70, 3, 5}};
 static const int layers[][4] = {{16, 64, 64, 64}, {16, 256, 32, 32}, {16, 1024, 4, 4}};
@@ -24,11 +24,11 @@ static int count(oc_set set)
 static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
 {
     const int random[4] = {1 + oc_below(rng, 8), 1 + oc_below(rng, 200), 1 + oc_below(rng, 40), 1 + oc_below(rng, 40)};
-    const int *s = set == OC_SUITE                            ? shapes[index / 2]
-                   : set == OC_TINY                           ? tiny[index]
-                   : set == OC_GRAD                           ? grad[index]
-                   : index < COUNT(layers)                    ? layers[index]
-                                                              : random;
+    const int *s = set == OC_SUITE         ? shapes[index / 2]
+                   : set == OC_TINY        ? tiny[index]
+                   : set == OC_GRAD        ? grad[index]
+                   : index < COUNT(layers) ? layers[index]
+                                           : random;
     c->exact = set != OC_GRAD && index % 2 == 0;
     c->layout = oc_turn(index / 2);
     const int src = oc_source(c, lun_image(s[0], s[1], s[2], s[3]));

@@ -5,7 +5,10 @@
 #include "reference.h"
 
 /* Index of element (a, b, c, d) of a shape. */
-static int64_t at(lun_shape s, int64_t a, int64_t b, int64_t c, int64_t d) { return ((a * s.c + b) * s.h + c) * s.w + d; }
+static int64_t at(lun_shape s, int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    return ((a * s.c + b) * s.h + c) * s.w + d;
+}
 
 static void clear(lun_shape s, double *values)
 {
@@ -22,22 +25,22 @@ static void gather(double *dst, double *mag, int64_t i, double term)
 }
 
 /* Visit every (n, k, c, ho, wo, r, s) whose source pixel lies in the picture. */
-#define CONV_VISIT(a, big, filter, small, BODY)                                                                          \
-    for (int64_t n = 0; n < (small).n; n++)                                                                              \
-        for (int64_t k = 0; k < (filter).n; k++)                                                                         \
-            for (int64_t c = 0; c < (filter).c; c++)                                                                     \
-                for (int64_t ho = 0; ho < (small).h; ho++)                                                               \
-                    for (int64_t r = 0; r < (filter).h; r++) {                                                           \
-                        const int64_t h = ho * (a).stride_h - (a).pad_h + r;                                             \
-                        if (h < 0 || h >= (big).h)                                                                       \
-                            continue;                                                                                    \
-                        for (int64_t wo = 0; wo < (small).w; wo++)                                                       \
-                            for (int64_t s = 0; s < (filter).w; s++) {                                                   \
-                                const int64_t w = wo * (a).stride_w - (a).pad_w + s;                                     \
-                                if (w < 0 || w >= (big).w)                                                               \
-                                    continue;                                                                            \
-                                BODY;                                                                                    \
-                            }                                                                                            \
+#define CONV_VISIT(a, big, filter, small, BODY)                                                                        \
+    for (int64_t n = 0; n < (small).n; n++)                                                                            \
+        for (int64_t k = 0; k < (filter).n; k++)                                                                       \
+            for (int64_t c = 0; c < (filter).c; c++)                                                                   \
+                for (int64_t ho = 0; ho < (small).h; ho++)                                                             \
+                    for (int64_t r = 0; r < (filter).h; r++) {                                                         \
+                        const int64_t h = ho * (a).stride_h - (a).pad_h + r;                                           \
+                        if (h < 0 || h >= (big).h)                                                                     \
+                            continue;                                                                                  \
+                        for (int64_t wo = 0; wo < (small).w; wo++)                                                     \
+                            for (int64_t s = 0; s < (filter).w; s++) {                                                 \
+                                const int64_t w = wo * (a).stride_w - (a).pad_w + s;                                   \
+                                if (w < 0 || w >= (big).w)                                                             \
+                                    continue;                                                                          \
+                                BODY;                                                                                  \
+                            }                                                                                          \
                     }
 
 /* dst[n,k,ho,wo] = bias[k] + sum over c,r,s of weight[k,c,r,s] src[n,c,ho stride - pad + r, wo stride - pad + s] */
@@ -47,8 +50,9 @@ void ref_conv2d(const lun_op *op, const double *const *src, double *const *dst, 
     const lun_shape big = op->src[0].shape, filter = op->src[1].shape, small = op->dst[0].shape;
     clear(small, dst[0]);
     clear(small, mag[0]);
-    CONV_VISIT(a, big, filter, small,
-               gather(dst[0], mag[0], at(small, n, k, ho, wo), src[1][at(filter, k, c, r, s)] * src[0][at(big, n, c, h, w)]))
+    CONV_VISIT(
+        a, big, filter, small,
+        gather(dst[0], mag[0], at(small, n, k, ho, wo), src[1][at(filter, k, c, r, s)] * src[0][at(big, n, c, h, w)]))
     if (op->nsrc > 2)
         for (int64_t i = 0; i < lun_count(small); i++)
             gather(dst[0], mag[0], i, src[2][i / (small.h * small.w) % small.c]);
@@ -61,8 +65,9 @@ void ref_conv2d_transpose(const lun_op *op, const double *const *src, double *co
     const lun_shape small = op->src[0].shape, filter = op->src[1].shape, big = op->dst[0].shape;
     clear(big, dst[0]);
     clear(big, mag[0]);
-    CONV_VISIT(a, big, filter, small,
-               gather(dst[0], mag[0], at(big, n, c, h, w), src[1][at(filter, k, c, r, s)] * src[0][at(small, n, k, ho, wo)]))
+    CONV_VISIT(
+        a, big, filter, small,
+        gather(dst[0], mag[0], at(big, n, c, h, w), src[1][at(filter, k, c, r, s)] * src[0][at(small, n, k, ho, wo)]))
     if (op->nsrc > 2)
         for (int64_t i = 0; i < lun_count(big); i++)
             gather(dst[0], mag[0], i, src[2][i / (big.h * big.w) % big.c]);
@@ -75,8 +80,9 @@ void ref_conv2d_wgrad(const lun_op *op, const double *const *src, double *const 
     const lun_shape big = op->src[0].shape, small = op->src[1].shape, filter = op->dst[0].shape;
     clear(filter, dst[0]);
     clear(filter, mag[0]);
-    CONV_VISIT(a, big, filter, small,
-               gather(dst[0], mag[0], at(filter, k, c, r, s), src[1][at(small, n, k, ho, wo)] * src[0][at(big, n, c, h, w)]))
+    CONV_VISIT(
+        a, big, filter, small,
+        gather(dst[0], mag[0], at(filter, k, c, r, s), src[1][at(small, n, k, ho, wo)] * src[0][at(big, n, c, h, w)]))
 }
 
 void ref_channel_sum(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)

@@ -3,10 +3,14 @@
 
 #include "reference.h"
 
-static int64_t at(lun_shape s, int64_t n, int64_t c, int64_t i) { return (n * s.c + c) * s.h * s.w + i; }
+static int64_t at(lun_shape s, int64_t n, int64_t c, int64_t i)
+{
+    return (n * s.c + c) * s.h * s.w + i;
+}
 
 /* dst = gamma (x - mean) rstd + beta; training: mean and biased variance of the batch, else the running ones.
- * mag[1] is the mean of |x| (what the mean sums); the others are computed by the case, which knows the cancellations. */
+ * mag[1] is the mean of |x| (what the mean sums); the others are computed by the case, which knows the cancellations.
+ */
 void ref_batch_norm(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
     const lun_norm_attrs a = op->attrs.norm;

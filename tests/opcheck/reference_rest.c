@@ -210,7 +210,8 @@ void ref_sample_step(const lun_op *op, const double *const *src, double *const *
         if (op->attrs.sample.clip == LUN_CLIP_XT)
             y = fmin(fmax(y, -1), 1);
         dst[0][i] = y;
-        note(mag, i, fabs(k[2]) * (fabs(k[0] * x) + fabs(k[1] * eps)) + fabs(k[3] * x) + fabs(k[4] * eps) + fabs(k[5] * z));
+        note(mag, i,
+             fabs(k[2]) * (fabs(k[0] * x) + fabs(k[1] * eps)) + fabs(k[3] * x) + fabs(k[4] * eps) + fabs(k[5] * z));
     }
 }
 

@@ -1,5 +1,5 @@
-/* sample_step. Bound: x0 = A x + B eps has three roundings, the clamps shrink errors, the sum of four products seven more,
- * all counted on the magnitudes: 12 u |W||X|. Integers and powers of two: tolerance 0. */
+/* sample_step. Bound: x0 = A x + B eps has three roundings, the clamps shrink errors, the sum of four products seven
+ * more, all counted on the magnitudes: 12 u |W||X|. Integers and powers of two: tolerance 0. */
 #include "opcheck.h"
 
 static const int shapes[][4] = {
@@ -23,7 +23,10 @@ static int count(oc_set set)
 static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
 {
     const int random[4] = {1 + oc_below(rng, 16), 1 + oc_below(rng, 30), 1 + oc_below(rng, 60), 1 + oc_below(rng, 60)};
-    const int *s = set == OC_SUITE ? shapes[index / 6] : set == OC_TINY ? tiny[index] : index < COUNT(layers) ? layers[index] : random;
+    const int *s = set == OC_SUITE         ? shapes[index / 6]
+                   : set == OC_TINY        ? tiny[index]
+                   : index < COUNT(layers) ? layers[index]
+                                           : random;
     const lun_desc image = lun_image(s[0], s[1], s[2], s[3]);
     c->op.attrs.sample.clip = (lun_clip)(index % 3);
     c->exact = index / 3 % 2 == 0 && set != OC_PERF;

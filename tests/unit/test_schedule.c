@@ -19,7 +19,10 @@ static void open_golden(void)
     ck_assert_msg(lun_safetensors_open(path, &golden) == LUN_OK, "%s", lun_error_detail());
 }
 
-static void close_golden(void) { lun_safetensors_close(golden); }
+static void close_golden(void)
+{
+    lun_safetensors_close(golden);
+}
 
 /* PyTorch's float64 numbers. cumprod and a loop may differ in the last places. */
 static void compare(const char *name, const double *got, int count)
@@ -31,7 +34,8 @@ static void compare(const char *name, const double *got, int count)
     double *want = malloc((size_t)entry->bytes);
     ck_assert_int_eq(lun_safetensors_read(golden, (size_t)index, want, (size_t)entry->bytes), LUN_OK);
     for (int i = 0; i < count; i++)
-        ck_assert_msg(fabs(got[i] - want[i]) <= 1e-12 * fabs(want[i]) + 1e-18, "%s[%d] is %.17g, wanted %.17g", name, i, got[i], want[i]);
+        ck_assert_msg(fabs(got[i] - want[i]) <= 1e-12 * fabs(want[i]) + 1e-18, "%s[%d] is %.17g, wanted %.17g", name, i,
+                      got[i], want[i]);
     free(want);
 }
 
@@ -100,7 +104,8 @@ START_TEST(respacing_lists)
         ck_assert_int_eq(lun_schedule_respace(&full, count, &s), LUN_OK);
         ck_assert_int_eq(s.steps, count);
         for (int i = 0; i < count; i++)
-            ck_assert_msg(s.timestep[i] == want[i], "%s: entry %d is %d, wanted %d", entry->name, i, s.timestep[i], (int)want[i]);
+            ck_assert_msg(s.timestep[i] == want[i], "%s: entry %d is %d, wanted %d", entry->name, i, s.timestep[i],
+                          (int)want[i]);
         snprintf(name, sizeof name, "respaced_beta.%d.%d", steps, count);
         /* 1 - a / b of close numbers: absolute, in units of 1. */
         const int64_t index = lun_safetensors_find(golden, name);
@@ -121,7 +126,8 @@ START_TEST(respacing_lists)
 }
 END_TEST
 
-/* Both ways to the mean agree where nothing is clamped; and with the right noise taken out, x0 comes back at the end. */
+/* Both ways to the mean agree where nothing is clamped; and with the right noise taken out, x0 comes back at the end.
+ */
 START_TEST(ancestral_coefficients)
 {
     lun_schedule s;

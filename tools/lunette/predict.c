@@ -12,25 +12,59 @@ int lun_cmd_predict(int argc, char **argv)
     float delta = 1;
     const char *spec = "auto";
     const arg_option options[] = {
-        {.name = "--grad", .type = ARG_FLAG, .value = &grad, .help = "also the loss against target and the gradient of every parameter"},
-        {.name = "--loss", .type = ARG_CHOICE, .value = &loss, .choices = loss_names, .given = &loss_given, .meta = "KIND",
+        {.name = "--grad",
+         .type = ARG_FLAG,
+         .value = &grad,
+         .help = "also the loss against target and the gradient of every parameter"},
+        {.name = "--loss",
+         .type = ARG_CHOICE,
+         .value = &loss,
+         .choices = loss_names,
+         .given = &loss_given,
+         .meta = "KIND",
          .help = "l1, l2 or huber, mean over all elements (default l1)"},
-        {.name = "--huber-delta", .type = ARG_FLOAT, .value = &delta, .min = 1e-6, .max = 1e6, .given = &delta_given, .meta = "D",
+        {.name = "--huber-delta",
+         .type = ARG_FLOAT,
+         .value = &delta,
+         .min = 1e-6,
+         .max = 1e6,
+         .given = &delta_given,
+         .meta = "D",
          .help = "where huber turns from square to linear (default 1)"},
-        {.name = "--norm-mode", .type = ARG_CHOICE, .value = &norm, .choices = norm_names, .given = &norm_given, .meta = "MODE",
-         .help = "batch norms take the batch's statistics (train, as with --grad) or the running ones (eval, as without)"},
-        {.name = "--device", .type = ARG_TEXT, .value = &spec, .meta = "DEVICE", .help = "auto (the default), cpu, opencl[:I], check"},
-        {.name = "--threads", .type = ARG_INT, .value = &threads, .min = 1, .max = MAX_THREADS, .meta = "N",
+        {.name = "--norm-mode",
+         .type = ARG_CHOICE,
+         .value = &norm,
+         .choices = norm_names,
+         .given = &norm_given,
+         .meta = "MODE",
+         .help =
+             "batch norms take the batch's statistics (train, as with --grad) or the running ones (eval, as without)"},
+        {.name = "--device",
+         .type = ARG_TEXT,
+         .value = &spec,
+         .meta = "DEVICE",
+         .help = "auto (the default), cpu, opencl[:I], check"},
+        {.name = "--threads",
+         .type = ARG_INT,
+         .value = &threads,
+         .min = 1,
+         .max = MAX_THREADS,
+         .meta = "N",
          .help = "threads of the cpu device (default: every core)"},
-        {.name = "--allow-fallback", .type = ARG_FLAG, .value = &allow_fallback, .help = "let plain C compute what the device cannot"},
+        {.name = "--allow-fallback",
+         .type = ARG_FLAG,
+         .value = &allow_fallback,
+         .help = "let plain C compute what the device cannot"},
         {0},
     };
     const arg_command command = {
         .usage = "predict FILE.safetensors IN.safetensors OUT.safetensors [options]",
         .about = "Run a model on the tensors of a file: parity with any framework, checked by anyone.\n"
-                 "IN holds x (N, C, H, W) float32, t (N) int64 and, with --grad, target like x; OUT gets y and, with --grad, loss\n"
+                 "IN holds x (N, C, H, W) float32, t (N) int64 and, with --grad, target like x; OUT gets y and, with "
+                 "--grad, loss\n"
                  "and grad.NAME for every parameter, under PyTorch's names and in its shapes.",
-        .notes = "example:\n  lunette predict model.safetensors in.safetensors out.safetensors --grad --loss l2 --device cpu",
+        .notes = "example:\n  lunette predict model.safetensors in.safetensors out.safetensors --grad --loss l2 "
+                 "--device cpu",
         .options = options,
         .min_positionals = 3,
         .max_positionals = 3,
@@ -46,9 +80,16 @@ int lun_cmd_predict(int argc, char **argv)
 
     lun_device *dev = NULL;
     lun_status status = open_device(spec, threads, &dev);
-    const lun_predict_params params = {
-        .model = paths[0], .in = paths[1], .out = paths[2], .grad = grad, .loss = (lun_loss_type)loss, .huber_delta = delta,
-        .norm = !norm_given ? LUN_PREDICT_NORM_DEFAULT : norm ? LUN_PREDICT_NORM_TRAIN : LUN_PREDICT_NORM_EVAL, .allow_fallback = allow_fallback};
+    const lun_predict_params params = {.model = paths[0],
+                                       .in = paths[1],
+                                       .out = paths[2],
+                                       .grad = grad,
+                                       .loss = (lun_loss_type)loss,
+                                       .huber_delta = delta,
+                                       .norm = !norm_given ? LUN_PREDICT_NORM_DEFAULT
+                                               : norm      ? LUN_PREDICT_NORM_TRAIN
+                                                           : LUN_PREDICT_NORM_EVAL,
+                                       .allow_fallback = allow_fallback};
     if (status == LUN_OK)
         status = lun_predict(dev, &params);
     lun_device_close(&dev);

@@ -138,14 +138,19 @@ static lun_status check_same(const train_args *a, const lun_train_config *c)
     return LUN_OK;
 }
 
-static lun_status make_config(const train_args *a, lun_train_config *out)
+static lun_status make_config(const train_args *a, lun_train_config *out, lun_run_length *length)
 {
     if (a->resume) {
         if (!lun_runfolder_holds_run(a->out))
             return lun_fail(LUN_ERR_USAGE, "%s: holds no run to go on with", a->out);
-        LUN_TRY(lun_train_config_load(a->out, out));
+        lun_run_length recorded;
+        LUN_TRY(lun_train_config_load(a->out, out, &recorded));
+        if (!a->epochs_given && !a->steps_given && !a->hours_given)
+            *length = recorded;
         return check_same(a, out);
     }
+    if (!a->epochs_given && !a->steps_given && !a->hours_given)
+        length->epochs = DEFAULT_EPOCHS;
     lun_train_config c;
     LUN_TRY(lun_train_preset(a->preset, &c));
     if (a->size_given)
@@ -241,12 +246,12 @@ static void say_start(const train_args *a, const lun_train_config *c, const lun_
     say("model: %s, channels %s, %" PRIu64 " parameters", c->preset, channels_text(&c->model, channels, sizeof channels),
         count_parameters(c));
     const uint64_t per_epoch = lun_dataset_count(dataset) / (uint64_t)c->batch;
-    if (p->steps)
-        snprintf(text, sizeof text, "%" PRIu64 " steps", p->steps);
-    else if (p->epochs)
-        snprintf(text, sizeof text, "%" PRIu64 " epochs", p->epochs);
+    if (p->length.steps)
+        snprintf(text, sizeof text, "%" PRIu64 " steps", p->length.steps);
+    else if (p->length.epochs)
+        snprintf(text, sizeof text, "%" PRIu64 " epochs", p->length.epochs);
     else
-        snprintf(text, sizeof text, "%g hours", p->hours);
+        snprintf(text, sizeof text, "%g hours", p->length.hours);
     say("run: %s to %s, %" PRIu64 " steps of %d pictures an epoch, lr %g, seed %" PRIu64, a->resume ? "resumed, going on" : "new", text,
         per_epoch, c->batch, c->lr, c->seed);
 }
@@ -279,7 +284,8 @@ static lun_status run(const train_args *a, int *exit_code)
     lun_train_config config;
     lun_dataset *dataset = NULL;
     lun_device *dev = NULL;
-    LUN_TRY(make_config(a, &config));
+    lun_run_length length = {a->steps, a->epochs, a->hours};
+    LUN_TRY(make_config(a, &config, &length));
     LUN_TRY(check_args(a, &config));
     LUN_TRY(check_computes(a->device));
     LUN_TRY(check_folder(a->folder));
@@ -294,9 +300,7 @@ static lun_status run(const train_args *a, int *exit_code)
     lun_run_params params = {.folder = a->out,
                              .resume = a->resume,
                              .init = a->init,
-                             .steps = a->steps,
-                             .epochs = a->epochs,
-                             .hours = a->hours,
+                             .length = length,
                              .sample_every = a->sample_every,
                              .log_every = a->log_every,
                              .checkpoint_every = a->checkpoint_every,
@@ -306,8 +310,6 @@ static lun_status run(const train_args *a, int *exit_code)
                              .allow_fallback = a->allow_fallback,
                              .progress = on_progress,
                              .payload = &w};
-    if (!a->epochs_given && !a->steps_given && !a->hours_given)
-        params.epochs = DEFAULT_EPOCHS;
     LUN_TRY_GOTO(status, done, lun_dataset_open(&data, &dataset));
     const size_t per_epoch = lun_dataset_count(dataset) / (size_t)config.batch;
     if (per_epoch == 0) {
@@ -383,9 +385,9 @@ int lun_cmd_train(int argc, char **argv)
         .about = "Train a diffusion model on the pictures (PNG, JPEG) in FOLDER and below it. RUN receives config.json, log.jsonl,\n"
                  "loss.png, data.png, forward.png, samples/ and checkpoints/.",
         .notes = "The preset notebook stretches every picture to the square and trains for 500 epochs. Ctrl-C ends after the step at\n"
-                 "hand and saves (exit 130); a second one leaves at once. --resume takes everything that decides the numbers from RUN;\n"
-                 "only the length (--epochs, --steps or --hours), which is not recorded, the device and what is shown are taken from\n"
-                 "the line. On the same device the result is then that of a run without a break, bit for bit.\n\n"
+                 "hand and saves (exit 130); a second one leaves at once. --resume takes everything that decides the numbers from RUN,\n"
+                 "and the length too unless one is given. On the same device the result is that of a run without a break, bit\n"
+                 "for bit.\n\n"
                  "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 --epochs 50",
         .options = options,
         .min_positionals = 1,
