@@ -24,7 +24,17 @@ struct conv2d_gather_args {
     int kernel_h, kernel_w;  /* the whole filter's R, S */
     int has_bias;
     int transposed;          /* W[tap] maps the filter's K to C (conv2d_transpose) instead of C to K */
-    int panels_per_item;     /* cpu only */
+    int panels_per_item;     /* conv2d_panel: panels; conv2d_direct: channels of dst */
+};
+
+/* conv2d_transpose from its definition: every phase in one launch, for strides with too many of them. */
+struct conv2d_phases_args {
+    int src_h, src_w, src_c;
+    int dst_h, dst_w, dst_c;
+    int kernel_h, kernel_w;
+    int stride_h, stride_w, pad_h, pad_w;
+    int has_bias;
+    int channels_per_item;
 };
 
 /* Rows (destination pixels) an item of the panel kernels works on; a multiple of every MR. */
@@ -48,7 +58,7 @@ struct conv2d_wgrad_args {
     int small_h, small_w, small_c;
     int stride_h, stride_w, pad_h, pad_w;
     int kernel_h, kernel_w;
-    int channels_per_item; /* cpu only: big channels an item works on, a multiple of every MR */
+    int channels_per_item; /* conv2d_wgrad_panel: channels of big, a multiple of every MR; conv2d_wgrad_direct: of small */
     int chunks;            /* gpu only: parts the rows are cut into; partial results are summed by a second kernel */
     int rows_per_chunk;
 };

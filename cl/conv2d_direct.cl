@@ -1,8 +1,9 @@
 /* Convolution straight from its definition, for devices and shapes that every other candidate declines.
  *
- * conv2d, conv2d_transpose: item = destination pixel (row); the loop over output channels is inside on CPUs and outside on GPUs:
- * an item covers `panels_per_item` channels, so a GPU takes one element an item. conv2d_wgrad: an item covers that many of one
- * filter position's K weights. Sums run in a fixed order. No limits. */
+ * conv2d, conv2d_transpose (by phases, or all of them at once where there are many): item = destination pixel (row); the
+ * loop over output channels is inside on CPUs and outside on GPUs: an item covers `panels_per_item` or `channels_per_item`
+ * channels, so a GPU takes one element an item. conv2d_wgrad: an item covers that many of one filter position's K
+ * weights. Sums run in a fixed order. No limits. */
 #include "kernel.h"
 #include "conv2d.h"
 
@@ -36,6 +37,34 @@ KERNEL4(conv2d_direct, struct conv2d_gather_args, GLOBAL const float *src, GLOBA
             }
         }
         out[k] = sum;
+    }
+}
+
+/* item = destination pixel * column groups + column group. Each pixel meets every stride-th filter position only. */
+KERNEL4(conv2d_phases_direct, struct conv2d_phases_args, GLOBAL const float *src, GLOBAL const float *weight,
+        GLOBAL const float *bias, GLOBAL float *dst)
+{
+    const int groups = (arg.dst_c + arg.channels_per_item - 1) / arg.channels_per_item;
+    const int pixel = item / groups, first = (item - pixel * groups) * arg.channels_per_item;
+    const int last = i_min(first + arg.channels_per_item, arg.dst_c);
+    const int x = pixel % arg.dst_w, y = pixel / arg.dst_w % arg.dst_h, n = pixel / arg.dst_w / arg.dst_h;
+    for (int k = first; k < last; k++) {
+        float sum = arg.has_bias ? bias[k] : 0.0f;
+        for (int r = (y + arg.pad_h) % arg.stride_h; r < arg.kernel_h; r += arg.stride_h) {
+            const int oy = (y + arg.pad_h - r) / arg.stride_h; /* exact, if not below 0 */
+            if (y + arg.pad_h < r || oy >= arg.src_h)
+                continue;
+            for (int s = (x + arg.pad_w) % arg.stride_w; s < arg.kernel_w; s += arg.stride_w) {
+                const int ox = (x + arg.pad_w - s) / arg.stride_w;
+                if (x + arg.pad_w < s || ox >= arg.src_w)
+                    continue;
+                GLOBAL const float *a = src + ((long)(n * arg.src_h + oy) * arg.src_w + ox) * arg.src_c;
+                GLOBAL const float *w = weight + ((long)(r * arg.kernel_w + s) * arg.dst_c + k) * arg.src_c;
+                for (int c = 0; c < arg.src_c; c++)
+                    sum += a[c] * w[c];
+            }
+        }
+        dst[(long)pixel * arg.dst_c + k] = sum;
     }
 }
 

@@ -9,7 +9,7 @@
 KERNEL2(im2col, struct im2col_args, GLOBAL const float *src, GLOBAL float *col)
 {
     int at = item * arg.per_item;
-    const int end = i_min(at + arg.per_item, arg.count);
+    const int end = at + i_min(arg.per_item, arg.count - at);
     while (at < end) {
         const int line = at / arg.src_c, c0 = at - line * arg.src_c;
         const int taps = arg.kernel_h * arg.kernel_w;
@@ -37,7 +37,7 @@ KERNEL2(im2col, struct im2col_args, GLOBAL const float *src, GLOBAL float *col)
 KERNEL3(col2im, struct im2col_args, GLOBAL const float *col, GLOBAL const float *bias, GLOBAL float *dst)
 {
     int at = item * arg.per_item;
-    const int end = i_min(at + arg.per_item, arg.count);
+    const int end = at + i_min(arg.per_item, arg.count - at);
     const int depth = arg.kernel_h * arg.kernel_w * arg.src_c;
     while (at < end) {
         const int pixel = at / arg.src_c, c0 = at - pixel * arg.src_c;
@@ -68,7 +68,7 @@ KERNEL3(col2im, struct im2col_args, GLOBAL const float *col, GLOBAL const float 
 KERNEL2(add_bias, struct im2col_args, GLOBAL const float *bias, GLOBAL float *dst)
 {
     int at = item * arg.per_item;
-    const int end = i_min(at + arg.per_item, arg.count);
+    const int end = at + i_min(arg.per_item, arg.count - at);
     while (at < end) {
         const int c0 = at % arg.src_c, count = i_min(arg.src_c - c0, end - at);
         for (int c = 0; c < count; c++)

@@ -28,13 +28,13 @@ typedef float4 lane;
 #define lane_load(p) vload4(0, p)
 #define lane_store(p, v) vstore4(v, 0, p)
 #define MR 6
-#else
-#undef LANES
-#define LANES 1
+#elif LANES == 1
 typedef float lane;
 #define lane_load(p) (*(p))
 #define lane_store(p, v) (*(p) = (v))
 #define MR 4
+#else
+#error "LANES is 1, 4, 8 or 16: the host packs panels of 2 LANES columns"
 #endif
 #define lane_splat(x) ((lane)(x))
 #define lane_madd(a, b, c) ((a) * (b) + (c)) /* contraction is on by default in OpenCL C */

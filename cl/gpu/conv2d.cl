@@ -159,7 +159,7 @@ conv2d_wgrad_tile(__global char *p0, const ulong o0, __global char *p1, const ul
 /* dst[i] = sum over chunks of part[chunk][i], in order */
 KERNEL2(conv2d_sum, struct conv2d_sum_args, GLOBAL const float *part, GLOBAL float *dst)
 {
-    const int first = item * arg.per_item, last = i_min(first + arg.per_item, arg.count);
+    const int first = item * arg.per_item, last = first + i_min(arg.per_item, arg.count - first);
     for (int i = first; i < last; i++) {
         float sum = 0.0f;
         for (int chunk = 0; chunk < arg.chunks; chunk++)

@@ -101,6 +101,9 @@ LUN_API size_t lun_dataset_count(const lun_dataset *dataset);
 /* Candidates that were skipped. */
 LUN_API size_t lun_dataset_skipped(const lun_dataset *dataset);
 
+/* The size that every picture was brought to. */
+LUN_API void lun_dataset_size(const lun_dataset *dataset, int *width, int *height);
+
 /* Path of picture `i` relative to the folder, and its pixels (height, width, 3). Owned by the data set; NULL when `i`
  * is not below the count. */
 LUN_API const char *lun_dataset_name(const lun_dataset *dataset, size_t i);

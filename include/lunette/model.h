@@ -59,7 +59,8 @@ LUN_API lun_status lun_model_inspect(const char *path, lun_model_file_info *out)
  * LUN_ERR_CHECKPOINT. F32, F16, BF16 and F64 are taken; the num_batches_tracked of a batch norm may be absent. Waits. */
 LUN_API lun_status lun_model_load(lun_store *store, const char *path);
 /* Write the store as a model file: PyTorch's names and shapes, `num_batches_tracked` included, configuration in the
- * metadata, a checksum per tensor, atomically (checkpoint.h). `id` (may be NULL) is stored as metadata "lunette.id". */
+ * metadata, a checksum per tensor, atomically (checkpoint.h). `id` (may be NULL) is stored as metadata "lunette.id".
+ * LUN_ERR_DIVERGED, and no file, where a value is not finite. */
 LUN_API lun_status lun_model_save(lun_store *store, const lun_model_file_info *info, const char *id, const char *path);
 
 /* ---- Predicting: parity with any other framework, from file to file ------------------------------------------------------ */

@@ -37,7 +37,7 @@ typedef enum lun_status {
 LUN_API const char *lun_status_name(lun_status status);
 
 /* The one-line detail of the last failure on this thread, "" if there was none.
- * Valid until the next failing call on this thread; control characters are escaped. */
+ * Valid until the next failing call on this thread; control characters are replaced by '?'. */
 LUN_API const char *lun_error_detail(void);
 
 /* Record a failure on this thread and return `status`. The text is cut at about 1 KiB. For callbacks
@@ -50,7 +50,7 @@ typedef enum lun_log_level {
     LUN_LOG_DEBUG /* candidates chosen, programs compiled */
 } lun_log_level;
 
-/* `line` has no newline. Called from whichever thread logs, one call at a time. */
+/* `line` has no newline. Called from whichever thread logs, one call at a time; it may not log itself. */
 typedef void lun_log_fn(void *payload, lun_log_level level, const char *line);
 
 /* Install the sink for messages up to `max_level`; NULL (the start state) discards everything. */

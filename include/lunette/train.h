@@ -62,8 +62,8 @@ LUN_API lun_status lun_train_config_load(const char *folder, lun_train_config *o
 
 typedef struct lun_run_progress {
     uint64_t step, last_step; /* 0 when the end is not known in steps */
-    uint64_t epoch;
-    float loss;               /* mean since the last log line; NaN before the first */
+    uint64_t epoch;           /* whole epochs done; log.jsonl numbers the epoch that a step belongs to, from 0 */
+    float loss;               /* of the last log line; before the first the mean so far; NaN before any is known */
     double images_per_s, elapsed_s, left_s;
     int logged;               /* a log line has just been written */
     const char *event;        /* NULL, or what is being done: "sampling", "saving" */
@@ -73,7 +73,7 @@ typedef struct lun_run_progress {
 typedef struct lun_run_params {
     const char *folder;          /* of the run */
     int resume;                  /* go on from its newest valid checkpoint */
-    const char *init;            /* model file to start from, or NULL */
+    const char *init;            /* model file to start from, kept as the checkpoint of step 0; NULL: the seed's weights; not with resume */
     lun_run_length length;       /* recorded, so that a resumed run knows where it was going */
     int sample_every;            /* epochs between sample strips; 0 never */
     int log_every;               /* steps between log lines */
@@ -87,7 +87,9 @@ typedef struct lun_run_params {
     void *payload;
 } lun_run_params;
 
-/* Data set and device are borrowed. */
+/* Data set and device are borrowed. The data set has the configuration's size; with `resume` the configuration is the run's own
+ * (lun_train_config_load). LUN_ERR_DIVERGED when a loss or a weight is no longer finite: nothing is saved then, and the former
+ * checkpoint stands. LUN_ERR_STORAGE when a file cannot be written; checkpoints already there stand too. */
 LUN_API lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_train_config *config, const lun_run_params *params);
 
 #ifdef __cplusplus

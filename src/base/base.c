@@ -43,7 +43,7 @@ char *lun_format(const char *format, ...)
     va_copy(again, args);
     int length = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    char *text = length < 0 ? NULL : lun_malloc((size_t)length + 1, 1, "a string");
+    char *text = lun_malloc(length < 0 ? SIZE_MAX : (size_t)length + 1, 1, "a string");
     if (text)
         vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);

@@ -49,8 +49,7 @@ uint32_t lun_random_u32(uint64_t seed, lun_purpose purpose, uint64_t number, uin
 
 float lun_random_uniform(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index)
 {
-    const uint32_t x = lun_random_u32(seed, purpose, number, sub, index);
-    return (float)(2 * (x >> 9) + 1) * 0x1p-24f;
+    return lun_uniform_of(lun_random_u32(seed, purpose, number, sub, index));
 }
 
 uint32_t lun_random_below(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index, uint32_t bound)

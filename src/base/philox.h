@@ -29,9 +29,14 @@ void lun_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4
 void lun_random_block(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t block, uint32_t out[4]);
 /* Result `index` alone. */
 uint32_t lun_random_u32(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index);
-/* The same as a float in (0, 1): (2 * (x >> 9) + 1) * 2^-24, exact, never 0 or 1. */
+/* A draw x as a float in (0, 1): (2 * (x >> 9) + 1) * 2^-24, exact, never 0 or 1. */
+static inline float lun_uniform_of(uint32_t x)
+{
+    return (float)(2 * (x >> 9) + 1) * 0x1p-24f;
+}
+/* Result `index` so. */
 float lun_random_uniform(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index);
-/* The same in 0..bound-1: the high word of x * bound. */
+/* Result `index` in 0..bound-1: the high word of x * bound. */
 uint32_t lun_random_below(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index, uint32_t bound);
 
 /* What the device ops `randint` and `randn` read, one row of LUN_RANDOM_ROW words per sample:

@@ -211,6 +211,12 @@ uint64_t lun_dataset_hash(const lun_dataset *dataset)
     return dataset->hash;
 }
 
+void lun_dataset_size(const lun_dataset *dataset, int *width, int *height)
+{
+    *width = dataset->width;
+    *height = dataset->height;
+}
+
 const char *lun_dataset_name(const lun_dataset *dataset, size_t i)
 {
     return i < dataset->count ? dataset->names[i] : NULL;

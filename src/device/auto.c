@@ -115,6 +115,8 @@ lun_status lun_auto_choose(const lun_device_params *params, char spec[SPEC_BYTES
         snprintf(spec, SPEC_BYTES, "%s", only->spec);
         return LUN_OK;
     }
+    if (params->threads > 0)
+        c.cpu.units = params->threads; /* so that a measurement with few threads is not remembered for all */
     if (lun_auto_remembered(&c.opencl, &c.cpu, spec))
         return LUN_OK;
 

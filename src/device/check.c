@@ -327,6 +327,12 @@ static void check_close(lun_device *dev)
     free(state);
 }
 
+/* 0 is no limit. */
+static size_t smaller_limit(uint64_t a, uint64_t b)
+{
+    return (size_t)(a == 0 || (b != 0 && b < a) ? b : a);
+}
+
 static lun_status check_open(lun_device *dev, int index, const lun_device_params *params)
 {
     (void)index;
@@ -355,7 +361,9 @@ static lun_status check_open(lun_device *dev, int index, const lun_device_params
     info->type = LUN_DEVICE_OTHER;
     info->units = a->units;
     dev->caps = state->a->caps;
-    dev->caps.max_alloc = 0; /* the two check their own */
+    /* A buffer exists on both. */
+    dev->caps.max_alloc = smaller_limit(a->max_alloc_bytes, b->max_alloc_bytes);
+    info->max_alloc_bytes = dev->caps.max_alloc;
     return LUN_OK;
 }
 

@@ -9,8 +9,6 @@
 #include "device/auto.h"
 #include "device/driver.h"
 
-#define MAX_THREADS 4096
-
 /* ---- errors ---- */
 
 static lun_status alive(const lun_device *dev)
@@ -129,8 +127,8 @@ lun_status lun_device_open(const char *spec, const lun_device_params *params, lu
         return lun_fail(LUN_ERR_USAGE, "lun_device_open: spec and out must not be NULL");
     if (!params)
         params = &defaults;
-    if (params->threads < 0 || params->threads > MAX_THREADS)
-        return lun_fail(LUN_ERR_USAGE, "threads must be 0 to %d, not %d", MAX_THREADS, params->threads);
+    if (params->threads < 0 || params->threads > LUN_MAX_THREADS)
+        return lun_fail(LUN_ERR_USAGE, "threads must be 0 to %d, not %d", LUN_MAX_THREADS, params->threads);
     size_t name_length;
     int index;
     const size_t spec_length = strlen(spec);
@@ -222,13 +220,13 @@ void lun_device_list(void (*visit)(void *payload, const lun_device_info *info), 
         if (lun_drivers[i]->list)
             lun_drivers[i]->list(list_add, &list);
     }
-    /* Drivers come in order of preference, GPUs first within one; only plain C may have been measured to be the faster
-     * CPU. */
+    /* Drivers come in order of preference, GPUs first within one; only plain C may have been measured to be faster than
+     * the first that is none (auto.c). */
     const lun_device_info *opencl = NULL, *cpu = NULL;
     for (size_t i = 0; i < list.count; i++) {
         if (strcmp(list.info[i].spec, "cpu") == 0)
             cpu = &list.info[i];
-        else if (list.info[i].type == LUN_DEVICE_CPU && !opencl)
+        else if (list.info[i].type != LUN_DEVICE_GPU && !opencl)
             opencl = &list.info[i];
     }
     char faster[32];

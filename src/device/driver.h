@@ -12,10 +12,13 @@
 
 #include "lower/lower.h"
 
+/* More than any machine this is meant for has cores. */
+#define LUN_MAX_THREADS 1024
+
 typedef struct lun_buffer lun_buffer;   /* device memory; a driver's own struct begins with it */
 typedef struct lun_op_plan lun_op_plan; /* an op made ready on a device */
 
-struct lun_buffer {
+struct lun_buffer { /* set by the front door */
     lun_device *device;
     size_t bytes;
 };
@@ -26,13 +29,14 @@ typedef struct lun_place {
     size_t offset;
 } lun_place;
 
-/* Common to every driver's plan; `candidate` and `workspace` are valid after plan(). */
+/* Common to every driver's plan, which begins with it. A driver's plan() sets `candidate` and `workspace`, the front door
+ * the rest. */
 struct lun_op_plan {
     lun_device *device;
     lun_op op;
     const char *candidate;
     size_t workspace;
-    double flops, bytes; /* set by the front door, like device, op and bound */
+    double flops, bytes;
     bool bound;
 };
 

@@ -10,18 +10,12 @@ typedef struct reasons {
     size_t length;
 } reasons;
 
-static void add_reason(reasons *r, const char *name, const char *reason)
+/* What does not fit is cut. */
+static void add(reasons *r, const char *name, const char *reason)
 {
     const size_t left = sizeof r->text - r->length;
-    const int wrote = snprintf(r->text + r->length, left, "%s%s: %s", r->length ? "; " : "", name, reason);
-    if (wrote > 0)
-        r->length += (size_t)wrote < left ? (size_t)wrote : left - 1;
-}
-
-static void add_name(reasons *r, const char *name)
-{
-    const size_t left = sizeof r->text - r->length;
-    const int wrote = snprintf(r->text + r->length, left, "%s%s", r->length ? ", " : "", name);
+    const int wrote = snprintf(r->text + r->length, left, "%s%s%s%s", r->length ? "; " : "", name,
+                               reason[0] ? ": " : "", reason);
     if (wrote > 0)
         r->length += (size_t)wrote < left ? (size_t)wrote : left - 1;
 }
@@ -67,15 +61,17 @@ lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *c
     char what[160];
     bool known = false;
     for (const lun_candidate *c = list; c && c->name; c++) {
-        add_name(&names, c->name);
+        add(&names, c->name, "");
         if (candidate && strcmp(candidate, c->name) != 0)
             continue;
         known = true;
         memset(lowering, 0, sizeof *lowering);
-        lun_op_cost(op, &lowering->flops, &lowering->bytes);
         lun_status status = c->lower(op, &dev->caps, lowering);
         if (status == LUN_OK)
             status = check_lowering(op, c->name, lowering);
+        if (status == LUN_OK && dev->caps.max_alloc != 0 && lowering->workspace > dev->caps.max_alloc)
+            status = lun_fail(LUN_UNSUPPORTED, "its workspace of %zu bytes is more than one buffer of this device holds",
+                              lowering->workspace);
         if (status == LUN_OK)
             status = ready(dev, lowering, payload);
         if (status == LUN_OK) {
@@ -87,7 +83,7 @@ lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *c
         }
         if (status != LUN_UNSUPPORTED)
             return status;
-        add_reason(&declined, c->name, lun_error_detail());
+        add(&declined, c->name, lun_error_detail());
     }
     lun_op_describe(op, what, sizeof what);
     if (candidate && !known)

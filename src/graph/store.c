@@ -242,10 +242,8 @@ static void draw_uniform(float *values, int64_t count, uint64_t seed, int number
     for (int64_t e = 0; e < count; e += 4) {
         uint32_t draw[4];
         lun_random_block(seed, LUN_RANDOM_INIT, (uint64_t)number, 0, (uint32_t)(e / 4), draw);
-        for (int i = 0; i < 4 && e + i < count; i++) {
-            const float u = (float)(2 * (draw[i] >> 9) + 1) * 0x1p-24f;
-            values[e + i] = bound * (2 * u - 1);
-        }
+        for (int i = 0; i < 4 && e + i < count; i++)
+            values[e + i] = bound * (2 * lun_uniform_of(draw[i]) - 1);
     }
 }
 

@@ -3,7 +3,7 @@
 #include "conv2d.h"
 #include "lower.h"
 
-/* The multiply-adds of one item, below which cutting finer costs more than it helps to fill the cores. */
+/* As many items fill the cores of any CPU evenly; cutting finer only costs reuse. */
 #define ITEMS_WANTED 64
 
 static bool has_bias(const lun_op *op) { return op->nsrc == 3; }
@@ -213,12 +213,31 @@ static lun_status tile_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
 
 /* ---- direct: anything, anywhere, cl/conv2d_direct.cl --------------------------------------------------------------------- */
 
+/* conv2d_transpose in one launch, however many phases its stride has. */
+static void direct_all_phases(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    const lun_shape src = op->src[0].shape, filter = op->src[1].shape, dst = op->dst[0].shape;
+    const lun_conv_attrs *a = &op->attrs.conv;
+    struct conv2d_phases_args args = {.src_h = (int)src.h, .src_w = (int)src.w, .src_c = (int)src.c, .dst_h = (int)dst.h,
+                                      .dst_w = (int)dst.w, .dst_c = (int)dst.c, .kernel_h = (int)filter.h,
+                                      .kernel_w = (int)filter.w, .stride_h = a->stride_h, .stride_w = a->stride_w,
+                                      .pad_h = a->pad_h, .pad_w = a->pad_w, .has_bias = has_bias(op)};
+    args.channels_per_item = caps->gpu ? 1 : args.dst_c;
+    lun_launch *launch = lun_emit(out, "conv2d_direct.cl", "conv2d_phases_direct",
+                                  dst.n * dst.h * dst.w * lun_ceil_div(dst.c, args.channels_per_item));
+    lun_emit_src(launch, 0);
+    lun_emit_src(launch, 1);
+    emit_bias(launch, op);
+    lun_emit_dst(launch, 0);
+    lun_emit_args(launch, args);
+}
+
 static lun_status direct_gather(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
     struct conv2d_gather_args phase[MAX_PHASES];
     const int phases = gathers(op, phase, MAX_PHASES);
     if (phases == 0)
-        return lun_fail(LUN_UNSUPPORTED, "more than %d phases", MAX_PHASES);
+        direct_all_phases(op, caps, out);
     for (int i = 0; i < phases; i++) {
         struct conv2d_gather_args *g = &phase[i];
         g->panels_per_item = caps->gpu ? 1 : g->dst_c;
@@ -251,9 +270,8 @@ static lun_status direct_wgrad(const lun_op *op, const lun_caps *caps, lun_lower
 #define COLUMN_BYTES (64u << 20)
 #define MAX_PIECES 16
 
-static lun_status column_pieces(lun_shape big, lun_shape small, int64_t depth, const lun_caps *caps, int64_t *samples)
+static lun_status column_pieces(lun_shape small, int64_t depth, const lun_caps *caps, int64_t *samples)
 {
-    (void)big;
     const int64_t sample_bytes = small.h * small.w * depth * 4;
     const int64_t limit = lun_min_i64(COLUMN_BYTES * 4LL, (int64_t)(caps->max_alloc ? caps->max_alloc : SIZE_MAX / 2));
     int64_t fit = lun_max_i64(1, (int64_t)COLUMN_BYTES / sample_bytes);
@@ -302,7 +320,7 @@ static lun_status gemm_conv2d(const lun_op *op, const lun_caps *caps, lun_loweri
     const lun_shape src = op->src[0].shape, filter = op->src[1].shape, dst = op->dst[0].shape;
     const int64_t depth = filter.c * filter.h * filter.w;
     int64_t samples = 0;
-    LUN_TRY(column_pieces(src, dst, depth, caps, &samples));
+    LUN_TRY(column_pieces(dst, depth, caps, &samples));
     const int64_t sample_rows = dst.h * dst.w;
     const size_t col = lun_book(out, (size_t)(samples * sample_rows * depth) * 4);
     struct im2col_args c = column_args(src, dst, filter, &op->attrs.conv);
@@ -336,7 +354,7 @@ static lun_status gemm_conv2d_transpose(const lun_op *op, const lun_caps *caps, 
     const lun_shape src = op->src[0].shape, filter = op->src[1].shape, dst = op->dst[0].shape;
     const int64_t depth = filter.c * filter.h * filter.w;
     int64_t samples = 0;
-    LUN_TRY(column_pieces(dst, src, depth, caps, &samples));
+    LUN_TRY(column_pieces(src, depth, caps, &samples));
     const int64_t sample_rows = src.h * src.w;
     const size_t col = lun_book(out, (size_t)(samples * sample_rows * depth) * 4);
     struct im2col_args c = column_args(dst, src, filter, &op->attrs.conv);
@@ -366,7 +384,7 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
     const lun_shape big = op->src[0].shape, small = op->src[1].shape, filter = op->dst[0].shape;
     const int64_t depth = filter.c * filter.h * filter.w;
     int64_t samples = 0;
-    LUN_TRY(column_pieces(big, small, depth, caps, &samples));
+    LUN_TRY(column_pieces(small, depth, caps, &samples));
     const int64_t sample_rows = small.h * small.w;
     const size_t col = lun_book(out, (size_t)(samples * sample_rows * depth) * 4);
     struct im2col_args c = column_args(big, small, filter, &op->attrs.conv);

@@ -42,8 +42,7 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
 
 lun_launch *lun_emit(lun_lowering *out, const char *file, const char *kernel, int64_t items)
 {
-    /* A lowering has a few launches; a file that wants more than there is room for has to check before. The last one is
-     * then overwritten and count passes the limit, which the front door refuses. */
+    /* A lowering has a few launches; a file that may want more than there is room for has to check before. */
     lun_launch *launch = &out->launch[lun_min_i64(out->count, LUN_MAX_LAUNCHES - 1)];
     out->count++;
     memset(launch, 0, sizeof *launch);
@@ -53,30 +52,30 @@ lun_launch *lun_emit(lun_lowering *out, const char *file, const char *kernel, in
     return launch;
 }
 
-static void emit_buffer(lun_launch *launch, lun_space space, int index, size_t offset)
+void lun_emit_buffer(lun_launch *launch, lun_launch_buffer buffer)
 {
     if (launch->buffers < LUN_LAUNCH_MAX_BUFFERS)
-        launch->buffer[launch->buffers++] = (lun_launch_buffer){space, index, offset};
+        launch->buffer[launch->buffers] = buffer;
+    launch->buffers++;
 }
 
 void lun_emit_src(lun_launch *launch, int index)
 {
-    emit_buffer(launch, LUN_SPACE_SRC, index, 0);
+    lun_emit_buffer(launch, (lun_launch_buffer){LUN_SPACE_SRC, index, 0});
 }
 void lun_emit_dst(lun_launch *launch, int index)
 {
-    emit_buffer(launch, LUN_SPACE_DST, index, 0);
+    lun_emit_buffer(launch, (lun_launch_buffer){LUN_SPACE_DST, index, 0});
 }
 void lun_emit_workspace(lun_launch *launch, size_t offset)
 {
-    emit_buffer(launch, LUN_SPACE_WORKSPACE, 0, offset);
+    lun_emit_buffer(launch, (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0, offset});
 }
 
 void lun_emit_args_(lun_launch *launch, const void *args, size_t bytes)
 {
-    if (bytes > sizeof launch->args)
-        return;
-    memcpy(launch->args, args, bytes);
+    if (bytes <= sizeof launch->args)
+        memcpy(launch->args, args, bytes);
     launch->args_bytes = bytes;
 }
 

@@ -58,8 +58,6 @@ typedef struct lun_launch {
 typedef struct lun_lowering {
     int count;
     size_t workspace; /* bytes of scratch; contents need not survive from one run to the next */
-    double flops;     /* of the direct method: what the op asks for, not what a candidate does */
-    double bytes;     /* each operand read or written once */
     lun_launch launch[LUN_MAX_LAUNCHES]; /* last, so that a plan can keep only those in use */
 } lun_lowering;
 
@@ -71,8 +69,10 @@ typedef struct lun_candidate {
 /* The candidates of a kind, best first, ended by one whose name is NULL. */
 const lun_candidate *lun_candidates(lun_op_kind kind);
 
-/* For the files of this folder. lun_emit returns the next launch with everything zero but file, kernel and items. */
+/* For the files of this folder. lun_emit returns the next launch with everything zero but file, kernel and items. What
+ * does not fit (a launch, a buffer, a struct of arguments) is counted all the same, and the front door refuses it. */
 lun_launch *lun_emit(lun_lowering *out, const char *file, const char *kernel, int64_t items);
+void lun_emit_buffer(lun_launch *launch, lun_launch_buffer buffer);
 void lun_emit_src(lun_launch *launch, int index);
 void lun_emit_dst(lun_launch *launch, int index);
 void lun_emit_workspace(lun_launch *launch, size_t offset);
@@ -85,7 +85,8 @@ size_t lun_book(lun_lowering *out, size_t bytes);
  * count, so that results cannot depend on it). */
 int64_t lun_grain(const lun_caps *caps, int64_t n);
 
-/* Direct-method cost of any op, set by the front door before a candidate runs. */
+/* Cost of any op by the direct method (what it asks for, not what a candidate does); bytes: each operand read or written
+ * once. */
 void lun_op_cost(const lun_op *op, double *flops, double *bytes);
 
 #endif

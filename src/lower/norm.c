@@ -135,7 +135,7 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
     lun_emit_src(launch, 3);
     lun_emit_src(launch, 4);
     for (int i = 0; i < 2; i++)
-        launch->buffer[launch->buffers++] = part[i];
+        lun_emit_buffer(launch, part[i]);
     lun_emit_args(launch, chunk);
     for (int i = 0; i < 2 && !single; i++)
         lun_emit_sum(out, caps, part[i], 1, chunk.chunks, chunk.columns, 1, 1 + i);

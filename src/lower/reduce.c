@@ -26,7 +26,7 @@ void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer fro
                                       .blocks = (int)blocks,
                                       .scale = chunks == 1 ? scale : 1.0f};
         lun_launch *launch = emit(out, caps, "sum_rows", groups * chunks * blocks);
-        launch->buffer[launch->buffers++] = from;
+        lun_emit_buffer(launch, from);
         lun_emit_args(launch, args);
         if (chunks == 1) {
             lun_emit_dst(launch, dst);

@@ -7,6 +7,7 @@
 #include "model_file.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -397,6 +398,9 @@ static lun_status write_values(lun_store *store, uint64_t batches, lun_safetenso
             LUN_TRY(lun_safetensors_writer_data(writer, &tracked, sizeof tracked));
     for (size_t i = 0; i < count; i++) {
         LUN_TRY(lun_store_read(store, i, LUN_SLOT_VALUE, values));
+        for (int64_t e = 0; e < lun_count(lun_store_info(store, i)->desc.shape); e++)
+            if (!isfinite(values[e]))
+                return lun_fail(LUN_ERR_DIVERGED, "%s is no longer finite", lun_store_info(store, i)->name);
         LUN_TRY(lun_safetensors_writer_data(writer, values, lun_bytes(lun_store_info(store, i)->desc)));
     }
     return LUN_OK;

@@ -9,7 +9,7 @@
 
 #include "rules.h"
 
-/* Far above any use; keeps the kernels' 32-bit index arithmetic clear of overflow. */
+/* Far above any use; with check_room() it keeps the kernels' 32-bit index arithmetic clear of overflow. */
 enum { MOST = 32767 };
 
 static lun_status check_window(const lun_op *op, int64_t r, int64_t s)
@@ -21,6 +21,15 @@ static lun_status check_window(const lun_op *op, int64_t r, int64_t s)
         return lun_rule_fail(op, "padding %dx%d must be 0 to %d", a->pad_h, a->pad_w, MOST);
     if (r < 1 || s < 1 || r > MOST || s > MOST)
         return lun_rule_fail(op, "kernel %" PRId64 "x%" PRId64 " must be 1 to %d", r, s, MOST);
+    return LUN_OK;
+}
+
+/* Positions in the padded image `h` x `w` fit 32 bits, also one kernel and one stride beyond its end. */
+static lun_status check_room(const lun_op *op, int64_t h, int64_t w)
+{
+    const int64_t most = INT32_MAX - 4 * (int64_t)MOST;
+    if (h > most || w > most)
+        return lun_rule_fail(op, "%" PRId64 "x%" PRId64 ": a side must be at most %" PRId64, h, w, most);
     return LUN_OK;
 }
 
@@ -51,6 +60,7 @@ LUN_RULE(conv2d)
     const lun_shape x = op->src[0].shape, k = op->src[1].shape;
     const lun_conv_attrs *a = &op->attrs.conv;
     LUN_TRY(check_window(op, k.h, k.w));
+    LUN_TRY(check_room(op, x.h, x.w));
     if (k.c != x.c)
         return lun_rule_fail(op, "the weight wants %" PRId64 " channels, src has %" PRId64, k.c, x.c);
     if (op->nsrc > 2)
@@ -77,6 +87,7 @@ LUN_RULE(conv2d_transpose)
         LUN_TRY(lun_rule_vector(op, 2, "bias", k.c));
     if (a->out_h < 1 || a->out_w < 1)
         return lun_rule_fail(op, "out size %dx%d must be at least 1", a->out_h, a->out_w);
+    LUN_TRY(check_room(op, a->out_h, a->out_w));
     LUN_TRY(check_sizes(op, a->out_h, a->out_w, k.h, k.w, x.h, x.w));
     op->dst[0] = lun_image(x.n, k.c, a->out_h, a->out_w);
     return LUN_OK;
@@ -89,6 +100,7 @@ LUN_RULE(conv2d_wgrad)
     const lun_shape big = op->src[0].shape, small = op->src[1].shape;
     const lun_conv_attrs *a = &op->attrs.conv;
     LUN_TRY(check_window(op, a->kernel_h, a->kernel_w));
+    LUN_TRY(check_room(op, big.h, big.w));
     if (big.n != small.n)
         return lun_rule_fail(op, "batches of %" PRId64 " and %" PRId64, big.n, small.n);
     LUN_TRY(check_sizes(op, big.h, big.w, a->kernel_h, a->kernel_w, small.h, small.w));

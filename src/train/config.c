@@ -135,7 +135,9 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
     LUN_TRY(get_real(from, object, "beta2", &c->beta2));
     LUN_TRY(get_real(from, object, "eps", &c->eps));
     LUN_TRY(get_real(from, object, "weight_decay", &c->weight_decay));
-    return lun_train_config_check(c);
+    if (lun_train_config_check(c) != LUN_OK)
+        return lun_fail(from.kind, "%s: %s", from.what, lun_error_detail());
+    return LUN_OK;
 }
 
 static lun_status read_record(lun_json_from from, const json_t *root, lun_run_record *r)

@@ -40,29 +40,45 @@ void lun_history_free(lun_history *h)
     *h = (lun_history){NULL, NULL, 0, 0};
 }
 
-static lun_status write_png(const char *folder, const char *name, lun_picture *picture, const lun_png_text *texts, size_t count)
+/* FOLDER/NAME, a picture of the run and not of a sampler. Frees the picture. */
+static lun_status write_png(const char *folder, const char *name, const lun_train_config *c, lun_picture *picture)
 {
+    char software[40], seed[24], steps[24];
+    snprintf(software, sizeof software, "lunette %s", lun_version());
+    snprintf(seed, sizeof seed, "%" PRIu64, c->seed);
+    snprintf(steps, sizeof steps, "%d", c->model.steps);
+    const lun_png_text texts[] = {{"Software", software}, {"model", c->preset}, {"seed", seed}, {"sampler", "none"}, {"steps", steps}};
     char *path = lun_format("%s/%s", folder, name);
-    lun_status status = path ? lun_png_write(path, picture, texts, count) : LUN_ERR_MEMORY;
+    lun_status status = path ? lun_png_write(path, picture, texts, LUN_COUNT(texts)) : LUN_ERR_MEMORY;
     free(path);
     lun_picture_free(picture);
     return status;
 }
 
-lun_status lun_report_loss(const char *folder, const lun_history *h)
+static int magnified(int width)
+{
+    return width < 64 ? 64 / width : 1;
+}
+
+lun_status lun_report_loss(const char *folder, const lun_history *h, const lun_train_config *c)
 {
     double *smooth = lun_malloc(h->count, sizeof *smooth, "the loss chart");
-    if (!smooth)
+    double *sums = lun_malloc(h->count + 1, sizeof *sums, "the loss chart");
+    if (!smooth || !sums) {
+        free(smooth);
+        free(sums);
         return LUN_ERR_MEMORY;
-    /* Centred window of a twentieth of the run: wide enough to show the trend through the noise of single batches. */
-    const size_t half = h->count / 40;
+    }
+    sums[0] = 0;
+    for (size_t i = 0; i < h->count; i++)
+        sums[i + 1] = sums[i] + h->loss[i];
+    /* Centred window of a twentieth of the run, at least five lines: wide enough to show the trend through the noise of single batches. */
+    const size_t half = h->count > 80 ? h->count / 40 : 2;
     for (size_t i = 0; i < h->count; i++) {
         const size_t first = i > half ? i - half : 0, last = i + half + 1 < h->count ? i + half + 1 : h->count;
-        double sum = 0;
-        for (size_t j = first; j < last; j++)
-            sum += h->loss[j];
-        smooth[i] = sum / (double)(last - first);
+        smooth[i] = (sums[last] - sums[first]) / (double)(last - first);
     }
+    free(sums);
     const lun_chart_series series[] = {{"loss", h->step, h->loss, h->count, {170, 190, 215}},
                                        {"moving mean", h->step, smooth, h->count, {20, 60, 130}}};
     const lun_chart chart = {.title = "training loss", .x_label = "step", .y_label = "loss", .series = series, .count = LUN_COUNT(series),
@@ -71,26 +87,26 @@ lun_status lun_report_loss(const char *folder, const lun_history *h)
     lun_status status = lun_chart_draw(&chart, &picture);
     free(smooth);
     if (status == LUN_OK)
-        status = write_png(folder, "loss.png", &picture, NULL, 0);
+        status = write_png(folder, "loss.png", c, &picture);
     return status;
 }
 
-lun_status lun_report_data(const char *folder, const lun_dataset *dataset, int height, int width)
+lun_status lun_report_data(const char *folder, const lun_dataset *dataset, const lun_train_config *c)
 {
     const size_t count = lun_dataset_count(dataset) < PANELS ? lun_dataset_count(dataset) : PANELS;
     uint32_t index[PANELS];
     for (uint32_t i = 0; i < PANELS; i++)
         index[i] = i;
-    float *images = lun_malloc(count * 3 * (size_t)height * (size_t)width, sizeof *images, "the data strip");
+    float *images = lun_malloc(count * 3 * (size_t)c->height * (size_t)c->width, sizeof *images, "the data strip");
     if (!images)
         return LUN_ERR_MEMORY;
     lun_picture picture;
     lun_status status = lun_dataset_images(dataset, index, count, images);
     if (status == LUN_OK)
-        status = lun_picture_from_floats(images, count, 3, height, width, (int)count, GAP, 1, &picture);
+        status = lun_picture_from_floats(images, count, 3, c->height, c->width, (int)count, GAP, magnified(c->width), &picture);
     free(images);
     if (status == LUN_OK)
-        status = write_png(folder, "data.png", &picture, NULL, 0);
+        status = write_png(folder, "data.png", c, &picture);
     return status;
 }
 
@@ -147,11 +163,12 @@ lun_status lun_report_forward(const char *folder, lun_device *dev, const lun_dat
     if (status == LUN_OK)
         status = noised_panels(dev, c, image, panels);
     if (status == LUN_OK)
-        status = lun_picture_from_floats(panels, PANELS, c->model.image_channels, c->height, c->width, PANELS, GAP, 1, &picture);
+        status = lun_picture_from_floats(panels, PANELS, c->model.image_channels, c->height, c->width, PANELS, GAP, magnified(c->width),
+                                         &picture);
     free(image);
     free(panels);
     if (status == LUN_OK)
-        status = write_png(folder, "forward.png", &picture, NULL, 0);
+        status = write_png(folder, "forward.png", c, &picture);
     return status;
 }
 
@@ -159,15 +176,16 @@ lun_status lun_report_strip(const char *path, const float *images, int count, in
                             const lun_report_facts *f)
 {
     static const char *const clips[] = {"none", "x0", "xt"};
-    char step[24], seed[24], steps[24];
+    char software[40], step[24], seed[24], steps[24];
+    snprintf(software, sizeof software, "lunette %s", lun_version());
     snprintf(step, sizeof step, "%" PRIu64, f->step);
     snprintf(seed, sizeof seed, "%" PRIu64, f->seed);
     snprintf(steps, sizeof steps, "%d", f->steps);
-    const lun_png_text texts[] = {{"Software", "lunette"},     {"model", f->model},          {"training steps", step},
+    const lun_png_text texts[] = {{"Software", software},      {"model", f->model},          {"training steps", step},
                                   {"seed", seed},              {"sampler", f->sampler},      {"steps", steps},
                                   {"clip", clips[f->clip]},    {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"}};
     lun_picture picture;
-    LUN_TRY(lun_picture_from_floats(images, (size_t)count, channels, height, width, count, GAP, 1, &picture));
+    LUN_TRY(lun_picture_from_floats(images, (size_t)count, channels, height, width, count, GAP, magnified(width), &picture));
     const lun_status status = lun_png_write(path, &picture, texts, LUN_COUNT(texts));
     lun_picture_free(&picture);
     return status;

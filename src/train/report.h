@@ -13,14 +13,16 @@ typedef struct lun_history {
 lun_status lun_history_add(lun_history *history, double step, double loss);
 void lun_history_free(lun_history *history);
 
-/* RUN/loss.png: the logged losses, and their mean over a moving window. */
-lun_status lun_report_loss(const char *folder, const lun_history *history);
+/* Every picture carries text chunks that say what it is of. Those smaller than 64 pixels are magnified in whole steps.
+ *
+ * RUN/loss.png: the logged losses, and their mean over a moving window. */
+lun_status lun_report_loss(const char *folder, const lun_history *history, const lun_train_config *config);
 /* RUN/data.png: a strip of the first ten pictures as the network sees them. */
-lun_status lun_report_data(const char *folder, const lun_dataset *dataset, int height, int width);
+lun_status lun_report_data(const char *folder, const lun_dataset *dataset, const lun_train_config *config);
 /* RUN/forward.png: the first picture noised to ten evenly spaced steps from 0 on. */
 lun_status lun_report_forward(const char *folder, lun_device *dev, const lun_dataset *dataset, const lun_train_config *config);
 
-/* Text chunks that every picture of a model carries. */
+/* Text chunks that every picture drawn by a model carries. */
 typedef struct lun_report_facts {
     const char *model;   /* preset */
     uint64_t step, seed;

@@ -16,6 +16,7 @@
 #include "trainer.h"
 
 #define STRIP_PANELS 10
+#define SHOW_EVERY   0.25 /* seconds between calls of progress */
 
 typedef struct run_state {
     lun_device *dev;
@@ -25,18 +26,18 @@ typedef struct run_state {
     lun_runfolder *folder;
     lun_run_record record;
     lun_trainer *trainer;
-    lun_sampler *sampler;       /* made for the first strip */
+    lun_sampler *sampler;       /* of the strips; NULL without any */
     lun_schedule schedule;
     lun_history history;
     uint64_t last_step;         /* UINT64_MAX: only the clock ends the run */
     uint64_t saved_step;        /* of the newest checkpoint; UINT64_MAX: none */
     double started, elapsed_before; /* of this start; of the starts before it */
     double shown;               /* when progress was last called */
-    uint64_t logged_step;
-    double logged_at;
+    uint64_t first_step, logged_step; /* of this start; of the last log line */
+    double logged_at, drained_at;
     double loss_sum, loss;      /* since the last log line; of that line */
     uint64_t loss_count;
-    double rate;
+    double rate;                /* pictures a second, of that line */
     bool stop;
 } run_state;
 
@@ -57,8 +58,14 @@ static void show(run_state *r, bool logged, const char *event)
                           .left_s = NAN,
                           .logged = logged,
                           .event = event};
-    if (r->rate > 0 && r->last_step != UINT64_MAX)
-        p.left_s = (double)(r->last_step - step) * r->config->batch / r->rate;
+    /* A log line may be minutes away: until there is one, what is known so far. */
+    if (!isfinite(r->loss) && r->loss_count > 0) {
+        p.loss = (float)(r->loss_sum / (double)r->loss_count);
+        p.images_per_s = (double)r->loss_count * r->config->batch / fmax(r->drained_at - r->logged_at, 1e-9);
+    }
+    /* From all the time of this start: strips and checkpoints take theirs in what is to come, too. */
+    if (step > r->first_step && r->last_step != UINT64_MAX && step <= r->last_step)
+        p.left_s = (double)(r->last_step - step) * (now - r->started) / (double)(step - r->first_step);
     if (r->params->length.hours > 0) {
         const double left = r->params->length.hours * 3600 - (now - r->started);
         if (!(p.left_s < left))
@@ -93,6 +100,20 @@ static lun_status write_record(run_state *r)
     return status;
 }
 
+/* What is being gone on with has to be what was begun. Compared as text, so that no field can be forgotten. */
+static lun_status check_same_config(const run_state *r)
+{
+    lun_run_record mine = r->record;
+    mine.config = *r->config;
+    char *then = lun_run_record_text(&r->record), *now = lun_run_record_text(&mine);
+    lun_status status = then && now ? LUN_OK : LUN_ERR_MEMORY;
+    if (status == LUN_OK && strcmp(then, now) != 0)
+        status = lun_fail(LUN_ERR_USAGE, "%s: the run was started with another configuration (config.json)", r->params->folder);
+    free(then);
+    free(now);
+    return status;
+}
+
 /* A new run's record, or the old one's after a check that it can go on here. *pin: use the recorded candidates. */
 static lun_status prepare_record(run_state *r, bool *pin)
 {
@@ -110,6 +131,7 @@ static lun_status prepare_record(run_state *r, bool *pin)
         return LUN_OK;
     }
     LUN_TRY(lun_run_record_read(r->params->folder, &r->record));
+    LUN_TRY(check_same_config(r));
     if (r->record.dataset_hash != lun_dataset_hash(r->dataset))
         return lun_fail(LUN_ERR_DATA, "%s: the run was started on other pictures (%" PRIu64 " then, %zu now, or changed ones)",
                         r->params->folder, r->record.dataset_count, lun_dataset_count(r->dataset));
@@ -162,6 +184,7 @@ static lun_status drain(run_state *r)
     for (int i = 0; i < count; i++)
         r->loss_sum += (double)losses[i];
     r->loss_count += (uint64_t)count;
+    r->drained_at = lun_clock();
     return LUN_OK;
 }
 
@@ -173,7 +196,7 @@ static lun_status log_line(run_state *r)
     const uint64_t step = lun_trainer_step(r->trainer);
     const double now = lun_clock();
     r->loss = r->loss_sum / (double)r->loss_count;
-    r->rate = (double)(step - r->logged_step) * r->config->batch / (now - r->logged_at);
+    r->rate = (double)(step - r->logged_step) * r->config->batch / fmax(now - r->logged_at, 1e-9);
     r->logged_step = step;
     r->logged_at = now;
     r->loss_sum = 0;
@@ -212,56 +235,68 @@ static lun_status save(run_state *r)
     }
     LUN_TRY(lun_runfolder_checkpoint_commit(r->folder, step, weights, optimizer, r->params->keep));
     r->saved_step = step;
-    return lun_report_loss(r->params->folder, &r->history);
+    return lun_report_loss(r->params->folder, &r->history, r->config);
 }
 
 typedef struct strip {
     run_state *run;
     float *panels;
     size_t elements;
-    int taken, every;
+    int count, taken; /* panels */
 } strip;
 
+/* Evenly spaced, the last one finished: of 300 steps those after which 270, 240, .. 0 remain. */
 static int strip_wants(void *payload, int remaining)
 {
     const strip *s = payload;
-    return remaining % s->every == 0;
+    return s->taken < s->count && remaining == (int)((int64_t)(s->count - 1 - s->taken) * s->run->schedule.steps / s->count);
 }
 
 static int strip_takes(void *payload, int remaining, const float *images)
 {
     strip *s = payload;
-    if (remaining % s->every == 0 && s->taken < STRIP_PANELS)
+    (void)remaining;
+    if (images)
         memcpy(s->panels + (size_t)s->taken++ * s->elements, images, s->elements * sizeof *images);
-    if (lun_clock() - s->run->shown >= 0.25)
+    if (lun_clock() - s->run->shown >= SHOW_EVERY)
         show(s->run, false, "sampling");
-    return 0;
+    return s->run->stop;
 }
 
-/* samples/epoch-00005.png: one picture, ten panels along the reverse process. */
+static lun_status make_sampler(run_state *r)
+{
+    const lun_train_config *c = r->config;
+    const lun_sampler_params params = {.batch = 1, .height = c->height, .width = c->width, .clip = r->params->clip,
+                                       .norm = r->params->norm, .schedule = &r->schedule};
+    const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback};
+    return lun_sampler_create(lun_trainer_store(r->trainer), r->dev, &c->model, &params, &compile, &r->sampler);
+}
+
+/* samples/epoch-00005.png: one picture, ten panels along the reverse process. Sampling reads the weights and writes nothing that
+ * training reads. */
 static lun_status sample(run_state *r)
 {
     const lun_train_config *c = r->config;
     const uint64_t epoch = lun_trainer_step(r->trainer) / lun_trainer_steps_per_epoch(r->trainer);
     show(r, false, "sampling");
-    if (!r->sampler) {
-        const lun_sampler_params params = {.batch = 1, .height = c->height, .width = c->width, .clip = r->params->clip,
-                                           .norm = r->params->norm, .schedule = &r->schedule};
-        const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback};
-        LUN_TRY(lun_sampler_create(lun_trainer_store(r->trainer), r->dev, &c->model, &params, &compile, &r->sampler));
-    }
     strip s = {.run = r, .elements = (size_t)c->model.image_channels * (size_t)c->height * (size_t)c->width};
-    s.every = r->schedule.steps < STRIP_PANELS ? 1 : r->schedule.steps / STRIP_PANELS;
+    s.count = r->schedule.steps < STRIP_PANELS ? r->schedule.steps : STRIP_PANELS;
     s.panels = lun_calloc((STRIP_PANELS + 1) * s.elements, sizeof *s.panels, "a sample strip");
     if (!s.panels)
         return LUN_ERR_MEMORY;
     const uint64_t seed = c->seed + epoch;
     const lun_sampler_run run = {.seeds = &seed, .want = strip_wants, .progress = strip_takes, .payload = &s};
     lun_status status = lun_sampler_draw(r->sampler, &run, s.panels + STRIP_PANELS * s.elements);
+    const bool whole = status == LUN_OK && s.taken == s.count;
+    if (status == LUN_ERR_DIVERGED) {
+        /* Young weights can draw what is not finite without training being lost: its own losses tell that. */
+        lun_log(LUN_LOG_WARN, "no sample strip after epoch %" PRIu64 ": %s", epoch, lun_error_detail());
+        status = LUN_OK;
+    }
     char *path = lun_format("%s/samples/epoch-%05" PRIu64 ".png", r->params->folder, epoch);
     if (status == LUN_OK && !path)
         status = LUN_ERR_MEMORY;
-    if (status == LUN_OK) {
+    if (status == LUN_OK && whole) {
         const lun_report_facts facts = {.model = c->preset, .step = lun_trainer_step(r->trainer), .seed = seed, .sampler = "ancestral",
                                         .steps = r->schedule.steps, .clip = r->params->clip, .norm = r->params->norm};
         status = lun_report_strip(path, s.panels, s.taken, c->model.image_channels, c->height, c->width, &facts);
@@ -282,6 +317,14 @@ static lun_status start(run_state *r)
     const lun_compile_params compile = {.allow_fallback = p->allow_fallback, .pin = pin ? pinned : NULL, .payload = r->record.candidates};
     LUN_TRY(lun_trainer_create(r->dev, r->config, lun_dataset_count(r->dataset), &compile, &r->trainer));
     LUN_TRY(lun_schedule_linear(r->config->model.steps, r->config->beta_first, r->config->beta_last, &r->schedule));
+    const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
+    const lun_run_length *length = &p->length;
+    r->last_step = length->steps ? length->steps : UINT64_MAX;
+    if (length->epochs && length->epochs <= UINT64_MAX / per_epoch && length->epochs * per_epoch < r->last_step)
+        r->last_step = length->epochs * per_epoch;
+    /* Compiled now, so that what cannot be sampled is refused before hours are spent, and before there is a run. */
+    if (p->sample_every > 0 && r->last_step / per_epoch >= (uint64_t)p->sample_every)
+        LUN_TRY(make_sampler(r));
 
     r->saved_step = UINT64_MAX;
     if (p->resume) {
@@ -299,9 +342,12 @@ static lun_status start(run_state *r)
         LUN_TRY(lun_runfolder_truncate_log(r->folder, lun_trainer_step(r->trainer)));
         LUN_TRY(read_history(r));
     }
-    /* A start that never reached a checkpoint begins again: with --init, from that file. */
-    if (p->init && lun_trainer_step(r->trainer) == 0)
-        LUN_TRY(lun_model_load(lun_trainer_store(r->trainer), p->init));
+    if (p->init && r->saved_step == UINT64_MAX) {
+        /* Kept as the checkpoint of step 0, and before config.json: whatever stops the run, going on does not need that file again
+         * and never begins from other weights. */
+        LUN_TRY(lun_trainer_init(r->trainer, p->init));
+        LUN_TRY(save(r));
+    }
     const bool longer = memcmp(&r->record.length, &p->length, sizeof p->length) != 0;
     r->record.length = p->length;
     if (p->resume && r->record.candidates && longer)
@@ -309,15 +355,10 @@ static lun_status start(run_state *r)
     if (!p->resume || !r->record.candidates) {
         r->record.candidates = json_object();
         lun_plan_visit(lun_trainer_plan(r->trainer), note_candidate, r->record.candidates);
-        LUN_TRY(write_record(r));
-        LUN_TRY(lun_report_data(p->folder, r->dataset, r->config->height, r->config->width));
+        LUN_TRY(lun_report_data(p->folder, r->dataset, r->config));
         LUN_TRY(lun_report_forward(p->folder, r->dev, r->dataset, r->config));
+        LUN_TRY(write_record(r)); /* last: a folder that has it has the rest */
     }
-    const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
-    const lun_run_length *length = &p->length;
-    r->last_step = length->steps ? length->steps : UINT64_MAX;
-    if (length->epochs && length->epochs <= UINT64_MAX / per_epoch && length->epochs * per_epoch < r->last_step)
-        r->last_step = length->epochs * per_epoch;
     return LUN_OK;
 }
 
@@ -330,9 +371,8 @@ static lun_status loop(run_state *r)
     uint32_t *index = lun_malloc((size_t)c->batch, sizeof *index, "a batch");
     float *images = lun_malloc((size_t)c->batch * 3 * (size_t)c->height * (size_t)c->width, sizeof *images, "a batch");
     lun_status status = index && images ? LUN_OK : LUN_ERR_MEMORY;
-    r->started = r->logged_at = lun_clock();
-    r->logged_step = lun_trainer_step(r->trainer);
-    r->loss = NAN;
+    r->started = r->logged_at = r->drained_at = lun_clock();
+    r->first_step = r->logged_step = lun_trainer_step(r->trainer);
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
            !(p->length.hours > 0 && lun_clock() - r->started >= p->length.hours * 3600)) {
         lun_trainer_next(r->trainer, index);
@@ -342,20 +382,21 @@ static lun_status loop(run_state *r)
         const bool last = step == r->last_step;
         if (step % log_every == 0 || last)
             LUN_TRY_GOTO(status, done, log_line(r));
-        else if (step % (LUN_TRAINER_RING / 2) == 0)
+        /* Steps are only enqueued: waiting now and then keeps what is shown true, and a stop or the clock's end near. */
+        else if (step % (LUN_TRAINER_RING / 2) == 0 || lun_clock() - r->drained_at >= SHOW_EVERY)
             LUN_TRY_GOTO(status, done, drain(r));
-        if (lun_clock() - r->shown >= 0.25)
+        if (lun_clock() - r->shown >= SHOW_EVERY)
             show(r, false, NULL);
-        if (p->sample_every > 0 && step % (per_epoch * (uint64_t)p->sample_every) == 0) {
-            /* The time that a strip takes is not training time. */
-            const double before = lun_clock();
+        /* The time that a strip or a checkpoint takes is not training time. */
+        if (!r->stop && p->sample_every > 0 && step % (per_epoch * (uint64_t)p->sample_every) == 0) {
             LUN_TRY_GOTO(status, done, log_line(r));
+            const double before = lun_clock();
             LUN_TRY_GOTO(status, done, sample(r));
             r->logged_at += lun_clock() - before;
         }
         if (p->checkpoint_every > 0 && step % p->checkpoint_every == 0) {
-            const double before = lun_clock();
             LUN_TRY_GOTO(status, done, log_line(r));
+            const double before = lun_clock();
             LUN_TRY_GOTO(status, done, save(r));
             r->logged_at += lun_clock() - before;
         }
@@ -365,16 +406,38 @@ static lun_status loop(run_state *r)
 done:
     free(index);
     free(images);
+    if (status == LUN_ERR_DIVERGED && r->saved_step != UINT64_MAX)
+        return lun_fail(status, "%s; the checkpoint of step %" PRIu64 " is untouched; a lower learning rate may help", lun_error_detail(),
+                        r->saved_step);
+    if (status == LUN_ERR_DIVERGED)
+        return lun_fail(status, "%s; a lower learning rate may help", lun_error_detail());
     return status;
+}
+
+/* What would make a run fail late, or its record unreadable. */
+static lun_status check_params(const lun_dataset *dataset, const lun_train_config *config, const lun_run_params *params)
+{
+    int width = 0, height = 0;
+    if (params->keep < 1)
+        return lun_fail(LUN_ERR_USAGE, "at least one checkpoint must be kept");
+    if (!(params->length.hours >= 0 && params->length.hours <= 1e9))
+        return lun_fail(LUN_ERR_USAGE, "%g hours: must be 0 (no limit) to 1e9", params->length.hours);
+    if (params->resume && params->init)
+        return lun_fail(LUN_ERR_USAGE, "a run goes on from its own checkpoint or starts from a file, not both");
+    LUN_TRY(lun_train_config_check(config));
+    if (config->model.image_channels != 3)
+        return lun_fail(LUN_ERR_USAGE, "a folder of pictures gives 3 channels, the network takes %d", config->model.image_channels);
+    lun_dataset_size(dataset, &width, &height);
+    if (width != config->width || height != config->height)
+        return lun_fail(LUN_ERR_USAGE, "the pictures are %d x %d, the configuration says %d x %d", width, height, config->width,
+                        config->height);
+    return LUN_OK;
 }
 
 lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_train_config *config, const lun_run_params *params)
 {
-    if (params->keep < 1)
-        return lun_fail(LUN_ERR_USAGE, "at least one checkpoint must be kept");
-    if (config->model.image_channels != 3)
-        return lun_fail(LUN_ERR_USAGE, "a folder of pictures gives 3 channels, the network takes %d", config->model.image_channels);
-    run_state r = {.dev = dev, .dataset = dataset, .config = config, .params = params};
+    LUN_TRY(check_params(dataset, config, params));
+    run_state r = {.dev = dev, .dataset = dataset, .config = config, .params = params, .started = lun_clock(), .loss = NAN};
     lun_status status = start(&r);
     if (status == LUN_OK)
         status = loop(&r);

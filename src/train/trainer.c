@@ -15,6 +15,7 @@ struct lun_trainer {
     size_t images_count;
     uint64_t step;    /* optimiser steps done */
     uint64_t drained; /* steps whose losses have been handed out */
+    uint64_t tracked_before; /* batches that a model's batch norms had seen before step 0: those of --init */
     lun_store *store;
     lun_graph *graph;
     lun_plan *plan;
@@ -196,7 +197,7 @@ lun_model_file_info lun_trainer_file_info(const lun_trainer *t)
                                 .height = t->config.height,
                                 .width = t->config.width,
                                 .step = t->step,
-                                .batches_tracked = t->step,
+                                .batches_tracked = t->tracked_before + t->step,
                                 .beta_first = t->config.beta_first,
                                 .beta_last = t->config.beta_last};
     memcpy(info.preset, t->config.preset, sizeof info.preset);
@@ -233,12 +234,15 @@ static lun_status declare_moment(lun_trainer *t, size_t index, lun_slot slot, co
 
 static lun_status write_moment(lun_trainer *t, size_t index, lun_slot slot, const char *name, void *payload)
 {
-    (void)name;
     const size_t count = (size_t)lun_count(lun_store_info(t->store, index)->desc.shape);
     float *data = lun_malloc(count, sizeof *data, "a tensor");
     if (!data)
         return LUN_ERR_MEMORY;
     lun_status status = lun_store_read(t->store, index, slot, data);
+    for (size_t e = 0; e < count && status == LUN_OK; e++) {
+        if (!isfinite(data[e]))
+            status = lun_fail(LUN_ERR_DIVERGED, "%s is no longer finite", name);
+    }
     if (status == LUN_OK)
         status = lun_safetensors_writer_data(payload, data, count * sizeof *data);
     free(data);
@@ -300,7 +304,19 @@ lun_status lun_trainer_load(lun_trainer *t, const char *model_path, const char *
     if (status == LUN_OK)
         status = each_moment(t, load_moment, file);
     lun_safetensors_close(file);
-    if (status == LUN_OK)
+    if (status == LUN_OK) {
         t->step = t->drained = info.step;
+        t->tracked_before = info.batches_tracked > info.step ? info.batches_tracked - info.step : 0;
+    }
     return status;
+}
+
+lun_status lun_trainer_init(lun_trainer *t, const char *model_path)
+{
+    lun_model_file_info info;
+    LUN_TRY(lun_model_inspect(model_path, &info));
+    LUN_TRY(lun_model_load(t->store, model_path));
+    /* Far from the end of the file's 64 bits, whatever it says. */
+    t->tracked_before = info.batches_tracked < UINT64_MAX / 4 ? info.batches_tracked : 0;
+    return LUN_OK;
 }

@@ -74,6 +74,14 @@ run train others --out run --resume --epochs 4 --device cpu
 check "other pictures are refused" [ $code = 3 ]
 check "other pictures are named" grep -q '^lunette: error: .*other pictures' err
 succeeds train pictures --out init --init run/checkpoints/step-00000012.safetensors --steps 1 --size 16 --channels 8,16 --batch 4 --device cpu
+check "the start is kept" [ -s init/checkpoints/step-00000000.safetensors ]
+refuses 4 '8,16.*4,8.*--channels' train pictures --out unfit --init run/checkpoints/step-00000012.safetensors --size 16 --channels 4,8 --batch 4
+[ -e unfit ] && fail "an unfit --init left a folder"
+for file in loss.png data.png forward.png samples/epoch-00001.png; do
+    for word in Software model seed sampler steps; do
+        check "$file: text chunk $word" grep -a -q "tEXt$word" run/$file
+    done
+done
 
 # Bench
 for mode in train sample ops; do

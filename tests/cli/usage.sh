@@ -8,7 +8,7 @@ run
 succeeds --version
 grep -q '^lunette [0-9]' out || fail "--version prints no version"
 succeeds --help
-refuses 2 "unknown command 'tarin'" tarin
+refuses 2 "unknown command 'tarin' (did you mean train" tarin
 
 for command in train sample devices bench predict craters info; do
     succeeds $command --help

@@ -54,7 +54,8 @@ static bool usable(const int *v, oc_set set)
 }
 
 /* The shapes that the networks have, small, and those that cross blocks: sums deeper than a depth block, inside a tap
- * and across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch. */
+ * and across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch; strides with more
+ * phases than a lowering has launches. */
 static const int fixed[][12] = {
     {2, 3, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 3, 3, 1, 1, 1, 1, 1},
     {2, 64, 64, 8, 8, 4, 4, 2, 2, 1, 1, 1},   {1, 64, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},
@@ -63,13 +64,23 @@ static const int fixed[][12] = {
     {3, 33, 65, 7, 9, 4, 4, 2, 2, 1, 1, 1},   {1, 300, 7, 3, 4, 3, 3, 1, 1, 1, 1, 1},
     {1, 7, 300, 4, 3, 3, 3, 1, 1, 1, 1, 1},   {3, 100, 1, 97, 90, 3, 3, 1, 1, 1, 1, 1},
     {1, 130, 130, 5, 5, 1, 1, 1, 1, 0, 0, 1}, {5, 2, 3, 17, 13, 5, 2, 3, 1, 0, 2, 1},
-    {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},
+    {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},  {1, 3, 5, 17, 19, 3, 4, 9, 8, 1, 2, 1},
+    {2, 3, 5, 20, 19, 11, 10, 8, 8, 4, 3, 1},
 };
 /* Two groups a dimension and more: the tiles of cl/gpu are 64 rows (pixels; taps and channels for wgrad) x 64 channels,
  * 16 deep. Oclgrind is slow, so the tiled sum is just two steps deep, which differs from direction to direction. */
 static const int tiny[][12] = {{1, 2, 66, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1}};
 static const int tiny_transpose[][12] = {{1, 66, 2, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 3, 2, 6, 5, 4, 4, 2, 2, 1, 1, 1}};
 static const int tiny_wgrad[][12] = {{1, 8, 66, 5, 4, 3, 3, 1, 1, 1, 1, 0}, {1, 2, 3, 18, 17, 2, 2, 1, 1, 0, 0, 0}};
+/* For the panel kernels with 4 lanes, so panels of 8 channels: more than one block of pixels and panel, a depth block that
+ * ends inside a tap, one that ends between taps (direction 0 and 1); more than one block of channels, one of pixels,
+ * and stride with padding (2, the weight gradient). Too deep for the other candidates under Oclgrind. */
+enum { TINY_PANEL = 3 };
+static const int tiny_panel[3][TINY_PANEL][12] = {
+    {{1, 1, 9, 11, 13, 2, 1, 1, 1, 0, 0, 1}, {1, 257, 3, 3, 2, 2, 1, 1, 1, 0, 0, 1}, {1, 29, 9, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
+    {{1, 9, 1, 21, 13, 4, 1, 2, 1, 1, 0, 1}, {1, 3, 257, 3, 2, 2, 1, 1, 1, 0, 0, 1}, {1, 9, 29, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
+    {{1, 25, 9, 3, 2, 2, 1, 1, 1, 0, 0, 0}, {1, 2, 9, 18, 17, 2, 2, 1, 1, 0, 0, 0}, {2, 3, 9, 7, 4, 2, 3, 2, 1, 1, 2, 0}},
+};
 static const int grad[][12] = {
     {2, 2, 3, 4, 5, 3, 2, 1, 2, 1, 0, 1}, {1, 3, 2, 5, 4, 4, 4, 2, 2, 1, 1, 1}, {2, 1, 2, 3, 3, 1, 1, 1, 1, 0, 0, 0},
     {1, 2, 2, 7, 3, 2, 3, 3, 1, 0, 2, 1}, {1, 1, 2, 3, 4, 2, 2, 1, 1, 3, 2, 0},
@@ -93,7 +104,7 @@ static int count(oc_set set)
 {
     switch (set) {
     case OC_SUITE: return 2 * COUNT(fixed) + COVERED;
-    case OC_TINY: return COUNT(tiny);
+    case OC_TINY: return COUNT(tiny) + TINY_PANEL;
     case OC_LONG: return COUNT(layers) + COVERED_LONG;
     case OC_PERF: return COUNT(timed);
     default: return COUNT(grad);
@@ -121,10 +132,9 @@ static void choose(lun_op_kind kind, oc_set set, int index, int *v)
     if (set == OC_PERF) {
         take_layer(layers[timed[index]], 16, v);
     } else if (set == OC_TINY) {
-        memcpy(v,
-               kind == LUN_OP_CONV2D             ? tiny[index]
-               : kind == LUN_OP_CONV2D_TRANSPOSE ? tiny_transpose[index]
-                                                 : tiny_wgrad[index],
+        const int direction = kind == LUN_OP_CONV2D ? 0 : kind == LUN_OP_CONV2D_TRANSPOSE ? 1 : 2;
+        const int(*const lists[3])[12] = {tiny, tiny_transpose, tiny_wgrad};
+        memcpy(v, index < COUNT(tiny) ? lists[direction][index] : tiny_panel[direction][index - COUNT(tiny)],
                sizeof tiny[0]);
     } else if (set == OC_GRAD) {
         memcpy(v, grad[index], sizeof grad[0]);
@@ -166,6 +176,7 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
     a->pad_w = v[PW];
     c->exact = !v[REAL];
     c->layout = (oc_layout)v[LAYOUT];
+    c->only = set == OC_TINY && index >= COUNT(tiny) ? "panel" : NULL;
     int64_t terms;
     if (c->op.kind == LUN_OP_CONV2D) {
         terms = (int64_t)v[C] * v[R] * v[S] + 1;

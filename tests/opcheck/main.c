@@ -13,8 +13,9 @@ static const char help[] =
     "  --device SPEC   cpu (default), opencl, opencl:I, check\n"
     "  --op NAME  --candidate NAME  --case INDEX  --seed S\n"
     "  --skip NAME  a candidate to leave out\n"
-    "  --as-gpu  lower as for a GPU: one element an item;  --lanes N  as for vectors of N floats\n"
-    "  --tiny    few small cases, two work-groups or more a dimension (Oclgrind)\n"
+    "  --as-gpu  lower as for a GPU: one element an item;  --as-cpu  as for a CPU: long pieces, the panel kernels\n"
+    "  --lanes N  as for vectors of N floats: 1, 4, 8, 16 (opencl)\n"
+    "  --tiny    few small cases, two work-groups or items and more a dimension (Oclgrind)\n"
     "  --long    many random shapes and the layers of the notebook network: by hand\n"
     "  --verbose the candidates' refusals, and what the library logs\n"
     "$LUNETTE_ISA chooses the instruction set of cpu.\n"
@@ -51,8 +52,8 @@ static bool has_chosen_candidate(const oc_options *options, const oc_op *op)
 static lun_status open_device(oc_options *options)
 {
     LUN_TRY(lun_device_open(options->device, NULL, &options->dev));
-    if (options->as_gpu)
-        options->dev->caps.gpu = true;
+    if (options->as_gpu || options->as_cpu)
+        options->dev->caps.gpu = options->as_gpu;
     if (options->lanes > 0)
         options->dev->caps.lanes = options->lanes;
     return LUN_OK;
@@ -81,7 +82,10 @@ static void complain(const oc_options *options, const oc_case *c, const char *ca
            options->set == OC_TINY   ? " --tiny"
            : options->set == OC_LONG ? " --long"
                                      : "",
-           options->as_gpu ? " --as-gpu" : "", lanes);
+           options->as_gpu   ? " --as-gpu"
+           : options->as_cpu ? " --as-cpu"
+                             : "",
+           lanes);
     fflush(stdout);
 }
 
@@ -148,7 +152,7 @@ static void test_case(oc_options *options, const oc_op *op, int index, tally *t)
     t->cases++;
     int number = 0;
     for (const lun_candidate *k = lun_candidates(op->kind); k->name != NULL; k++, number++) {
-        if (!oc_candidate_chosen(options, k->name))
+        if (!oc_candidate_chosen(options, k->name) || (c.only != NULL && strcmp(c.only, k->name) != 0))
             continue;
         uint32_t *got[LUN_OP_MAX_DST] = {NULL};
         double ratio = 0;
@@ -179,7 +183,7 @@ static void test_case(oc_options *options, const oc_op *op, int index, tally *t)
             exit(LUN_ERR_DEVICE);
         }
     }
-    if (accepted == 0 && options->candidate == NULL) {
+    if (accepted == 0 && options->candidate == NULL && c.only == NULL) {
         if (asked == 0)
             lun_fail(LUN_ERR_INTERNAL, "the op has no candidate");
         complain(options, &c, NULL, index, t);
@@ -272,8 +276,9 @@ int main(int argc, char **argv)
             options.set = flag[2] == 't' ? OC_TINY : OC_LONG;
             continue;
         }
-        if (strcmp(flag, "--as-gpu") == 0) {
-            options.as_gpu = true;
+        if (strcmp(flag, "--as-gpu") == 0 || strcmp(flag, "--as-cpu") == 0) {
+            options.as_gpu = flag[5] == 'g';
+            options.as_cpu = !options.as_gpu;
             continue;
         }
         if (strcmp(flag, "--verbose") == 0) {
@@ -296,7 +301,7 @@ int main(int argc, char **argv)
         } else if (strcmp(flag, "--skip") == 0) {
             options.skip = argv[i];
         } else if (strcmp(flag, "--lanes") == 0) {
-            if (!parse_number(argv[i], 16, &number) || number < 1 || (number & (number - 1)) != 0)
+            if (!parse_number(argv[i], 16, &number) || (number != 1 && number != 4 && number != 8 && number != 16))
                 return usage("not a number of lanes:", argv[i]);
             options.lanes = (int)number;
         } else if (strcmp(flag, "--case") == 0) {
@@ -319,6 +324,8 @@ int main(int argc, char **argv)
                                                                     : NULL;
     if (run == NULL)
         return usage("no such mode:", mode);
+    if (options.lanes > 0 && strncmp(options.device, "opencl", 6) != 0)
+        return usage("--lanes is for opencl, plain C's are compiled in ($LUNETTE_ISA), not for", options.device);
     oc_seed = options.seed;
     unsetenv("LUNETTE_DECLINE"); /* the suite is about what a device can, not what it was told to leave */
     if (run != oc_mode_grad) {

@@ -53,6 +53,7 @@ typedef struct oc_case {
     oc_layout layout;
     bool exact;      /* integer data, every partial sum representable: tolerance 0 */
     float max_zero;  /* share of zeros that destination 0 may have, not counting elements that nothing contributes to */
+    const char *only; /* the one candidate that the case is for, where another would take too long; NULL: all */
     bool constant;   /* destination 0 may be constant */
     bool nans;       /* a NaN in the reference is meant: the device must give one too */
     bool like_cpu;   /* must equal the cpu device bit for bit */
@@ -82,7 +83,7 @@ extern const int oc_op_count;
 
 typedef struct oc_options {
     const char *device, *op, *candidate, *skip; /* skip: a candidate not to try */
-    bool as_gpu;                                /* lower as for a GPU, whatever the device is */
+    bool as_gpu, as_cpu;                        /* lower as for that, whatever the device is */
     int lanes;                                  /* lower for vectors of so many floats; 0: the device's own */
     int index;                                  /* -1: all */
     uint64_t seed;

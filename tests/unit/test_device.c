@@ -699,6 +699,12 @@ START_TEST(auto_remembers)
     free(key);
     free(text);
     free(path);
+
+    /* What was measured with some threads says nothing of others. */
+    OK(lun_auto_choose(&(lun_device_params){.threads = 1}, again));
+    ck_assert_int_eq(measured, 4);
+    OK(lun_auto_choose(&params, again));
+    ck_assert_int_eq(measured, 4);
 }
 END_TEST
 

@@ -142,8 +142,7 @@ static lun_status set_value(const arg_option *option, const char *text)
 
 /* ---- Lines -------------------------------------------------------------------------------------------------------------- */
 
-/* How many letters must be changed, added or dropped to turn a into b; for "did you mean". */
-static int distance(const char *a, const char *b)
+int arg_distance(const char *a, const char *b)
 {
     int row[64];
     const int length = (int)strlen(b);
@@ -170,7 +169,7 @@ static lun_status unknown_option(const arg_command *command, const char *name)
     const char *near = NULL;
     int best = 3;
     for (const arg_option *o = command->options; o->name; o++) {
-        const int d = distance(name, o->name);
+        const int d = arg_distance(name, o->name);
         if (d < best) {
             best = d;
             near = o->name;

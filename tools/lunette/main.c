@@ -80,5 +80,10 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], commands[i].name) == 0)
             return commands[i].run(argc - 1, argv + 1);
     }
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (arg_distance(argv[1], commands[i].name) < 3)
+            return report(lun_fail(LUN_ERR_USAGE, "unknown command '%s' (did you mean %s?); 'lunette --help' lists them", argv[1],
+                                   commands[i].name));
+    }
     return report(lun_fail(LUN_ERR_USAGE, "unknown command '%s'; 'lunette --help' lists them", argv[1]));
 }

@@ -93,12 +93,12 @@ static lun_status differs(const char *out, const char *option, const char *given
                     recorded);
 }
 
-/* As few digits as give the same float back. */
+/* As few digits as give the same number back. */
 static const char *short_number(double value, char *text, size_t size)
 {
-    for (int digits = 6; digits <= 9; digits++) {
+    for (int digits = 6; digits <= 17; digits++) {
         snprintf(text, size, "%.*g", digits, value);
-        if (strtof(text, NULL) == (float)value)
+        if (strtod(text, NULL) == value)
             break;
     }
     return text;
@@ -184,6 +184,12 @@ static lun_status check_args(const train_args *a, const lun_train_config *c)
     if (a->init) {
         lun_model_file_info info;
         LUN_TRY(lun_model_inspect(a->init, &info));
+        const lun_model_config *m = &info.config;
+        if (m->levels != c->model.levels || memcmp(m->channels, c->model.channels, sizeof(int) * (size_t)m->levels) != 0) {
+            char left[128], right[128];
+            return lun_fail(LUN_ERR_CHECKPOINT, "%s does not fit the network: its channels are %s, the run's %s (--channels)", a->init,
+                            channels_text(m, left, sizeof left), channels_text(&c->model, right, sizeof right));
+        }
     }
     const int shift = c->model.levels - 1;
     if (a->sample_every > 0 && a->norm == 1 && (c->height >> shift) * (c->width >> shift) < 2)
@@ -205,7 +211,7 @@ static lun_status check_folder(const char *folder)
 static lun_status check_out(const char *out)
 {
     LUN_TRY(lun_make_dirs(out));
-    char *path = lun_format("%s/.lunette-probe", out);
+    char *path = lun_format("%s/config.json", out); /* begun and discarded: a file of that name stays as it is */
     lun_file *file = NULL;
     if (!path)
         return LUN_ERR_MEMORY;

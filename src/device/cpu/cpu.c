@@ -11,9 +11,6 @@
 #include "kernels.h"
 #include "pool.h"
 
-/* One more than any machine this is meant for. */
-#define MAX_THREADS 1024
-
 typedef struct cpu_state {
     const lun_cpu_kernel *kernels;
     lun_pool *pool;
@@ -93,7 +90,7 @@ static lun_status pick_instruction_set(const instruction_set **out)
 static int machine_threads(void)
 {
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online < 1 ? 1 : online > MAX_THREADS ? MAX_THREADS : (int)online;
+    return (int)lun_max_i64(1, lun_min_i64(online, LUN_MAX_THREADS));
 }
 
 static void processor_name(char *name, size_t size)
@@ -106,7 +103,8 @@ static void processor_name(char *name, size_t size)
     while (fgets(line, sizeof line, file)) {
         const char *colon = strchr(line, ':');
         if (strncmp(line, "model name", 10) == 0 && colon) {
-            snprintf(name, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+            const char *start = colon + 1 + strspn(colon + 1, " ");
+            snprintf(name, size, "%.*s", (int)strcspn(start, "\n"), start);
             break;
         }
     }
@@ -142,11 +140,7 @@ static lun_status cpu_open(lun_device *dev, int index, const lun_device_params *
     (void)index;
     const instruction_set *set = NULL;
     LUN_TRY(pick_instruction_set(&set));
-    int threads = params ? params->threads : 0;
-    if (threads < 0 || threads > MAX_THREADS)
-        return lun_fail(LUN_ERR_USAGE, "%d threads: must be 1 to %d", threads, MAX_THREADS);
-    if (threads == 0)
-        threads = machine_threads();
+    const int threads = params->threads > 0 ? params->threads : machine_threads();
     cpu_state *state = lun_calloc(1, sizeof *state, "the cpu device");
     if (!state)
         return LUN_ERR_MEMORY;
@@ -173,10 +167,10 @@ static void cpu_close(lun_device *dev)
 
 static lun_status cpu_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out)
 {
+    (void)dev;
     cpu_buffer *buffer = lun_calloc(1, sizeof *buffer, "a buffer");
     if (!buffer)
         return LUN_ERR_MEMORY;
-    buffer->base = (lun_buffer){.device = dev, .bytes = bytes};
     if (bytes > SIZE_MAX - 256 || !(buffer->data = aligned_alloc(256, (bytes + 255) / 256 * 256))) {
         free(buffer);
         return lun_fail(LUN_ERR_MEMORY, "out of memory (a buffer of %zu bytes)", bytes);
@@ -238,8 +232,6 @@ static lun_status all_launches_exist(lun_device *dev, const lun_lowering *loweri
         const lun_launch *launch = &lowering->launch[i];
         if (!launch->file || launch->group > 0)
             return lun_fail(LUN_UNSUPPORTED, "plain C has neither work-groups nor an external matrix product");
-        if (launch->items > INT32_MAX)
-            return lun_fail(LUN_UNSUPPORTED, "more than 2^31 pieces");
         if (!find_kernel(dev->state, launch->kernel))
             return lun_fail(LUN_UNSUPPORTED, "no C kernel %s", launch->kernel);
     }
@@ -264,8 +256,8 @@ static lun_status cpu_plan_op(lun_device *dev, const lun_op *op, const char *can
     }
     /* Keep only the launches there are: the full table is large. */
     const size_t used = offsetof(lun_lowering, launch) + sizeof(lun_launch) * (size_t)lowering->count;
-    plan->base = (lun_op_plan){.device = dev, .op = *op, .candidate = name, .workspace = lowering->workspace,
-                               .flops = lowering->flops, .bytes = lowering->bytes};
+    plan->base.candidate = name;
+    plan->base.workspace = lowering->workspace;
     plan->count = lowering->count;
     lun_lowering *trimmed = realloc(lowering, used);
     plan->lowering = trimmed ? trimmed : lowering;

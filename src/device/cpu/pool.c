@@ -17,19 +17,20 @@ struct lun_pool {
     int items, grab; /* of this round: written under lock before it starts */
     void (*body)(void *payload, int item);
     void *payload;
-    atomic_int next;
+    atomic_uint next; /* unsigned: every thread may add `grab` once beyond `items` */
     int workers;
     pthread_t worker[];
 };
 
 static void take_items(lun_pool *pool)
 {
+    const unsigned items = (unsigned)pool->items, grab = (unsigned)pool->grab;
     for (;;) {
-        const int first = atomic_fetch_add_explicit(&pool->next, pool->grab, memory_order_relaxed);
-        if (first >= pool->items)
+        const unsigned first = atomic_fetch_add_explicit(&pool->next, grab, memory_order_relaxed);
+        if (first >= items)
             return;
-        const int last = first + pool->grab < pool->items ? first + pool->grab : pool->items;
-        for (int i = first; i < last; i++)
+        const int last = (int)(items - first < grab ? items : first + grab);
+        for (int i = (int)first; i < last; i++)
             pool->body(pool->payload, i);
     }
 }

@@ -32,8 +32,12 @@ lun_status lun_opencl_buffer_create(lun_device *dev, size_t bytes, lun_buffer **
                         "OpenCL: a buffer of %zu bytes (%zu are held): %s: %s (%d)", bytes, dev->allocated, call,
                         lun_opencl_error_name(error), (int)error);
     }
-    *out = &buffer->base;
-    return lun_opencl_enqueued(cl);
+    const lun_status status = lun_opencl_enqueued(cl);
+    if (status != LUN_OK)
+        lun_opencl_buffer_destroy(&buffer->base);
+    else
+        *out = &buffer->base;
+    return status;
 }
 
 void lun_opencl_buffer_destroy(lun_buffer *buffer)
@@ -45,14 +49,14 @@ void lun_opencl_buffer_destroy(lun_buffer *buffer)
 
 /* ---- the staging ring ---- */
 
-static lun_status retire_oldest(lun_staging *ring)
+static cl_int retire_oldest(lun_staging *ring)
 {
     lun_staging_entry *oldest = &ring->entry[ring->first];
     const cl_int error = clWaitForEvents(1, &oldest->copied);
     (void)clReleaseEvent(oldest->copied);
     ring->first = (ring->first + 1) % LUN_STAGING_ENTRIES;
     ring->count--;
-    return lun_opencl_check(error, "clWaitForEvents", "an earlier write");
+    return error;
 }
 
 static bool in_use(const lun_staging *ring, size_t begin, size_t end)
@@ -76,7 +80,7 @@ static lun_status reserve(lun_staging *ring, size_t bytes, size_t *begin)
     if (ring->next + bytes > LUN_STAGING_BYTES)
         ring->next = 0;
     while (ring->count == LUN_STAGING_ENTRIES || in_use(ring, ring->next, ring->next + bytes))
-        LUN_TRY(retire_oldest(ring));
+        LUN_TRY(lun_opencl_check(retire_oldest(ring), "clWaitForEvents", "an earlier write"));
     *begin = ring->next;
     return LUN_OK;
 }
@@ -110,7 +114,7 @@ lun_status lun_opencl_write(lun_place dst, const void *src, size_t bytes)
 void lun_opencl_staging_release(lun_opencl *cl)
 {
     /* The queue is empty, or the device is lost: either way nothing reads the ring any more once the events are waited
-     * for. */
+     * for. Without lun_opencl_check: closing a lost device must leave the detail of why it was lost. */
     while (cl->staging.count > 0)
         (void)retire_oldest(&cl->staging);
     free(cl->staging.bytes);

@@ -95,8 +95,6 @@ lun_status lun_opencl_plan(lun_device *dev, const lun_op *op, const char *candid
     lun_lowering *lowering = lun_calloc(1, sizeof *lowering, "a lowering");
     lun_status status = LUN_ERR_MEMORY;
     if (plan && lowering) {
-        plan->base.device = dev;
-        plan->base.op = *op;
         status = lun_choose_candidate(dev, op, candidate, ready, plan, lowering, &plan->base.candidate);
     }
     if (status == LUN_OK) {

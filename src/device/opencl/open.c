@@ -130,6 +130,17 @@ static uint64_t device_number(cl_device_id id, cl_device_info what, size_t bytes
 
 #define DEVICE_NUMBER(id, what, type) device_number(id, what, sizeof(type))
 
+static bool has_extension(cl_device_id id, const char *name)
+{
+    size_t bytes = 0;
+    if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS)
+        return false;
+    char *list = calloc(bytes + 1, 1);
+    const bool has = list && clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, bytes, list, NULL) == CL_SUCCESS && strstr(list, name);
+    free(list);
+    return has;
+}
+
 /* NULL, or why a device cannot be used. */
 static const char *refusal(cl_platform_id platform, cl_device_id id)
 {
@@ -147,6 +158,9 @@ static const char *refusal(cl_platform_id platform, cl_device_id id)
     const uint64_t needed = CL_FP_ROUND_TO_NEAREST | CL_FP_INF_NAN;
     if ((DEVICE_NUMBER(id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config) & needed) != needed)
         return "its float arithmetic lacks rounding to nearest, infinities or NaN";
+    device_text(id, CL_DEVICE_PROFILE, text, sizeof text);
+    if (strcmp(text, "EMBEDDED_PROFILE") == 0 && !has_extension(id, "cles_khr_int64"))
+        return "it has no 64-bit integers";
     platform_text(platform, CL_PLATFORM_NAME, text, sizeof text);
     if (strcmp(text, "Clover") == 0)
         return "Mesa's Clover is unmaintained and miscompiles";
@@ -237,10 +251,22 @@ size_t lun_opencl_group(const lun_opencl *cl)
     return !cl->dev->caps.gpu ? 1 : cl->max_group < GPU_GROUP ? cl->max_group : GPU_GROUP;
 }
 
+/* Of one dimension: a device may allow fewer items along it than a group may have in all. 0 when it does not answer. */
+static size_t largest_group(cl_device_id id)
+{
+    size_t most = 0, along[16] = {0};
+    if (clGetDeviceInfo(id, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof most, &most, NULL) != CL_SUCCESS)
+        return 0;
+    if (clGetDeviceInfo(id, CL_DEVICE_MAX_WORK_ITEM_SIZES, sizeof along, along, NULL) == CL_SUCCESS && along[0] > 0 &&
+        along[0] < most)
+        most = along[0];
+    return most;
+}
+
 static void fill_caps(lun_opencl *cl, lun_device *dev)
 {
     const uint64_t width = DEVICE_NUMBER(cl->id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint);
-    const size_t max_group = (size_t)device_number(cl->id, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof(size_t));
+    const size_t max_group = largest_group(cl->id);
     const size_t local = (size_t)DEVICE_NUMBER(cl->id, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong);
     lun_caps *caps = &dev->caps;
     cl->max_group = max_group > 0 ? max_group : 1;
