@@ -95,6 +95,11 @@ typedef float lane;
 
 #endif
 
+/* OpenCL and the C compilers that have the intrinsics know + - * on their vectors. */
+#define lane_add(a, b) ((a) + (b))
+#define lane_sub(a, b) ((a) - (b))
+#define lane_mul(a, b) ((a) * (b))
+
 #define NR (2 * LANES)
 
 /* ROWS(X): X(0) ... X(MR - 1), so that a tile's accumulators are named variables and stay in registers. */

@@ -2,6 +2,7 @@
 #include "base/base.h"
 #include "conv2d.h"
 #include "lower.h"
+#include "winograd_lower.h"
 
 /* As many items fill the cores of any CPU evenly; cutting finer only costs reuse. */
 #define ITEMS_WANTED 64
@@ -407,8 +408,8 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
 }
 
 const lun_candidate lun_conv2d_candidates[] = {
-    {"panel", panel_gather}, {"tile", tile_gather}, {"im2col_gemm", gemm_conv2d}, {"direct", direct_gather}, {NULL, NULL}};
+    {"panel", panel_gather}, {"winograd", lun_winograd_gather}, {"tile", tile_gather}, {"im2col_gemm", gemm_conv2d}, {"direct", direct_gather}, {NULL, NULL}};
 const lun_candidate lun_conv2d_transpose_candidates[] = {
-    {"panel", panel_gather}, {"tile", tile_gather}, {"im2col_gemm", gemm_conv2d_transpose}, {"direct", direct_gather}, {NULL, NULL}};
+    {"panel", panel_gather}, {"winograd", lun_winograd_gather}, {"tile", tile_gather}, {"im2col_gemm", gemm_conv2d_transpose}, {"direct", direct_gather}, {NULL, NULL}};
 const lun_candidate lun_conv2d_wgrad_candidates[] = {
-    {"panel", panel_wgrad}, {"tile", tile_wgrad}, {"im2col_gemm", gemm_wgrad}, {"direct", direct_wgrad}, {NULL, NULL}};
+    {"panel", panel_wgrad}, {"winograd", lun_winograd_wgrad}, {"tile", tile_wgrad}, {"im2col_gemm", gemm_wgrad}, {"direct", direct_wgrad}, {NULL, NULL}};

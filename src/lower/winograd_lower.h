@@ -1,0 +1,10 @@
+/* The Winograd candidates of the convolutions. Private to src/lower. */
+#ifndef LUN_WINOGRAD_LOWER_H
+#define LUN_WINOGRAD_LOWER_H
+
+#include "lower.h"
+
+lun_status lun_winograd_gather(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+lun_status lun_winograd_wgrad(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+
+#endif
