@@ -87,4 +87,4 @@ static void bound(oc_case *c)
     }
 }
 
-const oc_op oc_adam = {LUN_OP_ADAM, count, make, bound};
+const oc_op oc_adam = {.kind = LUN_OP_ADAM, .count = count, .make = make, .bound = bound};

@@ -223,6 +223,6 @@ static void bound(oc_case *c)
     }
 }
 
-const oc_op oc_conv2d = {LUN_OP_CONV2D, count, make, bound};
-const oc_op oc_conv2d_transpose = {LUN_OP_CONV2D_TRANSPOSE, count, make, bound};
-const oc_op oc_conv2d_wgrad = {LUN_OP_CONV2D_WGRAD, count, make, bound};
+const oc_op oc_conv2d = {.kind = LUN_OP_CONV2D, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
+const oc_op oc_conv2d_transpose = {.kind = LUN_OP_CONV2D_TRANSPOSE, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
+const oc_op oc_conv2d_wgrad = {.kind = LUN_OP_CONV2D_WGRAD, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};

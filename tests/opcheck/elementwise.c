@@ -97,9 +97,9 @@ static void bound(oc_case *c)
         c->bound[0][i] = OC_U * fabs(c->want[0][i]);
 }
 
-const oc_op oc_relu = {LUN_OP_RELU, count, make, bound};
-const oc_op oc_relu_backward = {LUN_OP_RELU_BACKWARD, count, make, bound};
-const oc_op oc_add = {LUN_OP_ADD, count, make, bound};
-const oc_op oc_add_channel = {LUN_OP_ADD_CHANNEL, count, make, bound};
-const oc_op oc_concat = {LUN_OP_CONCAT, count, make, bound};
-const oc_op oc_slice = {LUN_OP_SLICE, count, make, bound};
+const oc_op oc_relu = {.kind = LUN_OP_RELU, .count = count, .make = make, .bound = bound};
+const oc_op oc_relu_backward = {.kind = LUN_OP_RELU_BACKWARD, .count = count, .make = make, .bound = bound};
+const oc_op oc_add = {.kind = LUN_OP_ADD, .count = count, .make = make, .bound = bound};
+const oc_op oc_add_channel = {.kind = LUN_OP_ADD_CHANNEL, .count = count, .make = make, .bound = bound};
+const oc_op oc_concat = {.kind = LUN_OP_CONCAT, .count = count, .make = make, .bound = bound};
+const oc_op oc_slice = {.kind = LUN_OP_SLICE, .count = count, .make = make, .bound = bound};

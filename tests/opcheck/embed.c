@@ -109,6 +109,6 @@ static void nothing(oc_case *c)
     (void)c;
 } /* always exact */
 
-const oc_op oc_embed = {LUN_OP_EMBED, count, make_embed, nothing};
-const oc_op oc_noise = {LUN_OP_NOISE, count, make_noise, bound_noise};
-const oc_op oc_store = {LUN_OP_STORE, count, make_store, nothing};
+const oc_op oc_embed = {.kind = LUN_OP_EMBED, .count = count, .make = make_embed, .bound = nothing};
+const oc_op oc_noise = {.kind = LUN_OP_NOISE, .count = count, .make = make_noise, .bound = bound_noise};
+const oc_op oc_store = {.kind = LUN_OP_STORE, .count = count, .make = make_store, .bound = nothing};

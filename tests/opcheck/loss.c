@@ -77,5 +77,5 @@ static void bound_backward(oc_case *c)
         c->bound[0][i] = 10 * OC_U * fabs(c->want[0][i]);
 }
 
-const oc_op oc_loss = {LUN_OP_LOSS, count, make, bound_loss};
-const oc_op oc_loss_backward = {LUN_OP_LOSS_BACKWARD, count, make, bound_backward};
+const oc_op oc_loss = {.kind = LUN_OP_LOSS, .count = count, .make = make, .bound = bound_loss};
+const oc_op oc_loss_backward = {.kind = LUN_OP_LOSS_BACKWARD, .count = count, .make = make, .bound = bound_backward};

@@ -73,11 +73,16 @@ typedef struct oc_op {
     void (*make)(oc_case *c, oc_set set, int index, oc_rng *rng);
     /* Fill bound[] from want, mag and src; not called for exact cases, whose bound is zero. */
     void (*bound)(oc_case *c);
+    /* May be NULL. Candidates of another algorithm have a bound of their own, for exact cases too: fill bound[] of
+     * destination 0 and return true, or return false for the common one. */
+    bool (*bound_of)(const oc_case *c, const char *candidate, double *bound);
 } oc_op;
 
 extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_sum, oc_spatial_sum, oc_batch_norm,
     oc_batch_norm_backward, oc_relu, oc_relu_backward, oc_add, oc_add_channel, oc_concat, oc_slice, oc_embed, oc_noise,
     oc_loss, oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step, oc_store;
+/* winograd.c: bound_of of the convolutions. */
+bool oc_winograd_bound(const oc_case *c, const char *candidate, double *bound);
 extern const oc_op *const oc_ops[];
 extern const int oc_op_count;
 

@@ -77,5 +77,5 @@ static void bound(oc_case *c)
         c->bound[0][i] = 2e-6;
 }
 
-const oc_op oc_randint = {LUN_OP_RANDINT, count, make, bound};
-const oc_op oc_randn = {LUN_OP_RANDN, count, make, bound};
+const oc_op oc_randint = {.kind = LUN_OP_RANDINT, .count = count, .make = make, .bound = bound};
+const oc_op oc_randn = {.kind = LUN_OP_RANDN, .count = count, .make = make, .bound = bound};

@@ -50,5 +50,5 @@ static void bound(oc_case *c)
         c->bound[0][i] = oc_sum_factor(terms) * OC_U * c->mag[0][i] + OC_U * fabs(c->want[0][i]);
 }
 
-const oc_op oc_channel_sum = {LUN_OP_CHANNEL_SUM, count, make, bound};
-const oc_op oc_spatial_sum = {LUN_OP_SPATIAL_SUM, count, make, bound};
+const oc_op oc_channel_sum = {.kind = LUN_OP_CHANNEL_SUM, .count = count, .make = make, .bound = bound};
+const oc_op oc_spatial_sum = {.kind = LUN_OP_SPATIAL_SUM, .count = count, .make = make, .bound = bound};

@@ -51,4 +51,4 @@ static void bound(oc_case *c)
         c->bound[0][i] = 12 * OC_U * c->mag[0][i];
 }
 
-const oc_op oc_sample_step = {LUN_OP_SAMPLE_STEP, count, make, bound};
+const oc_op oc_sample_step = {.kind = LUN_OP_SAMPLE_STEP, .count = count, .make = make, .bound = bound};
