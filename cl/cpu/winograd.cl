@@ -151,9 +151,9 @@ KERNEL2(winograd_filter, struct winograd_filter_args, GLOBAL const float *weight
     }
     GLOBAL float *out = packed + ((long)panel * WINOGRAD_POINTS * arg.src_c + first_c) * NR;
     for (int c = 0; c < channels; c++) {
-        for (int half = 0; half < 2; half++) {
+        for (int side = 0; side < 2; side++) {
             lane rows[18], u[WINOGRAD_POINTS];
-            const float *at = g + c * NR + half * LANES;
+            const float *at = g + c * NR + side * LANES;
             for (int s = 0; s < 3; s++) {
                 const lane g0 = lane_load(at + s * WINOGRAD_FILTER_CHANNELS * NR);
                 const lane g1 = lane_load(at + (3 + s) * WINOGRAD_FILTER_CHANNELS * NR);
@@ -163,7 +163,7 @@ KERNEL2(winograd_filter, struct winograd_filter_args, GLOBAL const float *weight
             for (int i = 0; i < 6; i++)
                 FILTER_TRANSFORM(u + i * 6, 1, rows[i * 3], rows[i * 3 + 1], rows[i * 3 + 2])
             for (int e = 0; e < WINOGRAD_POINTS; e++)
-                lane_store(out + ((long)e * arg.src_c + c) * NR + half * LANES, u[e]);
+                lane_store(out + ((long)e * arg.src_c + c) * NR + side * LANES, u[e]);
         }
     }
 }
@@ -223,8 +223,8 @@ KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                     ROWS(END)
                 }
             }
-            for (int half = 0; half < 2; half++) {
-                const int column = panel * NR + half * LANES, valid = arg.dst_c - column;
+            for (int side = 0; side < 2; side++) {
+                const int column = panel * NR + side * LANES, valid = arg.dst_c - column;
                 if (valid <= 0)
                     break;
                 const lane start = arg.has_bias ? load_some(bias + column, valid) : lane_splat(0.0f);
@@ -233,7 +233,7 @@ KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                     const int n = tile / arg.tiles_w / arg.tiles_h;
                     lane all[WINOGRAD_POINTS], rows[24];
                     for (int e = 0; e < WINOGRAD_POINTS; e++)
-                        all[e] = lane_load(m + e * m_point + t * NR + half * LANES);
+                        all[e] = lane_load(m + e * m_point + t * NR + side * LANES);
                     for (int j = 0; j < 6; j++)
                         OUTPUT_TRANSFORM(all + j, 6, rows[j], rows[6 + j], rows[12 + j], rows[18 + j])
                     for (int i = 0; i < WINOGRAD_OUT; i++) {
