@@ -6,13 +6,14 @@
  *     "null"       plans and counts, computes nothing
  *     "check"      two devices side by side, op by op: "check:A,B", by default "check:cpu,opencl"; a difference beyond
  *                  rounding is LUN_ERR_DEVICE
- *     "auto"       a GPU through OpenCL if there is one; else the faster of OpenCL-on-CPU and plain C, as measured once and
- *                  remembered in the cache folder
+ *     "auto"       a GPU through OpenCL if there is one; else the faster of OpenCL-on-CPU and plain C, as measured once
+ * and remembered in the cache folder
  *
- * The cache folder is $LUNETTE_CACHE, else $XDG_CACHE_HOME/lunette, else $HOME/.cache/lunette; without any of them nothing
- * is remembered. $LUNETTE_KERNELS names a folder to read kernel texts from instead of the embedded ones, and
+ * The cache folder is $LUNETTE_CACHE, else $XDG_CACHE_HOME/lunette, else $HOME/.cache/lunette; without any of them
+ * nothing is remembered. $LUNETTE_KERNELS names a folder to read kernel texts from instead of the embedded ones, and
  * $LUNETTE_ISA (baseline, avx2, avx512) forces the plain-C device's instruction set. $LUNETTE_DECLINE is a list of
- * op names, separated by commas, that devices other than cpu decline ("conv2d,loss"): for tests and for finding a bad kernel.
+ * op names, separated by commas, that devices other than cpu decline ("conv2d,loss"): for tests and for finding a bad
+ * kernel.
  */
 #ifndef LUNETTE_DEVICE_H
 #define LUNETTE_DEVICE_H
@@ -32,12 +33,12 @@ typedef enum lun_device_type { LUN_DEVICE_CPU, LUN_DEVICE_GPU, LUN_DEVICE_OTHER 
 
 /* Facts of a device; a limit of 0 means "does not apply". */
 typedef struct lun_device_info {
-    char spec[32];     /* opens it again: "opencl:0" */
+    char spec[32]; /* opens it again: "opencl:0" */
     char name[128];
     char platform[128]; /* OpenCL platform, or the instruction set of plain C */
     char driver[128];   /* driver version */
     lun_device_type type;
-    int units;          /* compute units or threads */
+    int units; /* compute units or threads */
     uint64_t memory_bytes, max_alloc_bytes;
 } lun_device_info;
 
@@ -45,9 +46,11 @@ typedef struct lun_device_params {
     int threads; /* plain C: threads to use, 0 for one a core. OpenCL ignores it. */
 } lun_device_params;
 
-/* `params` may be NULL. On success *out is owned by the caller; close with lun_device_close. Blocks while a driver starts. */
+/* `params` may be NULL. On success *out is owned by the caller; close with lun_device_close. Blocks while a driver
+ * starts. */
 LUN_API lun_status lun_device_open(const char *spec, const lun_device_params *params, lun_device **out);
-/* Waits for the device, frees it and sets *dev NULL. NULL and &{NULL} are accepted. Close graphs and models on it first. */
+/* Waits for the device, frees it and sets *dev NULL. NULL and &{NULL} are accepted. Close graphs and models on it
+ * first. */
 LUN_API void lun_device_close(lun_device **dev);
 /* Valid until the device is closed. */
 LUN_API const lun_device_info *lun_device_get_info(const lun_device *dev);

@@ -1,14 +1,15 @@
 /* Graphs: record ops, differentiate, compile for a device, run many times.
  *
- * A graph is recorded once with fixed shapes. Recording never computes. A recording function returns a lun_value (a tensor
- * number of that graph); if anything is wrong it returns -1, the graph keeps the first error, later recording calls on
- * it do nothing, and lun_graph_check or lun_graph_compile returns that error. So a model is written without a check after every line.
+ * A graph is recorded once with fixed shapes. Recording never computes. A recording function returns a lun_value (a
+ * tensor number of that graph); if anything is wrong it returns -1, the graph keeps the first error, later recording
+ * calls on it do nothing, and lun_graph_check or lun_graph_compile returns that error. So a model is written without a
+ * check after every line.
  *
  * Parameters live in a store of their own, by name, so that several graphs (a training step, a sampling step) share
  * them. A compiled plan holds the memory and the prepared ops; running it allocates nothing and waits for nobody.
  *
- * None of these objects may be used by two threads at once. Destroy plans before their graph, graphs before their store, the
- * store before its device.
+ * None of these objects may be used by two threads at once. Destroy plans before their graph, graphs before their
+ * store, the store before its device.
  */
 #ifndef LUNETTE_GRAPH_H
 #define LUNETTE_GRAPH_H
@@ -25,7 +26,8 @@ typedef struct lun_store lun_store;
 typedef struct lun_plan lun_plan;
 typedef int lun_value;
 
-/* ---- The store: named parameters with their gradients and optimiser state -------------------------------------------- */
+/* ---- The store: named parameters with their gradients and optimiser state
+ * -------------------------------------------- */
 
 typedef enum lun_role {
     LUN_ROLE_PARAM, /* trained */
@@ -44,7 +46,7 @@ typedef struct lun_init {
 typedef struct lun_param_info {
     const char *name; /* PyTorch's dotted name; owned by the store */
     lun_desc desc;
-    int rank;         /* of the tensor in a file: 1 (C), 2 (K, C), 4 (K, C, R, S) */
+    int rank; /* of the tensor in a file: 1 (C), 2 (K, C), 4 (K, C, R, S) */
     lun_role role;
     lun_init init;
 } lun_param_info;
@@ -58,8 +60,8 @@ LUN_API int lun_store_find(const lun_store *store, const char *name);
 /* Elements of all LUN_ROLE_PARAM entries. */
 LUN_API uint64_t lun_store_param_elements(const lun_store *store);
 
-/* Give the store its memory on a device: values and, when `training`, gradients (zero) and Adam's two moments (zero). After
- * this no parameter can be added. Values start as lun_store_init leaves them: zero until then. */
+/* Give the store its memory on a device: values and, when `training`, gradients (zero) and Adam's two moments (zero).
+ * After this no parameter can be added. Values start as lun_store_init leaves them: zero until then. */
 LUN_API lun_status lun_store_allocate(lun_store *store, lun_device *dev, int training);
 /* Set every value to its initial one. A draw depends on the seed and the parameter's number only, not on the device. */
 LUN_API lun_status lun_store_init(lun_store *store, uint64_t seed);
@@ -69,7 +71,8 @@ LUN_API lun_status lun_store_write(lun_store *store, size_t index, lun_slot slot
 /* Bytes held on the device by one slot over all parameters. */
 LUN_API size_t lun_store_bytes(const lun_store *store, lun_slot slot);
 
-/* ---- Recording --------------------------------------------------------------------------------------------------------- */
+/* ---- Recording
+ * --------------------------------------------------------------------------------------------------------- */
 
 /* `store` may be NULL for graphs without parameters; it is borrowed. */
 LUN_API lun_status lun_graph_create(lun_store *store, lun_graph **out);
@@ -85,22 +88,25 @@ LUN_API lun_value lun_graph_constant(lun_graph *graph, const char *name, lun_des
 /* Memory that starts as zero and lives from run to run: a ring of losses. */
 LUN_API lun_value lun_graph_state(lun_graph *graph, const char *name, lun_desc desc);
 /* The store's parameter of that name, added if new; desc, rank and role must agree with what is there. */
-LUN_API lun_value lun_graph_param(lun_graph *graph, const char *name, lun_desc desc, int rank, lun_role role, lun_init init);
+LUN_API lun_value lun_graph_param(lun_graph *graph, const char *name, lun_desc desc, int rank, lun_role role,
+                                  lun_init init);
 /* Keep a value readable after the run (lun_plan_read). */
 LUN_API void lun_graph_output(lun_graph *graph, lun_value value);
 
-/* conv: dst[k, ho, wo] = bias[k] + sum over c, r, s of src[c, ho stride - pad + r, wo stride - pad + s] weight[k, c, r, s].
- * bias may be -1. */
+/* conv: dst[k, ho, wo] = bias[k] + sum over c, r, s of src[c, ho stride - pad + r, wo stride - pad + s] weight[k, c, r,
+ * s]. bias may be -1. */
 LUN_API lun_value lun_conv2d(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad);
 /* PyTorch's ConvTranspose2d: src (N, K, H, W), weight (K, C, R, S) (that is: in, out, R, S), bias C. The result is
  * (N, C, (H - 1) stride - 2 pad + R + output_pad, ...). */
-LUN_API lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad, int output_pad);
+LUN_API lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride,
+                                       int pad, int output_pad);
 /* src (N, C, 1, 1), weight (K, C, 1, 1), bias K or -1: (N, K, 1, 1). */
 LUN_API lun_value lun_linear(lun_graph *graph, lun_value src, lun_value weight, lun_value bias);
-/* Batch norm over N, H, W for each channel. training: batch statistics (biased variance), and with `update` the running ones become
- * (1 - momentum) old + momentum batch (unbiased variance). Otherwise the running statistics are used. */
-LUN_API lun_value lun_batch_norm(lun_graph *graph, lun_value src, lun_value gamma, lun_value beta, lun_value running_mean,
-                                 lun_value running_var, float eps, float momentum, int training, int update);
+/* Batch norm over N, H, W for each channel. training: batch statistics (biased variance), and with `update` the running
+ * ones become (1 - momentum) old + momentum batch (unbiased variance). Otherwise the running statistics are used. */
+LUN_API lun_value lun_batch_norm(lun_graph *graph, lun_value src, lun_value gamma, lun_value beta,
+                                 lun_value running_mean, lun_value running_var, float eps, float momentum, int training,
+                                 int update);
 LUN_API lun_value lun_relu(lun_graph *graph, lun_value src);
 LUN_API lun_value lun_add(lun_graph *graph, lun_value a, lun_value b);
 /* src (N, C, H, W) + bias (N, C, 1, 1) */
@@ -110,8 +116,9 @@ LUN_API lun_value lun_concat(lun_graph *graph, lun_value a, lun_value b);
 LUN_API lun_value lun_slice(lun_graph *graph, lun_value src, int first, int count);
 /* Rows of a table: index (N, 1, 1, 1) i32, table (T, D, 1, 1): (N, D, 1, 1). Indices outside 0..T-1 are clamped. */
 LUN_API lun_value lun_embed(lun_graph *graph, lun_value index, lun_value table);
-/* The sinusoidal embedding of integer steps 0..steps-1: [sin(t f_k) | cos(t f_k)], f_k = exp(-k ln(10000) / (dim/2 - 1)).
- * Computed on the host in double into a constant table, so it is the same on every device. t (N, 1, 1, 1) i32; dim even, at least 4. */
+/* The sinusoidal embedding of integer steps 0..steps-1: [sin(t f_k) | cos(t f_k)], f_k = exp(-k ln(10000) / (dim/2 -
+ * 1)). Computed on the host in double into a constant table, so it is the same on every device. t (N, 1, 1, 1) i32; dim
+ * even, at least 4. */
 LUN_API lun_value lun_time_embed(lun_graph *graph, lun_value t, int steps, int dim);
 /* x_t = table[t][0] x0 + table[t][1] eps; table (T, 2, 1, 1). */
 LUN_API lun_value lun_noise(lun_graph *graph, lun_value x0, lun_value eps, lun_value t, lun_value table);
@@ -122,20 +129,24 @@ LUN_API lun_value lun_loss(lun_graph *graph, lun_value pred, lun_value target, l
 LUN_API lun_value lun_randint(lun_graph *graph, lun_value rows, int c, int h, int w, uint32_t bound);
 LUN_API lun_value lun_randn(lun_graph *graph, lun_value rows, int c, int h, int w);
 typedef enum lun_clip_mode { LUN_CLIP_MODE_NONE, LUN_CLIP_MODE_X0, LUN_CLIP_MODE_XT } lun_clip_mode;
-/* One step of a sampler; coef (1, 8, 1, 1) = {A, B, C, D, E, S, 0, 0}: x0 = A x + B eps [clamped]; result C x0 + D x + E eps + S z [clamped]. */
-LUN_API lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef, lun_clip_mode clip);
+/* One step of a sampler; coef (1, 8, 1, 1) = {A, B, C, D, E, S, 0, 0}: x0 = A x + B eps [clamped]; result C x0 + D x +
+ * E eps + S z [clamped]. */
+LUN_API lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef,
+                                  lun_clip_mode clip);
 /* ring[slot] = value, in place on a state; ring (1, R, 1, 1), slot (1, 1, 1, 1) i32. */
 LUN_API void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun_value slot);
 
-/* Append the gradient of the scalar `loss` with respect to every parameter that it reaches; each ends in the store's LUN_SLOT_GRAD
- * (overwritten by a run). Once a graph. A path from a parameter through an op that has no gradient (slice, embed) is an error. */
+/* Append the gradient of the scalar `loss` with respect to every parameter that it reaches; each ends in the store's
+ * LUN_SLOT_GRAD (overwritten by a run). Once a graph. A path from a parameter through an op that has no gradient
+ * (slice, embed) is an error. */
 LUN_API void lun_graph_backward(lun_graph *graph, lun_value loss);
-/* Append one Adam (decoupled = 0) or AdamW step over all parameters at once, reading LUN_SLOT_GRAD. hyper (1, 4, 1, 1) is an input:
- * { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */
+/* Append one Adam (decoupled = 0) or AdamW step over all parameters at once, reading LUN_SLOT_GRAD. hyper (1, 4, 1, 1)
+ * is an input: { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */
 LUN_API void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta2, double eps,
                             double weight_decay, int decoupled);
 
-/* ---- Compiling and running -------------------------------------------------------------------------------------------- */
+/* ---- Compiling and running
+ * -------------------------------------------------------------------------------------------- */
 
 typedef struct lun_compile_params {
     /* May an op that the device declines run in plain C, with copies around it? It is announced once as a warning. */
@@ -146,10 +157,11 @@ typedef struct lun_compile_params {
     void *payload;
 } lun_compile_params;
 
-/* Plan everything for `dev` (the store's device): memory, kernels, fallback. `params` may be NULL. Blocks while kernels are compiled.
- * Nodes that nothing kept depends on (outputs, states, gradients) do not run. LUN_UNSUPPORTED: the device declines an op and
- * fallback is not allowed; LUN_ERR_USAGE: among others, a pinned candidate that cannot be used. */
-LUN_API lun_status lun_graph_compile(lun_graph *graph, lun_device *dev, const lun_compile_params *params, lun_plan **out);
+/* Plan everything for `dev` (the store's device): memory, kernels, fallback. `params` may be NULL. Blocks while kernels
+ * are compiled. Nodes that nothing kept depends on (outputs, states, gradients) do not run. LUN_UNSUPPORTED: the device
+ * declines an op and fallback is not allowed; LUN_ERR_USAGE: among others, a pinned candidate that cannot be used. */
+LUN_API lun_status lun_graph_compile(lun_graph *graph, lun_device *dev, const lun_compile_params *params,
+                                     lun_plan **out);
 LUN_API void lun_plan_destroy(lun_plan **plan);
 
 /* Set an input or a state, in API order; the data is copied before the call returns. Never waits for earlier runs. */
@@ -158,16 +170,18 @@ LUN_API lun_status lun_plan_write(lun_plan *plan, lun_value value, const void *d
 LUN_API lun_status lun_plan_run(lun_plan *plan);
 /* Read an output, input, or state, in API order; waits. */
 LUN_API lun_status lun_plan_read(lun_plan *plan, lun_value value, void *data);
-/* dst = src on the device, without the host in between where the device can; both of one desc, from this plan; dst an input or state. */
+/* dst = src on the device, without the host in between where the device can; both of one desc, from this plan; dst an
+ * input or state. */
 LUN_API lun_status lun_plan_copy(lun_plan *plan, lun_value dst, lun_value src);
 
 typedef struct lun_plan_info {
     size_t nodes, launches_fallback;
-    size_t saved_bytes, temporary_bytes; /* activations kept for the backward pass; the others; as placed they overlap in time */
-    size_t activation_bytes;             /* the arena that holds both */
-    size_t fixed_bytes;                  /* inputs, constants, states, outputs */
+    size_t saved_bytes,
+        temporary_bytes;     /* activations kept for the backward pass; the others; as placed they overlap in time */
+    size_t activation_bytes; /* the arena that holds both */
+    size_t fixed_bytes;      /* inputs, constants, states, outputs */
     size_t workspace_bytes;
-    double flops, bytes;                 /* of one run, direct method */
+    double flops, bytes; /* of one run, direct method */
 } lun_plan_info;
 LUN_API lun_plan_info lun_plan_get_info(const lun_plan *plan);
 
@@ -179,7 +193,8 @@ typedef struct lun_plan_op {
 /* Every op in order of execution, with the candidate chosen: what --resume records and pins. */
 LUN_API void lun_plan_visit(const lun_plan *plan, void (*visit)(void *payload, const lun_plan_op *op), void *payload);
 /* Run the graph `repeats` times op by op, waiting after each, and report each op's median time. */
-LUN_API lun_status lun_plan_profile(lun_plan *plan, int repeats, void (*visit)(void *payload, const lun_plan_op *op), void *payload);
+LUN_API lun_status lun_plan_profile(lun_plan *plan, int repeats, void (*visit)(void *payload, const lun_plan_op *op),
+                                    void *payload);
 
 #ifdef __cplusplus
 }

@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define LUN_API __attribute__((visibility("default")))
+#define LUN_API                               __attribute__((visibility("default")))
 #define LUN_PRINTF(format_index, first_index) __attribute__((format(printf, format_index, first_index)))
 #else
 #define LUN_API

@@ -17,7 +17,10 @@ void *lun_realloc(void *old, size_t count, size_t size, const char *what)
     return p;
 }
 
-void *lun_malloc(size_t count, size_t size, const char *what) { return lun_realloc(NULL, count, size, what); }
+void *lun_malloc(size_t count, size_t size, const char *what)
+{
+    return lun_realloc(NULL, count, size, what);
+}
 
 void *lun_calloc(size_t count, size_t size, const char *what)
 {
@@ -59,7 +62,10 @@ uint64_t lun_hash(uint64_t hash, const void *data, size_t bytes)
 }
 
 /* The terminating zero is hashed too, so that ("ab", "c") and ("a", "bc") differ. */
-uint64_t lun_hash_text(uint64_t hash, const char *text) { return lun_hash(hash, text, strlen(text) + 1); }
+uint64_t lun_hash_text(uint64_t hash, const char *text)
+{
+    return lun_hash(hash, text, strlen(text) + 1);
+}
 
 double lun_clock(void)
 {

@@ -9,27 +9,39 @@
 #include <lunette/status.h>
 
 /* Return from the calling function if `expr` failed. */
-#define LUN_TRY(expr)                    \
-    do {                                 \
-        lun_status lun_try_s_ = (expr);  \
-        if (lun_try_s_ != LUN_OK)        \
-            return lun_try_s_;           \
+#define LUN_TRY(expr)                                                                                                  \
+    do {                                                                                                               \
+        lun_status lun_try_s_ = (expr);                                                                                \
+        if (lun_try_s_ != LUN_OK)                                                                                      \
+            return lun_try_s_;                                                                                         \
     } while (0)
 
 /* The same, with a jump to a clean-up label; `status` must be a lun_status of the calling function. */
-#define LUN_TRY_GOTO(status, label, expr) \
-    do {                                  \
-        (status) = (expr);                \
-        if ((status) != LUN_OK)           \
-            goto label;                   \
+#define LUN_TRY_GOTO(status, label, expr)                                                                              \
+    do {                                                                                                               \
+        (status) = (expr);                                                                                             \
+        if ((status) != LUN_OK)                                                                                        \
+            goto label;                                                                                                \
     } while (0)
 
 #define LUN_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static inline int64_t lun_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t lun_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t lun_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t lun_round_up(int64_t a, int64_t b) { return lun_ceil_div(a, b) * b; }
+static inline int64_t lun_min_i64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+static inline int64_t lun_max_i64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+static inline int64_t lun_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+static inline int64_t lun_round_up(int64_t a, int64_t b)
+{
+    return lun_ceil_div(a, b) * b;
+}
 
 /* Multiplication and addition of sizes; false on overflow, *out then untouched. */
 static inline bool lun_mul_size(size_t a, size_t b, size_t *out)

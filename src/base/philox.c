@@ -1,6 +1,9 @@
 #include "philox.h"
 
-static uint32_t mul_hi(uint32_t a, uint32_t b) { return (uint32_t)(((uint64_t)a * b) >> 32); }
+static uint32_t mul_hi(uint32_t a, uint32_t b)
+{
+    return (uint32_t)(((uint64_t)a * b) >> 32);
+}
 
 void lun_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
@@ -32,7 +35,8 @@ void lun_random_row(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_
     row[5] = row[6] = row[7] = 0;
 }
 
-void lun_random_block(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t block, uint32_t out[4])
+void lun_random_block(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t block,
+                      uint32_t out[4])
 {
     uint32_t row[LUN_RANDOM_ROW];
     lun_random_row(seed, purpose, number, sub, row);
@@ -52,7 +56,8 @@ float lun_random_uniform(uint64_t seed, lun_purpose purpose, uint64_t number, ui
     return lun_uniform_of(lun_random_u32(seed, purpose, number, sub, index));
 }
 
-uint32_t lun_random_below(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index, uint32_t bound)
+uint32_t lun_random_below(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index,
+                          uint32_t bound)
 {
     return mul_hi(lun_random_u32(seed, purpose, number, sub, index), bound);
 }

@@ -26,7 +26,8 @@ typedef enum lun_purpose {
 void lun_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /* Results 4*block .. 4*block+3 of the stream (seed, purpose, number, sub); sub < 2^24. */
-void lun_random_block(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t block, uint32_t out[4]);
+void lun_random_block(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t block,
+                      uint32_t out[4]);
 /* Result `index` alone. */
 uint32_t lun_random_u32(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index);
 /* A draw x as a float in (0, 1): (2 * (x >> 9) + 1) * 2^-24, exact, never 0 or 1. */
@@ -37,7 +38,8 @@ static inline float lun_uniform_of(uint32_t x)
 /* Result `index` so. */
 float lun_random_uniform(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index);
 /* Result `index` in 0..bound-1: the high word of x * bound. */
-uint32_t lun_random_below(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index, uint32_t bound);
+uint32_t lun_random_below(uint64_t seed, lun_purpose purpose, uint64_t number, uint32_t sub, uint32_t index,
+                          uint32_t bound);
 
 /* What the device ops `randint` and `randn` read, one row of LUN_RANDOM_ROW words per sample:
  * { key low, key high, number low, number high, purpose << 24 | sub, 0, 0, 0 }. */

@@ -24,7 +24,10 @@ const char *lun_status_name(lun_status status)
     return "unknown";
 }
 
-const char *lun_error_detail(void) { return detail; }
+const char *lun_error_detail(void)
+{
+    return detail;
+}
 
 /* One line stays one line, and a file name cannot drive the terminal: control characters become '?'. */
 static void tame(char *text)
@@ -77,4 +80,7 @@ void lun_log(lun_log_level level, const char *format, ...)
     pthread_mutex_unlock(&log_lock);
 }
 
-const char *lun_version(void) { return LUN_VERSION; }
+const char *lun_version(void)
+{
+    return LUN_VERSION;
+}

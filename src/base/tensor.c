@@ -10,8 +10,10 @@ lun_status lun_desc_check(lun_desc desc)
     int64_t count = 1;
     for (int i = 0; i < 4; i++) {
         if (dims[i] < 1 || dims[i] > INT32_MAX || count > INT32_MAX / dims[i])
-            return lun_fail(LUN_ERR_USAGE, "shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "): every dimension must be at "
-                            "least 1 and the element count below 2^31", dims[0], dims[1], dims[2], dims[3]);
+            return lun_fail(LUN_ERR_USAGE,
+                            "shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "): every dimension must be at "
+                            "least 1 and the element count below 2^31",
+                            dims[0], dims[1], dims[2], dims[3]);
         count *= dims[i];
     }
     return LUN_OK;
@@ -45,7 +47,8 @@ void lun_to_storage(lun_desc desc, const void *src, void *dst)
         for (int64_t c = 0; c < s.c; c++)
             for (int64_t h = 0; h < s.h; h++)
                 for (int64_t w = 0; w < s.w; w++)
-                    to[(size_t)n * stride[0] + (size_t)c * stride[1] + (size_t)h * stride[2] + (size_t)w * stride[3]] = *from++;
+                    to[(size_t)n * stride[0] + (size_t)c * stride[1] + (size_t)h * stride[2] + (size_t)w * stride[3]] =
+                        *from++;
 }
 
 void lun_from_storage(lun_desc desc, const void *src, void *dst)
@@ -59,5 +62,6 @@ void lun_from_storage(lun_desc desc, const void *src, void *dst)
         for (int64_t c = 0; c < s.c; c++)
             for (int64_t h = 0; h < s.h; h++)
                 for (int64_t w = 0; w < s.w; w++)
-                    *to++ = from[(size_t)n * stride[0] + (size_t)c * stride[1] + (size_t)h * stride[2] + (size_t)w * stride[3]];
+                    *to++ = from[(size_t)n * stride[0] + (size_t)c * stride[1] + (size_t)h * stride[2] +
+                                 (size_t)w * stride[3]];
 }

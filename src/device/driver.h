@@ -29,8 +29,8 @@ typedef struct lun_place {
     size_t offset;
 } lun_place;
 
-/* Common to every driver's plan, which begins with it. A driver's plan() sets `candidate` and `workspace`, the front door
- * the rest. */
+/* Common to every driver's plan, which begins with it. A driver's plan() sets `candidate` and `workspace`, the front
+ * door the rest. */
 struct lun_op_plan {
     lun_device *device;
     lun_op op;
@@ -49,7 +49,8 @@ typedef struct lun_driver {
     void (*close)(lun_device *dev);
     lun_status (*buffer_create)(lun_device *dev, size_t bytes, lun_buffer **out);
     void (*buffer_destroy)(lun_buffer *buffer);
-    /* Copy from the host; `src` is free again when the call returns, which may be before the copy has happened on the device. */
+    /* Copy from the host; `src` is free again when the call returns, which may be before the copy has happened on the
+     * device. */
     lun_status (*write)(lun_place dst, const void *src, size_t bytes);
     /* Copy to the host and wait for it. */
     lun_status (*read)(lun_place src, void *dst, size_t bytes);
@@ -73,10 +74,10 @@ struct lun_device {
     const lun_driver *driver;
     lun_device_info info;
     lun_caps caps;
-    lun_status lost;       /* the first error, or LUN_OK */
+    lun_status lost; /* the first error, or LUN_OK */
     char lost_detail[512];
     size_t allocated, peak; /* bytes of buffers now and at most */
-    void *state;           /* the driver's */
+    void *state;            /* the driver's */
 };
 
 /* drivers.c: NULL-terminated, in order of preference. */
@@ -94,11 +95,11 @@ void lun_op_plan_destroy(lun_op_plan **plan);
 lun_status lun_op_plan_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace);
 lun_status lun_op_plan_run(lun_op_plan *plan);
 
-/* For drivers that run the kernel texts (plan.c): walk the candidates of op->kind (or only the one named); for each that
- * lowers, call ready(dev, lowering, payload), which compiles and may decline too. LUN_OK with *name set, or
+/* For drivers that run the kernel texts (plan.c): walk the candidates of op->kind (or only the one named); for each
+ * that lowers, call ready(dev, lowering, payload), which compiles and may decline too. LUN_OK with *name set, or
  * LUN_UNSUPPORTED whose detail lists every reason. */
 lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *candidate,
-                                lun_status (*ready)(lun_device *dev, const lun_lowering *lowering, void *payload), void *payload,
-                                lun_lowering *lowering, const char **name);
+                                lun_status (*ready)(lun_device *dev, const lun_lowering *lowering, void *payload),
+                                void *payload, lun_lowering *lowering, const char **name);
 
 #endif

@@ -14,8 +14,8 @@ typedef struct reasons {
 static void add(reasons *r, const char *name, const char *reason)
 {
     const size_t left = sizeof r->text - r->length;
-    const int wrote = snprintf(r->text + r->length, left, "%s%s%s%s", r->length ? "; " : "", name,
-                               reason[0] ? ": " : "", reason);
+    const int wrote =
+        snprintf(r->text + r->length, left, "%s%s%s%s", r->length ? "; " : "", name, reason[0] ? ": " : "", reason);
     if (wrote > 0)
         r->length += (size_t)wrote < left ? (size_t)wrote : left - 1;
 }
@@ -70,8 +70,9 @@ lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *c
         if (status == LUN_OK)
             status = check_lowering(op, c->name, lowering);
         if (status == LUN_OK && dev->caps.max_alloc != 0 && lowering->workspace > dev->caps.max_alloc)
-            status = lun_fail(LUN_UNSUPPORTED, "its workspace of %zu bytes is more than one buffer of this device holds",
-                              lowering->workspace);
+            status =
+                lun_fail(LUN_UNSUPPORTED, "its workspace of %zu bytes is more than one buffer of this device holds",
+                         lowering->workspace);
         if (status == LUN_OK)
             status = ready(dev, lowering, payload);
         if (status == LUN_OK) {

@@ -406,8 +406,8 @@ void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta
     if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && eps > 0 && isfinite(eps) && weight_decay >= 0 &&
           isfinite(weight_decay))) {
         lun_graph_fail(graph, LUN_ERR_USAGE,
-                       "adam: betas %g, %g (0 to below 1), eps %g (above 0), weight decay %g (0 or more)",
-                       beta1, beta2, eps, weight_decay);
+                       "adam: betas %g, %g (0 to below 1), eps %g (above 0), weight decay %g (0 or more)", beta1, beta2,
+                       eps, weight_decay);
         return;
     }
     if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes,

@@ -1,19 +1,28 @@
 /* conv2d, conv2d_transpose and conv2d_wgrad: their candidates. The geometry is explained in cl/conv2d.h. */
-#include "base/base.h"
 #include "conv2d.h"
+#include "base/base.h"
 #include "lower.h"
 #include "winograd_lower.h"
 
 /* As many items fill the cores of any CPU evenly; cutting finer only costs reuse. */
 #define ITEMS_WANTED 64
 
-static bool has_bias(const lun_op *op) { return op->nsrc == 3; }
+static bool has_bias(const lun_op *op)
+{
+    return op->nsrc == 3;
+}
 
 static struct conv2d_gather_args gather_common(lun_shape src, lun_shape dst, lun_shape filter, bool bias)
 {
-    return (struct conv2d_gather_args){.src_h = (int)src.h, .src_w = (int)src.w, .src_c = (int)src.c,
-                                       .dst_h = (int)dst.h, .dst_w = (int)dst.w, .dst_c = (int)dst.c,
-                                       .kernel_h = (int)filter.h, .kernel_w = (int)filter.w, .has_bias = bias};
+    return (struct conv2d_gather_args){.src_h = (int)src.h,
+                                       .src_w = (int)src.w,
+                                       .src_c = (int)src.c,
+                                       .dst_h = (int)dst.h,
+                                       .dst_w = (int)dst.w,
+                                       .dst_c = (int)dst.c,
+                                       .kernel_h = (int)filter.h,
+                                       .kernel_w = (int)filter.w,
+                                       .has_bias = bias};
 }
 
 /* The gathers that compute the op: one for conv2d, one a phase for conv2d_transpose. Returns their number, or 0 if
@@ -73,16 +82,29 @@ static struct conv2d_wgrad_args wgrad_args(const lun_op *op)
 {
     const lun_conv_attrs *a = &op->attrs.conv;
     const lun_shape big = op->src[0].shape, small = op->src[1].shape;
-    return (struct conv2d_wgrad_args){.rows = (int)(small.n * small.h * small.w), .big_h = (int)big.h, .big_w = (int)big.w,
-                                      .big_c = (int)big.c, .small_h = (int)small.h, .small_w = (int)small.w, .small_c = (int)small.c,
-                                      .stride_h = a->stride_h, .stride_w = a->stride_w, .pad_h = a->pad_h, .pad_w = a->pad_w,
-                                      .kernel_h = a->kernel_h, .kernel_w = a->kernel_w};
+    return (struct conv2d_wgrad_args){.rows = (int)(small.n * small.h * small.w),
+                                      .big_h = (int)big.h,
+                                      .big_w = (int)big.w,
+                                      .big_c = (int)big.c,
+                                      .small_h = (int)small.h,
+                                      .small_w = (int)small.w,
+                                      .small_c = (int)small.c,
+                                      .stride_h = a->stride_h,
+                                      .stride_w = a->stride_w,
+                                      .pad_h = a->pad_h,
+                                      .pad_w = a->pad_w,
+                                      .kernel_h = a->kernel_h,
+                                      .kernel_w = a->kernel_w};
 }
 
 /* The bias operand, or something harmless where there is none: a kernel's argument must be some buffer. */
-static void emit_bias(lun_launch *launch, const lun_op *op) { lun_emit_src(launch, has_bias(op) ? 2 : 1); }
+static void emit_bias(lun_launch *launch, const lun_op *op)
+{
+    lun_emit_src(launch, has_bias(op) ? 2 : 1);
+}
 
-/* ---- panel: CPUs, cl/cpu/conv2d.cl ------------------------------------------------------------------------------------- */
+/* ---- panel: CPUs, cl/cpu/conv2d.cl
+ * ------------------------------------------------------------------------------------- */
 
 static lun_status panel_gather(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
@@ -95,12 +117,16 @@ static lun_status panel_gather(const lun_op *op, const lun_caps *caps, lun_lower
     const int width = 2 * caps->lanes;
     const int taps = phase[0].kernel_h * phase[0].kernel_w;
     const int panels = (phase[0].dst_c + width - 1) / width;
-    const size_t floats = (size_t)panels * (size_t)taps * (size_t)phase[0].src_c * (size_t)width + (size_t)phase[0].src_c;
+    const size_t floats =
+        (size_t)panels * (size_t)taps * (size_t)phase[0].src_c * (size_t)width + (size_t)phase[0].src_c;
     if (floats > INT32_MAX)
         return lun_fail(LUN_UNSUPPORTED, "the packed filter is too large");
     const size_t packed = lun_book(out, floats * sizeof(float));
 
-    const struct conv2d_pack_args pack = {.taps = taps, .src_c = phase[0].src_c, .dst_c = phase[0].dst_c, .width = width,
+    const struct conv2d_pack_args pack = {.taps = taps,
+                                          .src_c = phase[0].src_c,
+                                          .dst_c = phase[0].dst_c,
+                                          .width = width,
                                           .transposed = phase[0].transposed};
     lun_launch *launch = lun_emit(out, "cpu/conv2d.cl", "conv2d_pack", (int64_t)panels * taps);
     lun_emit_src(launch, 1);
@@ -131,7 +157,8 @@ static lun_status panel_wgrad(const lun_op *op, const lun_caps *caps, lun_loweri
     w.channels_per_item = 72;
     while (w.channels_per_item > 24 && lun_ceil_div(w.big_c, w.channels_per_item) * panels < ITEMS_WANTED / 4)
         w.channels_per_item -= 24;
-    lun_launch *launch = lun_emit(out, "cpu/conv2d.cl", "conv2d_wgrad_panel", lun_ceil_div(w.big_c, w.channels_per_item) * panels);
+    lun_launch *launch =
+        lun_emit(out, "cpu/conv2d.cl", "conv2d_wgrad_panel", lun_ceil_div(w.big_c, w.channels_per_item) * panels);
     lun_emit_src(launch, 0);
     lun_emit_src(launch, 1);
     lun_emit_dst(launch, 0);
@@ -139,10 +166,11 @@ static lun_status panel_wgrad(const lun_op *op, const lun_caps *caps, lun_loweri
     return LUN_OK;
 }
 
-/* ---- tile: devices with work-groups, cl/gpu/conv2d.cl ------------------------------------------------------------------- */
+/* ---- tile: devices with work-groups, cl/gpu/conv2d.cl
+ * ------------------------------------------------------------------- */
 
-#define TILE 64
-#define TILE_GROUP 256
+#define TILE             64
+#define TILE_GROUP       256
 #define TILE_LOCAL_BYTES (2 * 16 * (TILE + 1) * 4)
 
 static lun_status tile_possible(const lun_caps *caps)
@@ -169,7 +197,8 @@ static lun_status tile_gather(const lun_op *op, const lun_caps *caps, lun_loweri
     if (phases == 0)
         return lun_fail(LUN_UNSUPPORTED, "more than %d phases", MAX_PHASES);
     for (int i = 0; i < phases; i++) {
-        lun_launch *launch = emit_tiles(out, "conv2d_tile", lun_ceil_div(phase[i].rows, TILE) * lun_ceil_div(phase[i].dst_c, TILE));
+        lun_launch *launch =
+            emit_tiles(out, "conv2d_tile", lun_ceil_div(phase[i].rows, TILE) * lun_ceil_div(phase[i].dst_c, TILE));
         lun_emit_src(launch, 0);
         lun_emit_src(launch, 1);
         emit_bias(launch, op);
@@ -179,14 +208,15 @@ static lun_status tile_gather(const lun_op *op, const lun_caps *caps, lun_loweri
     return LUN_OK;
 }
 
-/* Chunks of pixels: enough groups to fill a large GPU, at least 256 pixels each, and partial results of at most 64 MiB. Fixed by
- * the shape, so that the sum's order never depends on the device. */
+/* Chunks of pixels: enough groups to fill a large GPU, at least 256 pixels each, and partial results of at most 64 MiB.
+ * Fixed by the shape, so that the sum's order never depends on the device. */
 static lun_status tile_wgrad(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
     LUN_TRY(tile_possible(caps));
     struct conv2d_wgrad_args w = wgrad_args(op);
     const int64_t count = lun_count(op->dst[0].shape);
-    const int64_t tiles = lun_ceil_div((int64_t)w.kernel_h * w.kernel_w * w.big_c, TILE) * lun_ceil_div(w.small_c, TILE);
+    const int64_t tiles =
+        lun_ceil_div((int64_t)w.kernel_h * w.kernel_w * w.big_c, TILE) * lun_ceil_div(w.small_c, TILE);
     int64_t chunks = lun_min_i64(lun_ceil_div(512, tiles), lun_ceil_div(w.rows, 256));
     chunks = lun_max_i64(1, lun_min_i64(chunks, (64 << 20) / (count * 4)));
     w.rows_per_chunk = (int)lun_ceil_div(w.rows, chunks);
@@ -212,17 +242,27 @@ static lun_status tile_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
     return LUN_OK;
 }
 
-/* ---- direct: anything, anywhere, cl/conv2d_direct.cl --------------------------------------------------------------------- */
+/* ---- direct: anything, anywhere, cl/conv2d_direct.cl
+ * --------------------------------------------------------------------- */
 
 /* conv2d_transpose in one launch, however many phases its stride has. */
 static void direct_all_phases(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
     const lun_shape src = op->src[0].shape, filter = op->src[1].shape, dst = op->dst[0].shape;
     const lun_conv_attrs *a = &op->attrs.conv;
-    struct conv2d_phases_args args = {.src_h = (int)src.h, .src_w = (int)src.w, .src_c = (int)src.c, .dst_h = (int)dst.h,
-                                      .dst_w = (int)dst.w, .dst_c = (int)dst.c, .kernel_h = (int)filter.h,
-                                      .kernel_w = (int)filter.w, .stride_h = a->stride_h, .stride_w = a->stride_w,
-                                      .pad_h = a->pad_h, .pad_w = a->pad_w, .has_bias = has_bias(op)};
+    struct conv2d_phases_args args = {.src_h = (int)src.h,
+                                      .src_w = (int)src.w,
+                                      .src_c = (int)src.c,
+                                      .dst_h = (int)dst.h,
+                                      .dst_w = (int)dst.w,
+                                      .dst_c = (int)dst.c,
+                                      .kernel_h = (int)filter.h,
+                                      .kernel_w = (int)filter.w,
+                                      .stride_h = a->stride_h,
+                                      .stride_w = a->stride_w,
+                                      .pad_h = a->pad_h,
+                                      .pad_w = a->pad_w,
+                                      .has_bias = has_bias(op)};
     args.channels_per_item = caps->gpu ? 1 : args.dst_c;
     lun_launch *launch = lun_emit(out, "conv2d_direct.cl", "conv2d_phases_direct",
                                   dst.n * dst.h * dst.w * lun_ceil_div(dst.c, args.channels_per_item));
@@ -242,7 +282,8 @@ static lun_status direct_gather(const lun_op *op, const lun_caps *caps, lun_lowe
     for (int i = 0; i < phases; i++) {
         struct conv2d_gather_args *g = &phase[i];
         g->panels_per_item = caps->gpu ? 1 : g->dst_c;
-        lun_launch *launch = lun_emit(out, "conv2d_direct.cl", "conv2d_direct", g->rows * lun_ceil_div(g->dst_c, g->panels_per_item));
+        lun_launch *launch =
+            lun_emit(out, "conv2d_direct.cl", "conv2d_direct", g->rows * lun_ceil_div(g->dst_c, g->panels_per_item));
         lun_emit_src(launch, 0);
         lun_emit_src(launch, 1);
         emit_bias(launch, op);
@@ -256,8 +297,9 @@ static lun_status direct_wgrad(const lun_op *op, const lun_caps *caps, lun_lower
 {
     struct conv2d_wgrad_args w = wgrad_args(op);
     w.channels_per_item = caps->gpu ? 1 : w.small_c;
-    lun_launch *launch = lun_emit(out, "conv2d_direct.cl", "conv2d_wgrad_direct",
-                                  (int64_t)w.kernel_h * w.kernel_w * w.big_c * lun_ceil_div(w.small_c, w.channels_per_item));
+    lun_launch *launch =
+        lun_emit(out, "conv2d_direct.cl", "conv2d_wgrad_direct",
+                 (int64_t)w.kernel_h * w.kernel_w * w.big_c * lun_ceil_div(w.small_c, w.channels_per_item));
     lun_emit_src(launch, 0);
     lun_emit_src(launch, 1);
     lun_emit_dst(launch, 0);
@@ -265,11 +307,12 @@ static lun_status direct_wgrad(const lun_op *op, const lun_caps *caps, lun_lower
     return LUN_OK;
 }
 
-/* ---- im2col_gemm: an external matrix product (CLBlast) between im2col and col2im ---------------------------------------- */
+/* ---- im2col_gemm: an external matrix product (CLBlast) between im2col and col2im
+ * ---------------------------------------- */
 
 /* Scratch for the columns, and how many samples fit it. */
 #define COLUMN_BYTES (64u << 20)
-#define MAX_PIECES 16
+#define MAX_PIECES   16
 
 static lun_status column_pieces(lun_shape small, int64_t depth, const lun_caps *caps, int64_t *samples)
 {
@@ -279,16 +322,25 @@ static lun_status column_pieces(lun_shape small, int64_t depth, const lun_caps *
     fit = lun_max_i64(fit, lun_ceil_div(small.n, MAX_PIECES));
     fit = lun_min_i64(fit, small.n);
     if (fit * sample_bytes > limit)
-        return lun_fail(LUN_UNSUPPORTED, "the columns of im2col would take %lld MiB", (long long)(fit * sample_bytes >> 20));
+        return lun_fail(LUN_UNSUPPORTED, "the columns of im2col would take %lld MiB",
+                        (long long)(fit * sample_bytes >> 20));
     *samples = fit;
     return LUN_OK;
 }
 
 static struct im2col_args column_args(lun_shape image, lun_shape grid, lun_shape filter, const lun_conv_attrs *a)
 {
-    return (struct im2col_args){.src_h = (int)image.h, .src_w = (int)image.w, .src_c = (int)image.c, .out_h = (int)grid.h,
-                                .out_w = (int)grid.w, .kernel_h = (int)filter.h, .kernel_w = (int)filter.w, .stride_h = a->stride_h,
-                                .stride_w = a->stride_w, .pad_h = a->pad_h, .pad_w = a->pad_w};
+    return (struct im2col_args){.src_h = (int)image.h,
+                                .src_w = (int)image.w,
+                                .src_c = (int)image.c,
+                                .out_h = (int)grid.h,
+                                .out_w = (int)grid.w,
+                                .kernel_h = (int)filter.h,
+                                .kernel_w = (int)filter.w,
+                                .stride_h = a->stride_h,
+                                .stride_w = a->stride_w,
+                                .pad_h = a->pad_h,
+                                .pad_w = a->pad_w};
 }
 
 static void set_count(const lun_caps *caps, struct im2col_args *c, int64_t count)
@@ -297,7 +349,8 @@ static void set_count(const lun_caps *caps, struct im2col_args *c, int64_t count
     c->per_item = (int)lun_grain(caps, count);
 }
 
-static lun_launch *emit_columns(const lun_caps *caps, lun_lowering *out, const char *kernel, struct im2col_args *c, int64_t count)
+static lun_launch *emit_columns(const lun_caps *caps, lun_lowering *out, const char *kernel, struct im2col_args *c,
+                                int64_t count)
 {
     set_count(caps, c, count);
     return lun_emit(out, "im2col.cl", kernel, lun_ceil_div(count, c->per_item));
@@ -333,7 +386,8 @@ static lun_status gemm_conv2d(const lun_op *op, const lun_caps *caps, lun_loweri
         lun_emit_src(launch, 0);
         lun_emit_workspace(launch, col);
         lun_emit_args(launch, c);
-        launch = emit_gemm(out, (lun_gemm_args){.m = rows, .n = filter.n, .k = depth, .lda = depth, .ldb = filter.n, .ldc = filter.n});
+        launch = emit_gemm(
+            out, (lun_gemm_args){.m = rows, .n = filter.n, .k = depth, .lda = depth, .ldb = filter.n, .ldc = filter.n});
         lun_emit_workspace(launch, col);
         lun_emit_src(launch, 1);
         lun_emit_dst(launch, 0);
@@ -362,8 +416,10 @@ static lun_status gemm_conv2d_transpose(const lun_op *op, const lun_caps *caps, 
     c.has_bias = has_bias(op);
     for (int64_t n = 0; n < src.n; n += samples) {
         const int64_t batch = lun_min_i64(samples, src.n - n), rows = batch * sample_rows;
-        lun_launch *launch = emit_gemm(out, (lun_gemm_args){.m = rows, .n = depth, .k = filter.n, .lda = filter.n, .ldb = filter.n,
-                                                            .ldc = depth, .trans_b = true});
+        lun_launch *launch = emit_gemm(
+            out,
+            (lun_gemm_args){
+                .m = rows, .n = depth, .k = filter.n, .lda = filter.n, .ldb = filter.n, .ldc = depth, .trans_b = true});
         lun_emit_src(launch, 0);
         launch->buffer[0].offset = (size_t)(n * sample_rows * filter.n) * 4;
         lun_emit_src(launch, 1);
@@ -397,8 +453,14 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
         lun_emit_src(launch, 0);
         lun_emit_workspace(launch, col);
         lun_emit_args(launch, c);
-        launch = emit_gemm(out, (lun_gemm_args){.m = depth, .n = filter.n, .k = rows, .lda = depth, .ldb = filter.n, .ldc = filter.n,
-                                                .trans_a = true, .beta = n == 0 ? 0.0f : 1.0f});
+        launch = emit_gemm(out, (lun_gemm_args){.m = depth,
+                                                .n = filter.n,
+                                                .k = rows,
+                                                .lda = depth,
+                                                .ldb = filter.n,
+                                                .ldc = filter.n,
+                                                .trans_a = true,
+                                                .beta = n == 0 ? 0.0f : 1.0f});
         lun_emit_workspace(launch, col);
         lun_emit_src(launch, 1);
         launch->buffer[1].offset = (size_t)(n * sample_rows * filter.n) * 4;
@@ -407,9 +469,13 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
     return LUN_OK;
 }
 
-const lun_candidate lun_conv2d_candidates[] = {
-    {"panel", panel_gather}, {"winograd", lun_winograd_gather}, {"tile", tile_gather}, {"im2col_gemm", gemm_conv2d}, {"direct", direct_gather}, {NULL, NULL}};
+const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather},   {"winograd", lun_winograd_gather},
+                                               {"tile", tile_gather},     {"im2col_gemm", gemm_conv2d},
+                                               {"direct", direct_gather}, {NULL, NULL}};
 const lun_candidate lun_conv2d_transpose_candidates[] = {
-    {"panel", panel_gather}, {"winograd", lun_winograd_gather}, {"tile", tile_gather}, {"im2col_gemm", gemm_conv2d_transpose}, {"direct", direct_gather}, {NULL, NULL}};
-const lun_candidate lun_conv2d_wgrad_candidates[] = {
-    {"panel", panel_wgrad}, {"winograd", lun_winograd_wgrad}, {"tile", tile_wgrad}, {"im2col_gemm", gemm_wgrad}, {"direct", direct_wgrad}, {NULL, NULL}};
+    {"panel", panel_gather},   {"winograd", lun_winograd_gather},
+    {"tile", tile_gather},     {"im2col_gemm", gemm_conv2d_transpose},
+    {"direct", direct_gather}, {NULL, NULL}};
+const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad},   {"winograd", lun_winograd_wgrad},
+                                                     {"tile", tile_wgrad},     {"im2col_gemm", gemm_wgrad},
+                                                     {"direct", direct_wgrad}, {NULL, NULL}};

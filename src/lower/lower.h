@@ -11,14 +11,14 @@
 #include "op/op.h"
 
 typedef struct lun_caps {
-    bool gpu;            /* many small work-items in step: one element an item; otherwise large pieces, one an item */
-    bool groups;         /* runs kernels with work-groups, local memory and barriers (cl/gpu) */
-    bool gemm;           /* has an external matrix product (CLBlast) */
-    int lanes;           /* width of the vector unit in floats: 1, 4, 8, 16 */
-    int units;           /* compute units or threads; may steer piece sizes, never results */
-    size_t max_group;    /* largest work-group, 0 without groups */
-    size_t local_bytes;  /* local memory, 0 without groups */
-    size_t max_alloc;    /* largest single buffer */
+    bool gpu;           /* many small work-items in step: one element an item; otherwise large pieces, one an item */
+    bool groups;        /* runs kernels with work-groups, local memory and barriers (cl/gpu) */
+    bool gemm;          /* has an external matrix product (CLBlast) */
+    int lanes;          /* width of the vector unit in floats: 1, 4, 8, 16 */
+    int units;          /* compute units or threads; may steer piece sizes, never results */
+    size_t max_group;   /* largest work-group, 0 without groups */
+    size_t local_bytes; /* local memory, 0 without groups */
+    size_t max_alloc;   /* largest single buffer */
 } lun_caps;
 
 typedef enum lun_space { LUN_SPACE_SRC, LUN_SPACE_DST, LUN_SPACE_WORKSPACE } lun_space;
@@ -30,7 +30,7 @@ typedef struct lun_launch_buffer {
 } lun_launch_buffer;
 
 #define LUN_LAUNCH_MAX_BUFFERS 8
-#define LUN_LAUNCH_MAX_ARGS 160
+#define LUN_LAUNCH_MAX_ARGS    160
 
 /* Row-major C = A B (+ C): A is m x k, or k x m read transposed; likewise B k x n. Buffers 0, 1, 2 are A, B, C;
  * leading dimensions in elements. */
@@ -41,23 +41,23 @@ typedef struct lun_gemm_args {
 } lun_gemm_args;
 
 typedef struct lun_launch {
-    const char *file;    /* "elementwise.cl", under cl/; NULL for an external matrix product */
+    const char *file; /* "elementwise.cl", under cl/; NULL for an external matrix product */
     const char *kernel;
-    char options[64];    /* -D macros beyond those that a device always gives; "" mostly. Ignored by plain C. */
+    char options[64]; /* -D macros beyond those that a device always gives; "" mostly. Ignored by plain C. */
     int buffers;
     lun_launch_buffer buffer[LUN_LAUNCH_MAX_BUFFERS];
-    size_t args_bytes;   /* one struct by value, of int32, uint32 and float members only */
+    size_t args_bytes; /* one struct by value, of int32, uint32 and float members only */
     _Alignas(8) unsigned char args[LUN_LAUNCH_MAX_ARGS];
-    int64_t items;       /* work-items; a multiple of group where group > 0 */
-    int group;           /* 0: items are independent and the device picks; else the exact work-group size (cl/gpu only) */
-    lun_gemm_args gemm;  /* where file is NULL */
+    int64_t items; /* work-items; a multiple of group where group > 0 */
+    int group;     /* 0: items are independent and the device picks; else the exact work-group size (cl/gpu only) */
+    lun_gemm_args gemm; /* where file is NULL */
 } lun_launch;
 
 #define LUN_MAX_LAUNCHES 64
 
 typedef struct lun_lowering {
     int count;
-    size_t workspace; /* bytes of scratch; contents need not survive from one run to the next */
+    size_t workspace;                    /* bytes of scratch; contents need not survive from one run to the next */
     lun_launch launch[LUN_MAX_LAUNCHES]; /* last, so that a plan can keep only those in use */
 } lun_lowering;
 
@@ -81,12 +81,12 @@ void lun_emit_args_(lun_launch *launch, const void *args, size_t bytes);
 /* Book scratch, aligned to 256 bytes; returns its offset for lun_emit_workspace. */
 size_t lun_book(lun_lowering *out, size_t bytes);
 
-/* How a device likes n independent elements cut: elements an item (fixed by n and the kind of device, never by the thread
- * count, so that results cannot depend on it). */
+/* How a device likes n independent elements cut: elements an item (fixed by n and the kind of device, never by the
+ * thread count, so that results cannot depend on it). */
 int64_t lun_grain(const lun_caps *caps, int64_t n);
 
-/* Cost of any op by the direct method (what it asks for, not what a candidate does); bytes: each operand read or written
- * once. */
+/* Cost of any op by the direct method (what it asks for, not what a candidate does); bytes: each operand read or
+ * written once. */
 void lun_op_cost(const lun_op *op, double *flops, double *bytes);
 
 #endif

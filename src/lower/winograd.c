@@ -5,7 +5,7 @@
 #include "winograd_lower.h"
 
 /* A multiple of every register tile's rows (6 and 8), and of every lane width above one (48 = 3 x 16). */
-#define TILE_MULTIPLE 24
+#define TILE_MULTIPLE    24
 #define CHANNEL_MULTIPLE 48
 /* Scratch of all slots together may take this much. */
 #define SCRATCH_BYTES (256u << 20)
@@ -22,7 +22,8 @@ static lun_status possible(const lun_op *op, const lun_caps *caps, lun_shape fil
     return LUN_OK;
 }
 
-/* How many items share the tasks: a few a core, so that a core that is taken away delays little, as far as scratch allows. */
+/* How many items share the tasks: a few a core, so that a core that is taken away delays little, as far as scratch
+ * allows. */
 static int slots_for(const lun_caps *caps, int64_t tasks, int64_t slot_floats)
 {
     const int64_t fit = (int64_t)SCRATCH_BYTES / (slot_floats * 4);
@@ -36,8 +37,13 @@ lun_status lun_winograd_gather(const lun_op *op, const lun_caps *caps, lun_lower
     LUN_TRY(possible(op, caps, op->src[1].shape));
     const lun_conv_attrs *a = &op->attrs.conv;
     const int width = 2 * caps->lanes, panels = (int)lun_ceil_div(dst.c, width);
-    struct winograd_args w = {.src_h = (int)src.h, .src_w = (int)src.w, .src_c = (int)src.c, .dst_h = (int)dst.h, .dst_w = (int)dst.w,
-                              .dst_c = (int)dst.c, .has_bias = op->nsrc == 3};
+    struct winograd_args w = {.src_h = (int)src.h,
+                              .src_w = (int)src.w,
+                              .src_c = (int)src.c,
+                              .dst_h = (int)dst.h,
+                              .dst_w = (int)dst.w,
+                              .dst_c = (int)dst.c,
+                              .has_bias = op->nsrc == 3};
     /* The data gradient is a convolution with the filter turned round, padded by what the filter had left over. */
     w.pad_h = transposed ? 2 - a->pad_h : a->pad_h;
     w.pad_w = transposed ? 2 - a->pad_w : a->pad_w;
@@ -45,7 +51,8 @@ lun_status lun_winograd_gather(const lun_op *op, const lun_caps *caps, lun_lower
     w.tiles_w = (int)lun_ceil_div(dst.w, WINOGRAD_OUT);
     w.tiles = (int)dst.n * w.tiles_h * w.tiles_w;
     const int64_t depth = lun_round_up(src.c, caps->lanes);
-    /* A block of transformed tiles is to stay in the second-level cache; filters larger than that want more tiles to use each on. */
+    /* A block of transformed tiles is to stay in the second-level cache; filters larger than that want more tiles to
+     * use each on. */
     w.block = src.c <= 256 ? 24 : 48;
     w.block = (int)lun_min_i64(w.block, lun_round_up(w.tiles, TILE_MULTIPLE));
     const int64_t blocks = lun_ceil_div(w.tiles, w.block);
@@ -59,8 +66,10 @@ lun_status lun_winograd_gather(const lun_op *op, const lun_caps *caps, lun_lower
     w.slots = slots_for(caps, w.tasks, slot);
 
     const size_t packed = lun_book(out, (size_t)filter * 4), scratch = lun_book(out, (size_t)(w.slots * slot) * 4);
-    const struct winograd_filter_args f = {.src_c = w.src_c, .dst_c = w.dst_c, .width = width, .transposed = transposed};
-    lun_launch *launch = lun_emit(out, "cpu/winograd.cl", "winograd_filter", panels * lun_ceil_div(src.c, WINOGRAD_FILTER_CHANNELS));
+    const struct winograd_filter_args f = {
+        .src_c = w.src_c, .dst_c = w.dst_c, .width = width, .transposed = transposed};
+    lun_launch *launch =
+        lun_emit(out, "cpu/winograd.cl", "winograd_filter", panels * lun_ceil_div(src.c, WINOGRAD_FILTER_CHANNELS));
     lun_emit_src(launch, 1);
     lun_emit_workspace(launch, packed);
     lun_emit_args(launch, f);
@@ -80,8 +89,14 @@ lun_status lun_winograd_wgrad(const lun_op *op, const lun_caps *caps, lun_loweri
     LUN_TRY(possible(op, caps, op->dst[0].shape));
     const lun_conv_attrs *a = &op->attrs.conv;
     const int width = 2 * caps->lanes, panels = (int)lun_ceil_div(small.c, width);
-    struct winograd_wgrad_args w = {.big_h = (int)big.h, .big_w = (int)big.w, .big_c = (int)big.c, .small_h = (int)small.h,
-                                    .small_w = (int)small.w, .small_c = (int)small.c, .pad_h = a->pad_h, .pad_w = a->pad_w};
+    struct winograd_wgrad_args w = {.big_h = (int)big.h,
+                                    .big_w = (int)big.w,
+                                    .big_c = (int)big.c,
+                                    .small_h = (int)small.h,
+                                    .small_w = (int)small.w,
+                                    .small_c = (int)small.c,
+                                    .pad_h = a->pad_h,
+                                    .pad_w = a->pad_w};
     w.tiles_h = (int)lun_ceil_div(small.h, WINOGRAD_OUT);
     w.tiles_w = (int)lun_ceil_div(small.w, WINOGRAD_OUT);
     w.tiles = (int)small.n * w.tiles_h * w.tiles_w;

@@ -61,8 +61,7 @@ LUN_GRADIENT(batch_norm)
         return;
     lun_attrs attrs = {.norm = b->op->attrs.norm};
     attrs.norm.update = false;
-    const lun_value src[] = {b->src[0], b->ddst[0], b->src[1],
-                             b->dst[1], b->dst[2]};
+    const lun_value src[] = {b->src[0], b->ddst[0], b->src[1], b->dst[1], b->dst[2]};
     const lun_value first = b->emit(b, LUN_OP_BATCH_NORM_BACKWARD, &attrs, src, 5);
     if (first < 0)
         return;

@@ -21,9 +21,9 @@
  *   concat             a (N,Ca,H,W), b (N,Cb,H,W)                     -> dst (N,Ca+Cb,H,W)
  *   slice              src (N,C,H,W)                                  -> dst (N,count,H,W)        .slice
  *   embed              index (N,1,1,1) i32, table (T,D,1,1)           -> dst (N,D,1,1); indices are clamped to 0..T-1
- *   noise              x0 (N,C,H,W), eps (N,C,H,W), t (N,1,1,1) i32, table (T,2,1,1) -> dst = table[t][0] x0 + table[t][1] eps
- *   loss               pred, target                                   -> dst (1,1,1,1), mean over all elements   .loss
- *   loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
+ *   noise              x0 (N,C,H,W), eps (N,C,H,W), t (N,1,1,1) i32, table (T,2,1,1) -> dst = table[t][0] x0 +
+ * table[t][1] eps loss               pred, target                                   -> dst (1,1,1,1), mean over all
+ * elements   .loss loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
  *   adam               param, grad, m, v (one shape), hyper (1,4,1,1) -> param, m, v in place     .adam
  *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
  *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
@@ -38,35 +38,35 @@
 
 #include <lunette/tensor.h>
 
-#define LUN_OP_KINDS(X)                                                                                                 \
-    X(CONV2D, conv2d)                                                                                                   \
-    X(CONV2D_TRANSPOSE, conv2d_transpose)                                                                               \
-    X(CONV2D_WGRAD, conv2d_wgrad)                                                                                       \
-    X(CHANNEL_SUM, channel_sum)                                                                                         \
-    X(SPATIAL_SUM, spatial_sum)                                                                                         \
-    X(BATCH_NORM, batch_norm)                                                                                           \
-    X(BATCH_NORM_BACKWARD, batch_norm_backward)                                                                         \
-    X(RELU, relu)                                                                                                       \
-    X(RELU_BACKWARD, relu_backward)                                                                                     \
-    X(ADD, add)                                                                                                         \
-    X(ADD_CHANNEL, add_channel)                                                                                         \
-    X(CONCAT, concat)                                                                                                   \
-    X(SLICE, slice)                                                                                                     \
-    X(EMBED, embed)                                                                                                     \
-    X(NOISE, noise)                                                                                                     \
-    X(LOSS, loss)                                                                                                       \
-    X(LOSS_BACKWARD, loss_backward)                                                                                     \
-    X(ADAM, adam)                                                                                                       \
-    X(RANDINT, randint)                                                                                                 \
-    X(RANDN, randn)                                                                                                     \
-    X(SAMPLE_STEP, sample_step)                                                                                         \
+#define LUN_OP_KINDS(X)                                                                                                \
+    X(CONV2D, conv2d)                                                                                                  \
+    X(CONV2D_TRANSPOSE, conv2d_transpose)                                                                              \
+    X(CONV2D_WGRAD, conv2d_wgrad)                                                                                      \
+    X(CHANNEL_SUM, channel_sum)                                                                                        \
+    X(SPATIAL_SUM, spatial_sum)                                                                                        \
+    X(BATCH_NORM, batch_norm)                                                                                          \
+    X(BATCH_NORM_BACKWARD, batch_norm_backward)                                                                        \
+    X(RELU, relu)                                                                                                      \
+    X(RELU_BACKWARD, relu_backward)                                                                                    \
+    X(ADD, add)                                                                                                        \
+    X(ADD_CHANNEL, add_channel)                                                                                        \
+    X(CONCAT, concat)                                                                                                  \
+    X(SLICE, slice)                                                                                                    \
+    X(EMBED, embed)                                                                                                    \
+    X(NOISE, noise)                                                                                                    \
+    X(LOSS, loss)                                                                                                      \
+    X(LOSS_BACKWARD, loss_backward)                                                                                    \
+    X(ADAM, adam)                                                                                                      \
+    X(RANDINT, randint)                                                                                                \
+    X(RANDN, randn)                                                                                                    \
+    X(SAMPLE_STEP, sample_step)                                                                                        \
     X(STORE, store)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
     LUN_OP_KINDS(X)
 #undef X
-    LUN_OP_KIND_COUNT
+        LUN_OP_KIND_COUNT
 } lun_op_kind;
 
 typedef enum lun_loss_kind { LUN_LOSS_L1, LUN_LOSS_L2, LUN_LOSS_HUBER } lun_loss_kind;
@@ -94,7 +94,8 @@ typedef struct lun_slice_attrs {
     int first, count; /* channels */
 } lun_slice_attrs;
 
-/* d = pred - target; L1 |d|, L2 d^2, Huber d^2/2 if |d| <= delta else delta (|d| - delta/2). The gradient of |d| at 0 is 0. */
+/* d = pred - target; L1 |d|, L2 d^2, Huber d^2/2 if |d| <= delta else delta (|d| - delta/2). The gradient of |d| at 0
+ * is 0. */
 typedef struct lun_loss_attrs {
     lun_loss_kind kind;
     float delta;
@@ -108,8 +109,8 @@ typedef struct lun_adam_attrs {
     bool decoupled;
 } lun_adam_attrs;
 
-/* Element e = (c H + h) W + w of sample n draws from counter block e / 4 of row n (base/philox.h), so the numbers do not
- * depend on storage order. randint: high word of draw e times bound. randn: see cl/random.cl. */
+/* Element e = (c H + h) W + w of sample n draws from counter block e / 4 of row n (base/philox.h), so the numbers do
+ * not depend on storage order. randint: high word of draw e times bound. randn: see cl/random.cl. */
 typedef struct lun_random_attrs {
     uint32_t bound; /* randint only, at least 1 */
     int c, h, w;    /* of dst; N is that of the rows */
@@ -145,16 +146,18 @@ typedef struct lun_op {
 /* As in lunette/graph.h; -1 is none. */
 typedef int lun_value;
 
-/* The gradient of one recorded node: whoever differentiates (src/graph/backward.c) embeds this, fills it in, and calls the
- * rule of src/op/. Values are the graph's tensor numbers. A rule gives a gradient to each source that wants one, by
+/* The gradient of one recorded node: whoever differentiates (src/graph/backward.c) embeds this, fills it in, and calls
+ * the rule of src/op/. Values are the graph's tensor numbers. A rule gives a gradient to each source that wants one, by
  * emitting ordinary nodes. */
 typedef struct lun_backward lun_backward;
 struct lun_backward {
     const lun_op *op;
     lun_value src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST];
-    lun_value ddst[LUN_OP_MAX_DST]; /* the gradient that has reached each destination; -1 if none did, but never for the first */
+    lun_value ddst[LUN_OP_MAX_DST]; /* the gradient that has reached each destination; -1 if none did, but never for the
+                                       first */
     bool wants[LUN_OP_MAX_SRC];
-    /* Record a node; returns its destination 0 (further ones follow as +1, +2, ...), or -1 with the status kept by the caller. */
+    /* Record a node; returns its destination 0 (further ones follow as +1, +2, ...), or -1 with the status kept by the
+     * caller. */
     lun_value (*emit)(lun_backward *b, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc);
     /* Add `gradient` to what source `src_index` has received so far. */
     void (*give)(lun_backward *b, int src_index, lun_value gradient);

@@ -17,24 +17,27 @@ char *lun_run_record_text(const lun_run_record *r)
     json_t *channels = json_array();
     for (int i = 0; i < c->model.levels; i++)
         json_array_append_new(channels, json_integer(c->model.channels[i]));
-    json_t *model = json_pack("{s:s, s:i, s:o, s:i, s:i}", "kind", "notebook", "image_channels", c->model.image_channels, "channels",
-                              channels, "time_dim", c->model.time_dim, "steps", c->model.steps);
+    json_t *model =
+        json_pack("{s:s, s:i, s:o, s:i, s:i}", "kind", "notebook", "image_channels", c->model.image_channels,
+                  "channels", channels, "time_dim", c->model.time_dim, "steps", c->model.steps);
     json_t *schedule = json_pack("{s:s, s:o, s:o}", "kind", "linear", "first", lun_json_real(c->beta_first), "last",
                                  lun_json_real(c->beta_last));
     json_t *optimizer = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "kind", "adam", "lr", lun_json_real(c->lr), "beta1",
-                                  lun_json_real(c->beta1), "beta2", lun_json_real(c->beta2), "eps", lun_json_real(c->eps), "weight_decay",
-                                  lun_json_real(c->weight_decay));
-    json_t *loss = json_pack("{s:s, s:o}", "kind", loss_names[c->loss], "huber_delta", lun_json_real((double)c->huber_delta));
+                                  lun_json_real(c->beta1), "beta2", lun_json_real(c->beta2), "eps",
+                                  lun_json_real(c->eps), "weight_decay", lun_json_real(c->weight_decay));
+    json_t *loss =
+        json_pack("{s:s, s:o}", "kind", loss_names[c->loss], "huber_delta", lun_json_real((double)c->huber_delta));
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->dataset_hash);
     json_t *dataset = json_pack("{s:o, s:s}", "count", lun_json_u64(r->dataset_count), "hash", hash);
-    json_t *length = json_pack("{s:o, s:o, s:o}", "steps", lun_json_u64(r->length.steps), "epochs", lun_json_u64(r->length.epochs), "hours",
-                               lun_json_real(r->length.hours));
+    json_t *length = json_pack("{s:o, s:o, s:o}", "steps", lun_json_u64(r->length.steps), "epochs",
+                               lun_json_u64(r->length.epochs), "hours", lun_json_real(r->length.hours));
     json_t *device = json_pack("{s:s, s:s}", "name", r->device, "driver", r->driver);
-    json_t *root = json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O*}", "lunette", r->version, "preset",
-                             c->preset, "model", model, "height", c->height, "width", c->width, "batch", c->batch, "schedule",
-                             schedule, "loss", loss, "optimizer", optimizer, "seed", lun_json_u64(c->seed), "length", length, "dataset", dataset,
-                             "device", device, "candidates", r->candidates);
+    json_t *root =
+        json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O*}", "lunette", r->version,
+                  "preset", c->preset, "model", model, "height", c->height, "width", c->width, "batch", c->batch,
+                  "schedule", schedule, "loss", loss, "optimizer", optimizer, "seed", lun_json_u64(c->seed), "length",
+                  length, "dataset", dataset, "device", device, "candidates", r->candidates);
     char *text = root ? lun_json_text(root, 2) : NULL;
     json_decref(root);
     if (!text)
@@ -70,7 +73,8 @@ static lun_status expect_text(lun_json_from from, const json_t *object, const ch
     const char *text = NULL;
     LUN_TRY(lun_json_get_string(from, object, key, &text));
     if (strcmp(text, want) != 0)
-        return lun_fail(from.kind, "%s: %s '%s' is not known to this version (it knows '%s')", from.what, key, text, want);
+        return lun_fail(from.kind, "%s: %s '%s' is not known to this version (it knows '%s')", from.what, key, text,
+                        want);
     return LUN_OK;
 }
 
@@ -128,7 +132,8 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
     c->huber_delta = (float)delta;
 
     LUN_TRY(lun_json_get_object(from, root, "optimizer", &object));
-    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "lr", "beta1", "beta2", "eps", "weight_decay", NULL}));
+    LUN_TRY(lun_json_check_keys(from, object,
+                                (const char *const[]){"kind", "lr", "beta1", "beta2", "eps", "weight_decay", NULL}));
     LUN_TRY(expect_text(from, object, "kind", "adam"));
     LUN_TRY(get_real(from, object, "lr", &c->lr));
     LUN_TRY(get_real(from, object, "beta1", &c->beta1));
@@ -142,8 +147,9 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
 
 static lun_status read_record(lun_json_from from, const json_t *root, lun_run_record *r)
 {
-    static const char *const keys[] = {"lunette", "preset", "model",   "height",  "width",  "batch",      "schedule",
-                                       "loss",    "optimizer", "seed", "length", "dataset", "device", "candidates", NULL};
+    static const char *const keys[] = {"lunette", "preset",   "model",  "height",     "width",
+                                       "batch",   "schedule", "loss",   "optimizer",  "seed",
+                                       "length",  "dataset",  "device", "candidates", NULL};
     LUN_TRY(lun_json_check_keys(from, root, keys));
     LUN_TRY(get_text(from, root, "lunette", r->version, sizeof r->version));
     LUN_TRY(read_config(from, root, &r->config));

@@ -49,8 +49,10 @@ lun_status lun_train_config_check(const lun_train_config *c)
         return lun_fail(LUN_ERR_USAGE, "learning rate %g: must be finite and above 0", c->lr);
     if (!(c->beta1 >= 0 && c->beta1 < 1) || !(c->beta2 >= 0 && c->beta2 < 1))
         return lun_fail(LUN_ERR_USAGE, "Adam's betas %g, %g: must be in [0, 1)", c->beta1, c->beta2);
-    if (!(c->eps > 0 && c->eps <= FLT_MAX && (float)c->eps > 0) || !(c->weight_decay >= 0 && c->weight_decay <= FLT_MAX))
-        return lun_fail(LUN_ERR_USAGE, "Adam's eps %g and weight decay %g: must be finite, above 0 and at least 0", c->eps, c->weight_decay);
+    if (!(c->eps > 0 && c->eps <= FLT_MAX && (float)c->eps > 0) ||
+        !(c->weight_decay >= 0 && c->weight_decay <= FLT_MAX))
+        return lun_fail(LUN_ERR_USAGE, "Adam's eps %g and weight decay %g: must be finite, above 0 and at least 0",
+                        c->eps, c->weight_decay);
     if (!isfinite(c->huber_delta) || (c->loss == LUN_HUBER && !(c->huber_delta > 0)))
         return lun_fail(LUN_ERR_USAGE, "Huber delta %g: must be finite and above 0", (double)c->huber_delta);
     return LUN_OK;

@@ -12,7 +12,7 @@
 #include "base/philox.h"
 
 #define PANELS 10
-#define GAP 2
+#define GAP    2
 
 lun_status lun_history_add(lun_history *h, double step, double loss)
 {
@@ -47,7 +47,8 @@ static lun_status write_png(const char *folder, const char *name, const lun_trai
     snprintf(software, sizeof software, "lunette %s", lun_version());
     snprintf(seed, sizeof seed, "%" PRIu64, c->seed);
     snprintf(steps, sizeof steps, "%d", c->model.steps);
-    const lun_png_text texts[] = {{"Software", software}, {"model", c->preset}, {"seed", seed}, {"sampler", "none"}, {"steps", steps}};
+    const lun_png_text texts[] = {
+        {"Software", software}, {"model", c->preset}, {"seed", seed}, {"sampler", "none"}, {"steps", steps}};
     char *path = lun_format("%s/%s", folder, name);
     lun_status status = path ? lun_png_write(path, picture, texts, LUN_COUNT(texts)) : LUN_ERR_MEMORY;
     free(path);
@@ -72,7 +73,8 @@ lun_status lun_report_loss(const char *folder, const lun_history *h, const lun_t
     sums[0] = 0;
     for (size_t i = 0; i < h->count; i++)
         sums[i + 1] = sums[i] + h->loss[i];
-    /* Centred window of a twentieth of the run, at least five lines: wide enough to show the trend through the noise of single batches. */
+    /* Centred window of a twentieth of the run, at least five lines: wide enough to show the trend through the noise of
+     * single batches. */
     const size_t half = h->count > 80 ? h->count / 40 : 2;
     for (size_t i = 0; i < h->count; i++) {
         const size_t first = i > half ? i - half : 0, last = i + half + 1 < h->count ? i + half + 1 : h->count;
@@ -81,8 +83,13 @@ lun_status lun_report_loss(const char *folder, const lun_history *h, const lun_t
     free(sums);
     const lun_chart_series series[] = {{"loss", h->step, h->loss, h->count, {170, 190, 215}},
                                        {"moving mean", h->step, smooth, h->count, {20, 60, 130}}};
-    const lun_chart chart = {.title = "training loss", .x_label = "step", .y_label = "loss", .series = series, .count = LUN_COUNT(series),
-                             .width = 900, .height = 540};
+    const lun_chart chart = {.title = "training loss",
+                             .x_label = "step",
+                             .y_label = "loss",
+                             .series = series,
+                             .count = LUN_COUNT(series),
+                             .width = 900,
+                             .height = 540};
     lun_picture picture;
     lun_status status = lun_chart_draw(&chart, &picture);
     free(smooth);
@@ -103,7 +110,8 @@ lun_status lun_report_data(const char *folder, const lun_dataset *dataset, const
     lun_picture picture;
     lun_status status = lun_dataset_images(dataset, index, count, images);
     if (status == LUN_OK)
-        status = lun_picture_from_floats(images, count, 3, c->height, c->width, (int)count, GAP, magnified(c->width), &picture);
+        status = lun_picture_from_floats(images, count, 3, c->height, c->width, (int)count, GAP, magnified(c->width),
+                                         &picture);
     free(images);
     if (status == LUN_OK)
         status = write_png(folder, "data.png", c, &picture);
@@ -135,7 +143,8 @@ static lun_status noised_panels(lun_device *dev, const lun_train_config *c, cons
     LUN_TRY_GOTO(status, done, lun_graph_create(NULL, &graph));
     const lun_value x0 = lun_graph_constant(graph, "images", lun_image(PANELS, channels, c->height, c->width), batch);
     const lun_value t = lun_graph_constant(graph, "t", lun_typed(lun_image(PANELS, 1, 1, 1), LUN_I32), times);
-    const lun_value row = lun_graph_constant(graph, "rows", lun_typed(lun_image(PANELS, LUN_RANDOM_ROW, 1, 1), LUN_U32), rows);
+    const lun_value row =
+        lun_graph_constant(graph, "rows", lun_typed(lun_image(PANELS, LUN_RANDOM_ROW, 1, 1), LUN_U32), rows);
     const lun_value noise_table = lun_graph_constant(graph, "noise_table", lun_image(steps, 2, 1, 1), table);
     const lun_value eps = lun_randn(graph, row, channels, c->height, c->width);
     const lun_value noisy = lun_noise(graph, x0, eps, t, noise_table);
@@ -152,7 +161,8 @@ done:
     return status;
 }
 
-lun_status lun_report_forward(const char *folder, lun_device *dev, const lun_dataset *dataset, const lun_train_config *c)
+lun_status lun_report_forward(const char *folder, lun_device *dev, const lun_dataset *dataset,
+                              const lun_train_config *c)
 {
     const size_t elements = (size_t)c->model.image_channels * (size_t)c->height * (size_t)c->width;
     const uint32_t first = 0;
@@ -163,8 +173,8 @@ lun_status lun_report_forward(const char *folder, lun_device *dev, const lun_dat
     if (status == LUN_OK)
         status = noised_panels(dev, c, image, panels);
     if (status == LUN_OK)
-        status = lun_picture_from_floats(panels, PANELS, c->model.image_channels, c->height, c->width, PANELS, GAP, magnified(c->width),
-                                         &picture);
+        status = lun_picture_from_floats(panels, PANELS, c->model.image_channels, c->height, c->width, PANELS, GAP,
+                                         magnified(c->width), &picture);
     free(image);
     free(panels);
     if (status == LUN_OK)
@@ -181,11 +191,13 @@ lun_status lun_report_strip(const char *path, const float *images, int count, in
     snprintf(step, sizeof step, "%" PRIu64, f->step);
     snprintf(seed, sizeof seed, "%" PRIu64, f->seed);
     snprintf(steps, sizeof steps, "%d", f->steps);
-    const lun_png_text texts[] = {{"Software", software},      {"model", f->model},          {"training steps", step},
-                                  {"seed", seed},              {"sampler", f->sampler},      {"steps", steps},
-                                  {"clip", clips[f->clip]},    {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"}};
+    const lun_png_text texts[] = {{"Software", software},   {"model", f->model},
+                                  {"training steps", step}, {"seed", seed},
+                                  {"sampler", f->sampler},  {"steps", steps},
+                                  {"clip", clips[f->clip]}, {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"}};
     lun_picture picture;
-    LUN_TRY(lun_picture_from_floats(images, (size_t)count, channels, height, width, count, GAP, magnified(width), &picture));
+    LUN_TRY(lun_picture_from_floats(images, (size_t)count, channels, height, width, count, GAP, magnified(width),
+                                    &picture));
     const lun_status status = lun_png_write(path, &picture, texts, LUN_COUNT(texts));
     lun_picture_free(&picture);
     return status;

@@ -20,11 +20,12 @@ lun_status lun_report_loss(const char *folder, const lun_history *history, const
 /* RUN/data.png: a strip of the first ten pictures as the network sees them. */
 lun_status lun_report_data(const char *folder, const lun_dataset *dataset, const lun_train_config *config);
 /* RUN/forward.png: the first picture noised to ten evenly spaced steps from 0 on. */
-lun_status lun_report_forward(const char *folder, lun_device *dev, const lun_dataset *dataset, const lun_train_config *config);
+lun_status lun_report_forward(const char *folder, lun_device *dev, const lun_dataset *dataset,
+                              const lun_train_config *config);
 
 /* Text chunks that every picture drawn by a model carries. */
 typedef struct lun_report_facts {
-    const char *model;   /* preset */
+    const char *model; /* preset */
     uint64_t step, seed;
     const char *sampler; /* "ancestral" */
     int steps;

@@ -26,22 +26,25 @@ typedef struct run_state {
     lun_runfolder *folder;
     lun_run_record record;
     lun_trainer *trainer;
-    lun_sampler *sampler;       /* of the strips; NULL without any */
+    lun_sampler *sampler; /* of the strips; NULL without any */
     lun_schedule schedule;
     lun_history history;
-    uint64_t last_step;         /* UINT64_MAX: only the clock ends the run */
-    uint64_t saved_step;        /* of the newest checkpoint; UINT64_MAX: none */
-    double started, elapsed_before; /* of this start; of the starts before it */
-    double shown;               /* when progress was last called */
+    uint64_t last_step;               /* UINT64_MAX: only the clock ends the run */
+    uint64_t saved_step;              /* of the newest checkpoint; UINT64_MAX: none */
+    double started, elapsed_before;   /* of this start; of the starts before it */
+    double shown;                     /* when progress was last called */
     uint64_t first_step, logged_step; /* of this start; of the last log line */
     double logged_at, drained_at;
-    double loss_sum, loss;      /* since the last log line; of that line */
+    double loss_sum, loss; /* since the last log line; of that line */
     uint64_t loss_count;
-    double rate;                /* pictures a second, of that line */
+    double rate; /* pictures a second, of that line */
     bool stop;
 } run_state;
 
-static double elapsed(const run_state *r) { return r->elapsed_before + lun_clock() - r->started; }
+static double elapsed(const run_state *r)
+{
+    return r->elapsed_before + lun_clock() - r->started;
+}
 
 static void show(run_state *r, bool logged, const char *event)
 {
@@ -76,7 +79,8 @@ static void show(run_state *r, bool logged, const char *event)
         r->stop = true;
 }
 
-/* ---- config.json --------------------------------------------------------------------------------------------------------- */
+/* ---- config.json
+ * --------------------------------------------------------------------------------------------------------- */
 
 static const char *pinned(void *payload, const char *op)
 {
@@ -108,7 +112,8 @@ static lun_status check_same_config(const run_state *r)
     char *then = lun_run_record_text(&r->record), *now = lun_run_record_text(&mine);
     lun_status status = then && now ? LUN_OK : LUN_ERR_MEMORY;
     if (status == LUN_OK && strcmp(then, now) != 0)
-        status = lun_fail(LUN_ERR_USAGE, "%s: the run was started with another configuration (config.json)", r->params->folder);
+        status = lun_fail(LUN_ERR_USAGE, "%s: the run was started with another configuration (config.json)",
+                          r->params->folder);
     free(then);
     free(now);
     return status;
@@ -133,19 +138,22 @@ static lun_status prepare_record(run_state *r, bool *pin)
     LUN_TRY(lun_run_record_read(r->params->folder, &r->record));
     LUN_TRY(check_same_config(r));
     if (r->record.dataset_hash != lun_dataset_hash(r->dataset))
-        return lun_fail(LUN_ERR_DATA, "%s: the run was started on other pictures (%" PRIu64 " then, %zu now, or changed ones)",
+        return lun_fail(LUN_ERR_DATA,
+                        "%s: the run was started on other pictures (%" PRIu64 " then, %zu now, or changed ones)",
                         r->params->folder, r->record.dataset_count, lun_dataset_count(r->dataset));
     if (strcmp(r->record.device, device) != 0 || strcmp(r->record.driver, info->driver) != 0)
-        lun_log(LUN_LOG_WARN, "the run was started on %s (%s); it goes on within rounding, not bit for bit", r->record.device,
-                r->record.driver);
+        lun_log(LUN_LOG_WARN, "the run was started on %s (%s); it goes on within rounding, not bit for bit",
+                r->record.device, r->record.driver);
     else if (strcmp(r->record.version, lun_version()) != 0)
-        lun_log(LUN_LOG_WARN, "the run was started by lunette %s; it goes on within rounding, not bit for bit", r->record.version);
+        lun_log(LUN_LOG_WARN, "the run was started by lunette %s; it goes on within rounding, not bit for bit",
+                r->record.version);
     else
         *pin = true;
     return LUN_OK;
 }
 
-/* ---- Log ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Log
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 /* Take the earlier starts' log lines into the chart's history; also the time they took. */
 static lun_status read_history(run_state *r)
@@ -201,9 +209,10 @@ static lun_status log_line(run_state *r)
     r->logged_at = now;
     r->loss_sum = 0;
     r->loss_count = 0;
-    json_t *line = json_pack("{s:o, s:o, s:o, s:o, s:o}", "step", lun_json_u64(step), "epoch",
-                             lun_json_u64((step - 1) / lun_trainer_steps_per_epoch(r->trainer)), "loss", lun_json_real(r->loss),
-                             "images_per_s", lun_json_real(r->rate), "elapsed_s", lun_json_real(elapsed(r)));
+    json_t *line =
+        json_pack("{s:o, s:o, s:o, s:o, s:o}", "step", lun_json_u64(step), "epoch",
+                  lun_json_u64((step - 1) / lun_trainer_steps_per_epoch(r->trainer)), "loss", lun_json_real(r->loss),
+                  "images_per_s", lun_json_real(r->rate), "elapsed_s", lun_json_real(elapsed(r)));
     char *text = line ? lun_json_text(line, 0) : NULL;
     json_decref(line);
     if (!text)
@@ -217,7 +226,8 @@ static lun_status log_line(run_state *r)
     return status;
 }
 
-/* ---- Checkpoints and samples ------------------------------------------------------------------------------------------------ */
+/* ---- Checkpoints and samples
+ * ------------------------------------------------------------------------------------------------ */
 
 static lun_status save(run_state *r)
 {
@@ -249,7 +259,8 @@ typedef struct strip {
 static int strip_wants(void *payload, int remaining)
 {
     const strip *s = payload;
-    return s->taken < s->count && remaining == (int)((int64_t)(s->count - 1 - s->taken) * s->run->schedule.steps / s->count);
+    return s->taken < s->count &&
+           remaining == (int)((int64_t)(s->count - 1 - s->taken) * s->run->schedule.steps / s->count);
 }
 
 static int strip_takes(void *payload, int remaining, const float *images)
@@ -266,14 +277,18 @@ static int strip_takes(void *payload, int remaining, const float *images)
 static lun_status make_sampler(run_state *r)
 {
     const lun_train_config *c = r->config;
-    const lun_sampler_params params = {.batch = 1, .height = c->height, .width = c->width, .clip = r->params->clip,
-                                       .norm = r->params->norm, .schedule = &r->schedule};
+    const lun_sampler_params params = {.batch = 1,
+                                       .height = c->height,
+                                       .width = c->width,
+                                       .clip = r->params->clip,
+                                       .norm = r->params->norm,
+                                       .schedule = &r->schedule};
     const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback};
     return lun_sampler_create(lun_trainer_store(r->trainer), r->dev, &c->model, &params, &compile, &r->sampler);
 }
 
-/* samples/epoch-00005.png: one picture, ten panels along the reverse process. Sampling reads the weights and writes nothing that
- * training reads. */
+/* samples/epoch-00005.png: one picture, ten panels along the reverse process. Sampling reads the weights and writes
+ * nothing that training reads. */
 static lun_status sample(run_state *r)
 {
     const lun_train_config *c = r->config;
@@ -297,8 +312,13 @@ static lun_status sample(run_state *r)
     if (status == LUN_OK && !path)
         status = LUN_ERR_MEMORY;
     if (status == LUN_OK && whole) {
-        const lun_report_facts facts = {.model = c->preset, .step = lun_trainer_step(r->trainer), .seed = seed, .sampler = "ancestral",
-                                        .steps = r->schedule.steps, .clip = r->params->clip, .norm = r->params->norm};
+        const lun_report_facts facts = {.model = c->preset,
+                                        .step = lun_trainer_step(r->trainer),
+                                        .seed = seed,
+                                        .sampler = "ancestral",
+                                        .steps = r->schedule.steps,
+                                        .clip = r->params->clip,
+                                        .norm = r->params->norm};
         status = lun_report_strip(path, s.panels, s.taken, c->model.image_channels, c->height, c->width, &facts);
     }
     free(path);
@@ -306,7 +326,8 @@ static lun_status sample(run_state *r)
     return status;
 }
 
-/* ---- The run ---------------------------------------------------------------------------------------------------------------- */
+/* ---- The run
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static lun_status start(run_state *r)
 {
@@ -314,7 +335,8 @@ static lun_status start(run_state *r)
     bool pin = false;
     LUN_TRY(lun_runfolder_open(p->folder, p->resume != 0, &r->folder));
     LUN_TRY(prepare_record(r, &pin));
-    const lun_compile_params compile = {.allow_fallback = p->allow_fallback, .pin = pin ? pinned : NULL, .payload = r->record.candidates};
+    const lun_compile_params compile = {
+        .allow_fallback = p->allow_fallback, .pin = pin ? pinned : NULL, .payload = r->record.candidates};
     LUN_TRY(lun_trainer_create(r->dev, r->config, lun_dataset_count(r->dataset), &compile, &r->trainer));
     LUN_TRY(lun_schedule_linear(r->config->model.steps, r->config->beta_first, r->config->beta_last, &r->schedule));
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
@@ -343,8 +365,8 @@ static lun_status start(run_state *r)
         LUN_TRY(read_history(r));
     }
     if (p->init && r->saved_step == UINT64_MAX) {
-        /* Kept as the checkpoint of step 0, and before config.json: whatever stops the run, going on does not need that file again
-         * and never begins from other weights. */
+        /* Kept as the checkpoint of step 0, and before config.json: whatever stops the run, going on does not need that
+         * file again and never begins from other weights. */
         LUN_TRY(lun_trainer_init(r->trainer, p->init));
         LUN_TRY(save(r));
     }
@@ -382,7 +404,8 @@ static lun_status loop(run_state *r)
         const bool last = step == r->last_step;
         if (step % log_every == 0 || last)
             LUN_TRY_GOTO(status, done, log_line(r));
-        /* Steps are only enqueued: waiting now and then keeps what is shown true, and a stop or the clock's end near. */
+        /* Steps are only enqueued: waiting now and then keeps what is shown true, and a stop or the clock's end near.
+         */
         else if (step % (LUN_TRAINER_RING / 2) == 0 || lun_clock() - r->drained_at >= SHOW_EVERY)
             LUN_TRY_GOTO(status, done, drain(r));
         if (lun_clock() - r->shown >= SHOW_EVERY)
@@ -407,8 +430,8 @@ done:
     free(index);
     free(images);
     if (status == LUN_ERR_DIVERGED && r->saved_step != UINT64_MAX)
-        return lun_fail(status, "%s; the checkpoint of step %" PRIu64 " is untouched; a lower learning rate may help", lun_error_detail(),
-                        r->saved_step);
+        return lun_fail(status, "%s; the checkpoint of step %" PRIu64 " is untouched; a lower learning rate may help",
+                        lun_error_detail(), r->saved_step);
     if (status == LUN_ERR_DIVERGED)
         return lun_fail(status, "%s; a lower learning rate may help", lun_error_detail());
     return status;
@@ -426,18 +449,21 @@ static lun_status check_params(const lun_dataset *dataset, const lun_train_confi
         return lun_fail(LUN_ERR_USAGE, "a run goes on from its own checkpoint or starts from a file, not both");
     LUN_TRY(lun_train_config_check(config));
     if (config->model.image_channels != 3)
-        return lun_fail(LUN_ERR_USAGE, "a folder of pictures gives 3 channels, the network takes %d", config->model.image_channels);
+        return lun_fail(LUN_ERR_USAGE, "a folder of pictures gives 3 channels, the network takes %d",
+                        config->model.image_channels);
     lun_dataset_size(dataset, &width, &height);
     if (width != config->width || height != config->height)
-        return lun_fail(LUN_ERR_USAGE, "the pictures are %d x %d, the configuration says %d x %d", width, height, config->width,
-                        config->height);
+        return lun_fail(LUN_ERR_USAGE, "the pictures are %d x %d, the configuration says %d x %d", width, height,
+                        config->width, config->height);
     return LUN_OK;
 }
 
-lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_train_config *config, const lun_run_params *params)
+lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_train_config *config,
+                         const lun_run_params *params)
 {
     LUN_TRY(check_params(dataset, config, params));
-    run_state r = {.dev = dev, .dataset = dataset, .config = config, .params = params, .started = lun_clock(), .loss = NAN};
+    run_state r = {
+        .dev = dev, .dataset = dataset, .config = config, .params = params, .started = lun_clock(), .loss = NAN};
     lun_status status = start(&r);
     if (status == LUN_OK)
         status = loop(&r);

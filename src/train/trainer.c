@@ -13,14 +13,14 @@
 struct lun_trainer {
     lun_train_config config;
     size_t images_count;
-    uint64_t step;    /* optimiser steps done */
-    uint64_t drained; /* steps whose losses have been handed out */
+    uint64_t step;           /* optimiser steps done */
+    uint64_t drained;        /* steps whose losses have been handed out */
     uint64_t tracked_before; /* batches that a model's batch norms had seen before step 0: those of --init */
     lun_store *store;
     lun_graph *graph;
     lun_plan *plan;
     lun_value images, time_rows, noise_rows, hyper, ring, slot;
-    uint32_t *rows; /* batch x LUN_RANDOM_ROW, reused every step */
+    uint32_t *rows;  /* batch x LUN_RANDOM_ROW, reused every step */
     uint32_t *order; /* the permutation of epoch `order_epoch` */
     uint64_t order_epoch;
 };
@@ -78,8 +78,8 @@ static lun_status build(lun_trainer *t, lun_device *dev, const lun_compile_param
     return lun_graph_compile(t->graph, dev, compile, &t->plan);
 }
 
-lun_status lun_trainer_create(lun_device *dev, const lun_train_config *config, size_t images_count, const lun_compile_params *compile,
-                              lun_trainer **out)
+lun_status lun_trainer_create(lun_device *dev, const lun_train_config *config, size_t images_count,
+                              const lun_compile_params *compile, lun_trainer **out)
 {
     LUN_TRY(lun_train_config_check(config));
     if (images_count < (size_t)config->batch || images_count > UINT32_MAX)
@@ -113,9 +113,18 @@ void lun_trainer_destroy(lun_trainer **trainer)
     *trainer = NULL;
 }
 
-lun_store *lun_trainer_store(lun_trainer *trainer) { return trainer->store; }
-lun_plan *lun_trainer_plan(lun_trainer *trainer) { return trainer->plan; }
-uint64_t lun_trainer_step(const lun_trainer *trainer) { return trainer->step; }
+lun_store *lun_trainer_store(lun_trainer *trainer)
+{
+    return trainer->store;
+}
+lun_plan *lun_trainer_plan(lun_trainer *trainer)
+{
+    return trainer->plan;
+}
+uint64_t lun_trainer_step(const lun_trainer *trainer)
+{
+    return trainer->step;
+}
 
 void lun_trainer_next(lun_trainer *t, uint32_t *index)
 {
@@ -169,7 +178,8 @@ lun_status lun_trainer_losses(lun_trainer *t, float losses[LUN_TRAINER_RING], in
     return LUN_OK;
 }
 
-/* ---- Files -------------------------------------------------------------------------------------------------------------- */
+/* ---- Files
+ * -------------------------------------------------------------------------------------------------------------- */
 
 /* The optimiser's file: Adam's moments under PyTorch's words. */
 static const struct {
@@ -205,7 +215,9 @@ lun_model_file_info lun_trainer_file_info(const lun_trainer *t)
 }
 
 /* Call `visit` for every moment of every trained parameter, in the file's order. */
-static lun_status each_moment(lun_trainer *t, lun_status (*visit)(lun_trainer *t, size_t index, lun_slot slot, const char *name, void *payload),
+static lun_status each_moment(lun_trainer *t,
+                              lun_status (*visit)(lun_trainer *t, size_t index, lun_slot slot, const char *name,
+                                                  void *payload),
                               void *payload)
 {
     for (size_t m = 0; m < LUN_COUNT(moments); m++) {
@@ -267,8 +279,10 @@ static lun_status check_moment(lun_trainer *t, size_t index, lun_slot slot, cons
     int64_t dims[4];
     const int rank = dims_of(lun_store_info(t->store, index), dims);
     const lun_safetensors_entry *entry = lun_safetensors_info(file, (size_t)at);
-    if (entry->dtype != LUN_ST_F32 || entry->rank != rank || memcmp(entry->dims, dims, sizeof *dims * (size_t)rank) != 0)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s: %s has another shape or type than this network's", lun_safetensors_path(file), name);
+    if (entry->dtype != LUN_ST_F32 || entry->rank != rank ||
+        memcmp(entry->dims, dims, sizeof *dims * (size_t)rank) != 0)
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s: %s has another shape or type than this network's",
+                        lun_safetensors_path(file), name);
     return LUN_OK;
 }
 
@@ -282,7 +296,8 @@ static lun_status load_moment(lun_trainer *t, size_t index, lun_slot slot, const
     lun_status status = lun_safetensors_read_f32(file, (size_t)lun_safetensors_find(file, name), data, count);
     for (size_t e = 0; e < count && status == LUN_OK; e++) {
         if (!isfinite(data[e]) || (slot == LUN_SLOT_V && data[e] < 0))
-            status = lun_fail(LUN_ERR_CHECKPOINT, "%s: %s holds a value that Adam cannot have", lun_safetensors_path(file), name);
+            status = lun_fail(LUN_ERR_CHECKPOINT, "%s: %s holds a value that Adam cannot have",
+                              lun_safetensors_path(file), name);
     }
     if (status == LUN_OK)
         status = lun_store_write(t->store, index, slot, data);

@@ -8,8 +8,8 @@
 lun_model_file_info lun_trainer_file_info(const lun_trainer *trainer);
 /* Start from a model file's weights and running statistics instead of the seed's: step 0, moments zero. */
 lun_status lun_trainer_init(lun_trainer *trainer, const char *model_path);
-/* Declare and write weights and optimiser state; the writers are neither committed nor discarded here. LUN_ERR_DIVERGED where a value
- * is not finite: such a file would displace a sound one. */
+/* Declare and write weights and optimiser state; the writers are neither committed nor discarded here. LUN_ERR_DIVERGED
+ * where a value is not finite: such a file would displace a sound one. */
 lun_status lun_trainer_write(lun_trainer *trainer, lun_safetensors_writer *weights, lun_safetensors_writer *optimizer);
 
 #endif

@@ -1,4 +1,5 @@
-/* A program as a stranger writes it: only what `meson install` and pkg-config give. Plans a training run on the null device. */
+/* A program as a stranger writes it: only what `meson install` and pkg-config give. Plans a training run on the null
+ * device. */
 #include <lunette/lunette.h>
 #include <stdio.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  *
  *     seeded good | barrier | store | divergent | uninitialised
  *
- * Runs the kernel of that name: each group of 16 work-items reverses its part of the source in local memory. Exit 0 when it has
- * run, whatever Oclgrind says about it; 77 without an OpenCL device. */
+ * Runs the kernel of that name: each group of 16 work-items reverses its part of the source in local memory. Exit 0
+ * when it has run, whatever Oclgrind says about it; 77 without an OpenCL device. */
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
 #include <stdio.h>
@@ -95,7 +95,8 @@ int main(int argc, char **argv)
         return 1;
     const char *source = text;
     cl_program program = clCreateProgramWithSource(context, 1, &source, NULL, &error);
-    if (failed(error, "clCreateProgramWithSource") || failed(clBuildProgram(program, 1, &device, "-cl-std=CL1.2", NULL, NULL), "clBuildProgram"))
+    if (failed(error, "clCreateProgramWithSource") ||
+        failed(clBuildProgram(program, 1, &device, "-cl-std=CL1.2", NULL, NULL), "clBuildProgram"))
         return 1;
     cl_kernel kernel = clCreateKernel(program, kernel_name, &error);
     if (failed(error, "clCreateKernel"))
@@ -114,7 +115,8 @@ int main(int argc, char **argv)
     if (failed(clSetKernelArg(kernel, 0, sizeof src, &src), "clSetKernelArg") ||
         failed(clSetKernelArg(kernel, 1, sizeof dst, &dst), "clSetKernelArg") ||
         failed(clSetKernelArg(kernel, 2, GROUP * sizeof(float), NULL), "clSetKernelArg") ||
-        failed(clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, &local, 0, NULL, NULL), "clEnqueueNDRangeKernel"))
+        failed(clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, &local, 0, NULL, NULL),
+               "clEnqueueNDRangeKernel"))
         return 1;
     (void)clFinish(queue); /* a faulty kernel may fail here: that is the point */
 

@@ -241,4 +241,5 @@ static void bound_backward(oc_case *c)
 }
 
 const oc_op oc_batch_norm = {.kind = LUN_OP_BATCH_NORM, .count = count, .make = make_forward, .bound = bound_forward};
-const oc_op oc_batch_norm_backward = {.kind = LUN_OP_BATCH_NORM_BACKWARD, .count = count, .make = make_backward, .bound = bound_backward};
+const oc_op oc_batch_norm_backward = {
+    .kind = LUN_OP_BATCH_NORM_BACKWARD, .count = count, .make = make_backward, .bound = bound_backward};

@@ -54,8 +54,8 @@ static bool usable(const int *v, oc_set set)
 }
 
 /* The shapes that the networks have, small, and those that cross blocks: sums deeper than a depth block, inside a tap
- * and across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch; strides with more
- * phases than a lowering has launches. */
+ * and across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch; strides with
+ * more phases than a lowering has launches. */
 static const int fixed[][12] = {
     {2, 3, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 3, 3, 1, 1, 1, 1, 1},
     {2, 64, 64, 8, 8, 4, 4, 2, 2, 1, 1, 1},   {1, 64, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},
@@ -72,14 +72,20 @@ static const int fixed[][12] = {
 static const int tiny[][12] = {{1, 2, 66, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1}};
 static const int tiny_transpose[][12] = {{1, 66, 2, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 3, 2, 6, 5, 4, 4, 2, 2, 1, 1, 1}};
 static const int tiny_wgrad[][12] = {{1, 8, 66, 5, 4, 3, 3, 1, 1, 1, 1, 0}, {1, 2, 3, 18, 17, 2, 2, 1, 1, 0, 0, 0}};
-/* For the panel kernels with 4 lanes, so panels of 8 channels: more than one block of pixels and panel, a depth block that
- * ends inside a tap, one that ends between taps (direction 0 and 1); more than one block of channels, one of pixels,
- * and stride with padding (2, the weight gradient). Too deep for the other candidates under Oclgrind. */
+/* For the panel kernels with 4 lanes, so panels of 8 channels: more than one block of pixels and panel, a depth block
+ * that ends inside a tap, one that ends between taps (direction 0 and 1); more than one block of channels, one of
+ * pixels, and stride with padding (2, the weight gradient). Too deep for the other candidates under Oclgrind. */
 enum { TINY_PANEL = 3 };
 static const int tiny_panel[3][TINY_PANEL][12] = {
-    {{1, 1, 9, 11, 13, 2, 1, 1, 1, 0, 0, 1}, {1, 257, 3, 3, 2, 2, 1, 1, 1, 0, 0, 1}, {1, 29, 9, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
-    {{1, 9, 1, 21, 13, 4, 1, 2, 1, 1, 0, 1}, {1, 3, 257, 3, 2, 2, 1, 1, 1, 0, 0, 1}, {1, 9, 29, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
-    {{1, 25, 9, 3, 2, 2, 1, 1, 1, 0, 0, 0}, {1, 2, 9, 18, 17, 2, 2, 1, 1, 0, 0, 0}, {2, 3, 9, 7, 4, 2, 3, 2, 1, 1, 2, 0}},
+    {{1, 1, 9, 11, 13, 2, 1, 1, 1, 0, 0, 1},
+     {1, 257, 3, 3, 2, 2, 1, 1, 1, 0, 0, 1},
+     {1, 29, 9, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
+    {{1, 9, 1, 21, 13, 4, 1, 2, 1, 1, 0, 1},
+     {1, 3, 257, 3, 2, 2, 1, 1, 1, 0, 0, 1},
+     {1, 9, 29, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
+    {{1, 25, 9, 3, 2, 2, 1, 1, 1, 0, 0, 0},
+     {1, 2, 9, 18, 17, 2, 2, 1, 1, 0, 0, 0},
+     {2, 3, 9, 7, 4, 2, 3, 2, 1, 1, 2, 0}},
 };
 static const int grad[][12] = {
     {2, 2, 3, 4, 5, 3, 2, 1, 2, 1, 0, 1}, {1, 3, 2, 5, 4, 4, 4, 2, 2, 1, 1, 1}, {2, 1, 2, 3, 3, 1, 1, 1, 1, 0, 0, 0},
@@ -223,6 +229,9 @@ static void bound(oc_case *c)
     }
 }
 
-const oc_op oc_conv2d = {.kind = LUN_OP_CONV2D, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
-const oc_op oc_conv2d_transpose = {.kind = LUN_OP_CONV2D_TRANSPOSE, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
-const oc_op oc_conv2d_wgrad = {.kind = LUN_OP_CONV2D_WGRAD, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
+const oc_op oc_conv2d = {
+    .kind = LUN_OP_CONV2D, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
+const oc_op oc_conv2d_transpose = {
+    .kind = LUN_OP_CONV2D_TRANSPOSE, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
+const oc_op oc_conv2d_wgrad = {
+    .kind = LUN_OP_CONV2D_WGRAD, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};

@@ -145,7 +145,8 @@ static lun_status judge(const oc_op *op, oc_case *c, const char *candidate, uint
 {
     if (op->bound_of == NULL)
         return oc_compare(c, got, ratio);
-    double *own = oc_alloc((size_t)lun_count(c->op.dst[0].shape), sizeof(double)), *common = c->bound[0], *certain = c->certain;
+    double *own = oc_alloc((size_t)lun_count(c->op.dst[0].shape), sizeof(double)), *common = c->bound[0],
+           *certain = c->certain;
     const bool exact = c->exact;
     lun_status status = LUN_OK;
     if (op->bound_of(c, candidate, own)) {

@@ -51,13 +51,13 @@ typedef enum oc_layout { OC_APART, OC_ARENA, OC_ODD, OC_INPLACE } oc_layout;
 typedef struct oc_case {
     lun_op op;
     oc_layout layout;
-    bool exact;      /* integer data, every partial sum representable: tolerance 0 */
-    float max_zero;  /* share of zeros that destination 0 may have, not counting elements that nothing contributes to */
+    bool exact;     /* integer data, every partial sum representable: tolerance 0 */
+    float max_zero; /* share of zeros that destination 0 may have, not counting elements that nothing contributes to */
     const char *only; /* the one candidate that the case is for, where another would take too long; NULL: all */
-    bool constant;   /* destination 0 may be constant */
-    bool nans;       /* a NaN in the reference is meant: the device must give one too */
-    bool like_cpu;   /* must equal the cpu device bit for bit */
-    uint64_t golden; /* lun_hash of destination 0 in API order, on every device for ever; 0: not recorded */
+    bool constant;    /* destination 0 may be constant */
+    bool nans;        /* a NaN in the reference is meant: the device must give one too */
+    bool like_cpu;    /* must equal the cpu device bit for bit */
+    uint64_t golden;  /* lun_hash of destination 0 in API order, on every device for ever; 0: not recorded */
     lun_shape shape[LUN_OP_MAX_DST]; /* what the destinations must be, from the case's own formula */
     int ndst;
     uint32_t *bits[LUN_OP_MAX_SRC]; /* the data: float32 or integers */

@@ -1,17 +1,17 @@
 /* What a Winograd candidate may be off by.
  *
- * y = A' [ sum over c of U . V ] A with U = G g G' and V = B' d B, every product and sum rounded (u = 2^-24). Roundings being as
- * good as random, independent errors add up by their squares. For one of the 36 points:
+ * y = A' [ sum over c of U . V ] A with U = G g G' and V = B' d B, every product and sum rounded (u = 2^-24). Roundings
+ * being as good as random, independent errors add up by their squares. For one of the 36 points:
  *
- *   transforms     V is the result of two passes of at most 4 roundings, each at most u times what the absolute values give,
- *                  so it is off by about sqrt(8) u |B'| |d| |B|; U by sqrt(8) u |G| |g| |G'| (1/6, 1/12, 1/24 being rounded too)
+ *   transforms     V is the result of two passes of at most 4 roundings, each at most u times what the absolute values
+ * give, so it is off by about sqrt(8) u |B'| |d| |B|; U by sqrt(8) u |G| |g| |G'| (1/6, 1/12, 1/24 being rounded too)
  *   products       summed over c (over tiles for the weight gradient): n + 1 roundings, sqrt(n + 1) u sum |U| |V|
  *   back           two passes of at most 5 roundings: sqrt(10) u sum |U| |V| at the point, before A scales it
  *
  *   e = u [ (sqrt(n + 1) + sqrt(10)) sum |U| |V| + sqrt(8) sum ( |G||g||G'| |V| + |U| |B'||d||B| ) ]
  *
- * and an output is off by the root of the sum over points of (its coefficient in A . e)^2. Asked for is c = 6 times that, and u |y| for
- * the last rounding. It is some ten times the direct method's bound: the price of F(4x4, 3x3). */
+ * and an output is off by the root of the sum over points of (its coefficient in A . e)^2. Asked for is c = 6 times
+ * that, and u |y| for the last rounding. It is some ten times the direct method's bound: the price of F(4x4, 3x3). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,13 +20,14 @@
 enum { SIDE = 6, POINTS = SIDE * SIDE };
 
 /* B', G for filters of 3 and of 4, A' for outputs of 4 and of 3, rows of SIDE: points 0, 1, -1, 2, -2, infinity. */
-static const double in_matrix[] = {4, 0, -5, 0, 1,  0, 0, -4, -4, 1, 1, 0, 0, 4, -4, -1, 1, 0,
-                                   0, -2, -1, 2, 1, 0, 0, 2,  -1, -2, 1, 0, 0, 4, 0, -5, 0, 1};
-static const double filter3[] = {1. / 4,  0,       0,      0, 0, 0, -1. / 6, -1. / 6,  -1. / 6, 0, 0, 0, -1. / 6, 1. / 6, -1. / 6, 0, 0, 0,
-                                 1. / 24, 1. / 12, 1. / 6, 0, 0, 0, 1. / 24, -1. / 12, 1. / 6,  0, 0, 0, 0,       0,      1,       0, 0, 0};
-static const double filter4[] = {1. / 4,  0,      0,       0,      0, 0, -1. / 6, -1. / 6,  -1. / 6, -1. / 6, 0, 0,
-                                 -1. / 6, 1. / 6, -1. / 6, 1. / 6, 0, 0, 1. / 24, 1. / 12,  1. / 6,  1. / 3,  0, 0,
-                                 1. / 24, -1. / 12, 1. / 6, -1. / 3, 0, 0, 0,     0,        0,       1,       0, 0};
+static const double in_matrix[] = {4, 0,  -5, 0, 1, 0, 0, -4, -4, 1,  1, 0, 0, 4, -4, -1, 1, 0,
+                                   0, -2, -1, 2, 1, 0, 0, 2,  -1, -2, 1, 0, 0, 4, 0,  -5, 0, 1};
+static const double filter3[] = {1. / 4,  0,        0,       0, 0, 0, -1. / 6, -1. / 6, -1. / 6, 0, 0, 0,
+                                 -1. / 6, 1. / 6,   -1. / 6, 0, 0, 0, 1. / 24, 1. / 12, 1. / 6,  0, 0, 0,
+                                 1. / 24, -1. / 12, 1. / 6,  0, 0, 0, 0,       0,       1,       0, 0, 0};
+static const double filter4[] = {1. / 4,  0,        0,       0,       0, 0, -1. / 6, -1. / 6, -1. / 6, -1. / 6, 0, 0,
+                                 -1. / 6, 1. / 6,   -1. / 6, 1. / 6,  0, 0, 1. / 24, 1. / 12, 1. / 6,  1. / 3,  0, 0,
+                                 1. / 24, -1. / 12, 1. / 6,  -1. / 3, 0, 0, 0,       0,       0,       1,       0, 0};
 static const double out4[] = {1, 1, 1, 1, 1, 0, 0, 1, -1, 2, -2, 0, 0, 1, 1, 4, 4, 0, 0, 1, -1, 8, -8, 1};
 static const double out3[] = {1, 1, 1, 1, 1, 0, 0, 1, -1, 2, -2, 0, 0, 1, 1, 4, 4, 1};
 
@@ -110,7 +111,8 @@ static void gather_error(const oc_case *c, double *error)
         for (int64_t ch = 0; ch < src.c; ch++) {
             double g[9];
             for (int t = 0; t < 9; t++)
-                g[t] = transposed ? at(c->src[1], filter, ch, k, 2 - t / 3, 2 - t % 3) : at(c->src[1], filter, k, ch, t / 3, t % 3);
+                g[t] = transposed ? at(c->src[1], filter, ch, k, 2 - t / 3, 2 - t % 3)
+                                  : at(c->src[1], filter, k, ch, t / 3, t % 3);
             u[k * src.c + ch] = transform(filter3, 3, g);
         }
     for (int64_t n = 0; n < dst.n; n++)

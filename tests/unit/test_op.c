@@ -342,8 +342,8 @@ START_TEST(descriptions)
 }
 END_TEST
 
-/* A gradient rule without a graph: the functions that the graph tier would supply write down what is asked of them. Sources
- * are values 100.., destinations 200.., their gradients 300.., emitted nodes 400, 410, .. */
+/* A gradient rule without a graph: the functions that the graph tier would supply write down what is asked of them.
+ * Sources are values 100.., destinations 200.., their gradients 300.., emitted nodes 400, 410, .. */
 typedef struct fake_backward {
     lun_backward base;
     int emitted;

@@ -1,4 +1,5 @@
-/* The trainer and whole runs, on a network small enough to train here: 8x8 pictures, channels 8 and 16, batches of 4. */
+/* The trainer and whole runs, on a network small enough to train here: 8x8 pictures, channels 8 and 16, batches of 4.
+ */
 #include "scratch.h"
 
 #include <math.h>
@@ -341,8 +342,11 @@ START_TEST(record_keeps_every_field)
     lun_run_record in, out;
     memset(&in, 0, sizeof in);
     snprintf(in.config.preset, sizeof in.config.preset, "%.31s", "a-name-that-fills-the-field-up-");
-    in.config.model = (lun_model_config){
-        .image_channels = 3, .levels = 8, .channels = {1, 65536, 3, 4, 5, 6, 7, 8}, .time_dim = 65536, .steps = 1000000};
+    in.config.model = (lun_model_config){.image_channels = 3,
+                                         .levels = 8,
+                                         .channels = {1, 65536, 3, 4, 5, 6, 7, 8},
+                                         .time_dim = 65536,
+                                         .steps = 1000000};
     in.config.height = 128;
     in.config.width = 4096;
     in.config.beta_first = 1.2345678901234567e-300;
@@ -378,7 +382,8 @@ START_TEST(record_keeps_every_field)
         ck_assert_str_eq(in.driver, out.driver);
         ck_assert(in.dataset_hash == out.dataset_hash && in.dataset_count == out.dataset_count);
         ck_assert_int_eq(in.candidates != NULL, out.candidates != NULL);
-        ck_assert(json_equal(in.candidates ? in.candidates : json_null(), out.candidates ? out.candidates : json_null()));
+        ck_assert(
+            json_equal(in.candidates ? in.candidates : json_null(), out.candidates ? out.candidates : json_null()));
         lun_run_record_free(&out);
         if (!in.candidates)
             in.candidates = json_pack("{s:s, s:s}", "conv2d [1]", "direct", "adam", "whole");
@@ -398,17 +403,25 @@ START_TEST(record_refusals)
     write_record(&in);
     OK(lun_run_record_read(scratch_dir, &out));
     lun_run_record_free(&out);
-    static const char *const edits[][2] = {
-        {"\"lr\": 0.001", "\"lr\": null"},       {"\"lr\": 0.001", "\"lr\": -1"},        {"\"seed\"", "\"sed\""},
-        {"\"batch\": 4", "\"batch\": 0"},        {"\"batch\": 4", "\"batch\": 4.0"},     {"\"kind\": \"l1\"", "\"kind\": \"l9\""},
-        {"\"linear\"", "\"cosine\""},            {"\"kind\": \"adam\"", "\"kind\": 1"},  {"\"whole\"", "7"},
-        {"\"steps\": 25", "\"steps\": 25, \"steps\": 25"}, {"\"height\": 8", "\"height\": 9"}, {"\"hours\": 0", "\"hours\": -3, \"x\": 0"}};
+    static const char *const edits[][2] = {{"\"lr\": 0.001", "\"lr\": null"},
+                                           {"\"lr\": 0.001", "\"lr\": -1"},
+                                           {"\"seed\"", "\"sed\""},
+                                           {"\"batch\": 4", "\"batch\": 0"},
+                                           {"\"batch\": 4", "\"batch\": 4.0"},
+                                           {"\"kind\": \"l1\"", "\"kind\": \"l9\""},
+                                           {"\"linear\"", "\"cosine\""},
+                                           {"\"kind\": \"adam\"", "\"kind\": 1"},
+                                           {"\"whole\"", "7"},
+                                           {"\"steps\": 25", "\"steps\": 25, \"steps\": 25"},
+                                           {"\"height\": 8", "\"height\": 9"},
+                                           {"\"hours\": 0", "\"hours\": -3, \"x\": 0"}};
     char *text = lun_run_record_text(&in);
     for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
         const char *at = strstr(text, edits[i][0]);
         ck_assert_msg(at != NULL, "no %s in %s", edits[i][0], text);
         char other[4096];
-        const int length = snprintf(other, sizeof other, "%.*s%s%s", (int)(at - text), text, edits[i][1], at + strlen(edits[i][0]));
+        const int length =
+            snprintf(other, sizeof other, "%.*s%s%s", (int)(at - text), text, edits[i][1], at + strlen(edits[i][0]));
         put_file(scratch("config.json"), other, (size_t)length);
         ck_assert_msg(lun_run_record_read(scratch_dir, &out) == LUN_ERR_USAGE, "%s", edits[i][1]);
         ck_assert_ptr_nonnull(strstr(lun_error_detail(), "config.json"));
@@ -425,7 +438,11 @@ END_TEST
 
 static lun_run_params run_params(const char *folder, uint64_t count)
 {
-    return (lun_run_params){.folder = folder, .length = {.steps = count}, .log_every = 2, .keep = 2, .clip = LUN_CLIP_MODE_XT,
+    return (lun_run_params){.folder = folder,
+                            .length = {.steps = count},
+                            .log_every = 2,
+                            .keep = 2,
+                            .clip = LUN_CLIP_MODE_XT,
                             .norm = LUN_NORM_BATCH};
 }
 
@@ -519,7 +536,8 @@ START_TEST(resuming_sampling_and_saving_change_no_bit)
     OK(lun_train_run(dev, dataset, &c, &p));
     char *log = get_file(scratch("parts/log.jsonl"), NULL);
     FILE *more = fopen(scratch("parts/log.jsonl"), "a");
-    fputs("{\"step\": 7, \"epoch\": 3, \"loss\": 0.5, \"images_per_s\": 1, \"elapsed_s\": 9}\n{\"step\": 8, \"ep", more);
+    fputs("{\"step\": 7, \"epoch\": 3, \"loss\": 0.5, \"images_per_s\": 1, \"elapsed_s\": 9}\n{\"step\": 8, \"ep",
+          more);
     fclose(more);
     free(log);
     p.folder = scratch("parts");
@@ -661,7 +679,8 @@ START_TEST(a_full_disk_leaves_the_older_checkpoint)
 }
 END_TEST
 
-/* The last panel of a strip is the finished picture, whatever the number of steps; a strip has ten panels, or one a step. */
+/* The last panel of a strip is the finished picture, whatever the number of steps; a strip has ten panels, or one a
+ * step. */
 START_TEST(strips_end_with_the_picture)
 {
     static const int lengths[] = {7, 25, 30, 39};
@@ -687,14 +706,20 @@ START_TEST(strips_end_with_the_picture)
         const uint64_t seed = c.seed + 1;
         OK(lun_trainer_load(t, checkpoint(folder, PER_EPOCH, ""), checkpoint(folder, PER_EPOCH, ".optimizer")));
         OK(lun_schedule_linear(c.model.steps, c.beta_first, c.beta_last, &schedule));
-        const lun_sampler_params params = {.batch = 1, .height = SIDE, .width = SIDE, .clip = LUN_CLIP_MODE_XT,
-                                           .norm = LUN_NORM_BATCH, .schedule = &schedule};
+        const lun_sampler_params params = {.batch = 1,
+                                           .height = SIDE,
+                                           .width = SIDE,
+                                           .clip = LUN_CLIP_MODE_XT,
+                                           .norm = LUN_NORM_BATCH,
+                                           .schedule = &schedule};
         OK(lun_sampler_create(lun_trainer_store(t), dev, &c.model, &params, NULL, &sampler));
         OK(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = &seed}, image));
         OK(lun_picture_from_floats(image, 1, 3, SIDE, SIDE, 1, 2, 8, &last));
         const size_t row = (size_t)last.width * 3;
         for (int y = 0; y < last.height; y++)
-            ck_assert_int_eq(memcmp(strip.pixels + ((size_t)y + 1) * (size_t)strip.width * 3 - row, last.pixels + (size_t)y * row, row), 0);
+            ck_assert_int_eq(memcmp(strip.pixels + ((size_t)y + 1) * (size_t)strip.width * 3 - row,
+                                    last.pixels + (size_t)y * row, row),
+                             0);
         lun_picture_free(&strip);
         lun_picture_free(&last);
         lun_sampler_destroy(&sampler);

@@ -13,7 +13,8 @@ int report(lun_status status)
     return status == LUN_UNSUPPORTED ? LUN_ERR_DEVICE : (int)status;
 }
 
-/* ---- Values ------------------------------------------------------------------------------------------------------------- */
+/* ---- Values
+ * ------------------------------------------------------------------------------------------------------------- */
 
 /* Digits only, with a leading '-' where the range allows it: no spaces, '+', exponents or rest. */
 static bool parse_integer(const char *text, bool negative_allowed, int64_t *out)
@@ -61,7 +62,8 @@ static lun_status wrong(const arg_option *option, const char *text, const char *
 static lun_status wrong_range(const arg_option *option, const char *text, const char *kind)
 {
     if (option->max > 0)
-        return lun_fail(LUN_ERR_USAGE, "%s %s: must be %s from %.15g to %.15g", option->name, text, kind, option->min, option->max);
+        return lun_fail(LUN_ERR_USAGE, "%s %s: must be %s from %.15g to %.15g", option->name, text, kind, option->min,
+                        option->max);
     return lun_fail(LUN_ERR_USAGE, "%s %s: must be %s of at least %.15g", option->name, text, kind, option->min);
 }
 
@@ -74,12 +76,13 @@ static lun_status parse_ints(const arg_option *option, const char *text)
         const size_t length = strcspn(p, ",");
         int64_t value = 0;
         if (length == 0 || length >= sizeof part || count == (int)option->max)
-            return lun_fail(LUN_ERR_USAGE, "%s %s: must be at most %d whole numbers separated by commas", option->name, text,
-                            (int)option->max);
+            return lun_fail(LUN_ERR_USAGE, "%s %s: must be at most %d whole numbers separated by commas", option->name,
+                            text, (int)option->max);
         memcpy(part, p, length);
         part[length] = 0;
         if (!parse_integer(part, false, &value) || value < (int64_t)option->min || value > INT32_MAX)
-            return lun_fail(LUN_ERR_USAGE, "%s %s: '%s' is not a whole number of at least %d", option->name, text, part, (int)option->min);
+            return lun_fail(LUN_ERR_USAGE, "%s %s: '%s' is not a whole number of at least %d", option->name, text, part,
+                            (int)option->min);
         values[count++] = (int)value;
         if (!p[length])
             break;
@@ -111,7 +114,8 @@ static lun_status set_value(const arg_option *option, const char *text)
     switch (option->type) {
     case ARG_FLAG: break;
     case ARG_INT:
-        if (!parse_integer(text, option->min < 0, &integer) || (double)integer < option->min || (double)integer > option->max)
+        if (!parse_integer(text, option->min < 0, &integer) || (double)integer < option->min ||
+            (double)integer > option->max)
             return wrong_range(option, text, "a whole number");
         *(int *)option->value = (int)integer;
         break;
@@ -140,7 +144,8 @@ static lun_status set_value(const arg_option *option, const char *text)
     return LUN_OK;
 }
 
-/* ---- Lines -------------------------------------------------------------------------------------------------------------- */
+/* ---- Lines
+ * -------------------------------------------------------------------------------------------------------------- */
 
 int arg_distance(const char *a, const char *b)
 {
@@ -180,7 +185,8 @@ static lun_status unknown_option(const arg_command *command, const char *name)
     return lun_fail(LUN_ERR_USAGE, "unknown option %s", name);
 }
 
-lun_status arg_parse(const arg_command *command, int argc, char **argv, const char **positional, int *positionals, bool *help)
+lun_status arg_parse(const arg_command *command, int argc, char **argv, const char **positional, int *positionals,
+                     bool *help)
 {
     enum { MAX_OPTIONS = 64 };
     bool seen[MAX_OPTIONS] = {false};
@@ -253,7 +259,8 @@ void arg_help(const arg_command *command)
         printf("\n%s\n", command->notes);
 }
 
-bool arg_begin(const arg_command *command, int argc, char **argv, const char **positional, int *positionals, int *exit_code)
+bool arg_begin(const arg_command *command, int argc, char **argv, const char **positional, int *positionals,
+               int *exit_code)
 {
     bool help = false;
     const lun_status status = arg_parse(command, argc, argv, positional, positionals, &help);

@@ -20,32 +20,35 @@ typedef enum arg_type {
 } arg_type;
 
 typedef struct arg_option {
-    const char *name;  /* "--batch" */
+    const char *name; /* "--batch" */
     arg_type type;
-    void *value;       /* holds the default on entry */
+    void *value; /* holds the default on entry */
     double min, max;
     const char *const *choices; /* NULL-terminated */
-    int *count;        /* ARG_INTS */
-    bool *given;       /* set true when the option is on the line; may be NULL */
-    const char *meta;  /* "N"; NULL for a flag */
+    int *count;                 /* ARG_INTS */
+    bool *given;                /* set true when the option is on the line; may be NULL */
+    const char *meta;           /* "N"; NULL for a flag */
     const char *help;
 } arg_option;
 
 typedef struct arg_command {
-    const char *usage;  /* "train FOLDER --out RUN [options]" */
-    const char *about;  /* a paragraph */
-    const char *notes;  /* after the options; may be NULL */
+    const char *usage;         /* "train FOLDER --out RUN [options]" */
+    const char *about;         /* a paragraph */
+    const char *notes;         /* after the options; may be NULL */
     const arg_option *options; /* ended by a NULL name */
     int min_positionals, max_positionals;
 } arg_command;
 
-/* Parse argv[1..]; positionals go to `positional` in order (room for max_positionals). Options may be given as "--x V" or "--x=V", once
- * each; "--" ends them. LUN_ERR_USAGE with the detail set on anything wrong. *help is set for --help: print arg_help. */
-lun_status arg_parse(const arg_command *command, int argc, char **argv, const char **positional, int *positionals, bool *help);
+/* Parse argv[1..]; positionals go to `positional` in order (room for max_positionals). Options may be given as "--x V"
+ * or "--x=V", once each; "--" ends them. LUN_ERR_USAGE with the detail set on anything wrong. *help is set for --help:
+ * print arg_help. */
+lun_status arg_parse(const arg_command *command, int argc, char **argv, const char **positional, int *positionals,
+                     bool *help);
 void arg_help(const arg_command *command);
 
 /* Parse, or print the help. True: the caller returns *exit_code at once. */
-bool arg_begin(const arg_command *command, int argc, char **argv, const char **positional, int *positionals, int *exit_code);
+bool arg_begin(const arg_command *command, int argc, char **argv, const char **positional, int *positionals,
+               int *exit_code);
 
 /* "lunette: error: DETAIL" on stderr; returns the exit code of `status`. */
 int report(lun_status status);

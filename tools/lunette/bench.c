@@ -1,4 +1,5 @@
-/* lunette bench: the notebook network on made-up pictures. Every step is waited for and timed by itself, the median counts. */
+/* lunette bench: the notebook network on made-up pictures. Every step is waited for and timed by itself, the median
+ * counts. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,8 @@ static lun_status prepare(bench *b)
     return open_device(b->device_spec, b->threads, &b->dev);
 }
 
-/* ---- Training ------------------------------------------------------------------------------------------------------------- */
+/* ---- Training
+ * ------------------------------------------------------------------------------------------------------------- */
 
 /* Pictures uniform in [-1, 1]. */
 static float *make_images(const bench *b)
@@ -85,7 +87,8 @@ static lun_status with_trainer(bench *b, lun_status (*after)(bench *b, lun_train
     return status;
 }
 
-/* ---- Sampling ------------------------------------------------------------------------------------------------------------- */
+/* ---- Sampling
+ * ------------------------------------------------------------------------------------------------------------- */
 
 typedef struct stopwatch {
     bench *bench;
@@ -147,8 +150,12 @@ static lun_status bench_sample(bench *b)
     LUN_TRY_GOTO(status, done, lun_store_allocate(store, b->dev, 0));
     LUN_TRY_GOTO(status, done, lun_store_init(store, 0));
     LUN_TRY_GOTO(status, done, lun_schedule_linear(model->steps, b->config.beta_first, b->config.beta_last, &schedule));
-    const lun_sampler_params params = {.batch = b->batch, .height = b->size, .width = b->size, .clip = LUN_CLIP_MODE_XT,
-                                       .norm = LUN_NORM_EVAL, .schedule = &schedule};
+    const lun_sampler_params params = {.batch = b->batch,
+                                       .height = b->size,
+                                       .width = b->size,
+                                       .clip = LUN_CLIP_MODE_XT,
+                                       .norm = LUN_NORM_EVAL,
+                                       .schedule = &schedule};
     const lun_compile_params compile = {.allow_fallback = b->allow_fallback};
     LUN_TRY_GOTO(status, done, lun_sampler_create(store, b->dev, model, &params, &compile, &sampler));
     status = draw_until_done(b, sampler);
@@ -161,7 +168,8 @@ done:
     return status;
 }
 
-/* ---- Ops ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Ops
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 typedef struct op_row {
     char *kind, *shape, *candidate;
@@ -191,8 +199,13 @@ static void add_op(void *payload, const lun_plan_op *op)
     }
     /* A description is the op's name, its operands' shapes and its attributes. */
     const char *shape = strchr(op->description, ' ');
-    op_row row = {.kind = lun_strdup(op->kind), .shape = lun_strdup(shape ? shape + 1 : ""), .candidate = lun_strdup(op->candidate),
-                  .flops = op->flops, .bytes = op->bytes, .seconds = op->seconds, .fallback = op->fallback};
+    op_row row = {.kind = lun_strdup(op->kind),
+                  .shape = lun_strdup(shape ? shape + 1 : ""),
+                  .candidate = lun_strdup(op->candidate),
+                  .flops = op->flops,
+                  .bytes = op->bytes,
+                  .seconds = op->seconds,
+                  .fallback = op->fallback};
     t->failed = t->failed || !row.kind || !row.shape || !row.candidate;
     t->rows[t->count++] = row;
     t->seconds += op->seconds;
@@ -227,9 +240,10 @@ static json_t *ops_json(const op_table *t, double peak)
     for (size_t i = 0; i < t->count; i++) {
         const op_row *r = &t->rows[i];
         const double rate = r->seconds > 0 ? r->flops / r->seconds : 0;
-        json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:f, s:f, s:o, s:f, s:b}", "kind", r->kind, "shape", r->shape, "candidate",
-                                              r->candidate, "ms", 1e3 * r->seconds, "gflop_s", 1e-9 * rate, "percent_of_peak",
-                                              share(rate, peak), "gb_s", r->seconds > 0 ? 1e-9 * r->bytes / r->seconds : 0, "fallback",
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:f, s:f, s:o, s:f, s:b}", "kind", r->kind, "shape",
+                                              r->shape, "candidate", r->candidate, "ms", 1e3 * r->seconds, "gflop_s",
+                                              1e-9 * rate, "percent_of_peak", share(rate, peak), "gb_s",
+                                              r->seconds > 0 ? 1e-9 * r->bytes / r->seconds : 0, "fallback",
                                               (int)r->fallback));
     }
     return rows;
@@ -269,21 +283,23 @@ static void print_ops(op_table *t, double peak)
         char percent[16] = "-";
         if (peak > 0)
             snprintf(percent, sizeof percent, "%.1f", 100 * rate / peak);
-        printf("%9.3f %4.0f %9.1f %6s  %s %s [%s%s]\n", 1e3 * r->seconds, r->bytes, 1e-9 * rate, percent, r->kind, r->shape, r->candidate,
-               r->fallback ? ", fallback" : "");
+        printf("%9.3f %4.0f %9.1f %6s  %s %s [%s%s]\n", 1e3 * r->seconds, r->bytes, 1e-9 * rate, percent, r->kind,
+               r->shape, r->candidate, r->fallback ? ", fallback" : "");
     }
 }
 
-/* ---- The answer ----------------------------------------------------------------------------------------------------------- */
+/* ---- The answer
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static json_t *answer(const bench *b)
 {
     const lun_device_info *info = lun_device_get_info(b->dev);
     char name[200];
     snprintf(name, sizeof name, "%s: %s", info->spec, info->name);
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:I}", "lunette", lun_version(), "mode", b->mode, "device", name,
-                     "batch", b->batch, "size", b->size, "steps", b->steps, "threads", info->units, "step_s", b->step_s, "images_per_s",
-                     b->batch / b->step_s, "peak_bytes", (json_int_t)peak_bytes(b->dev));
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:I}", "lunette", lun_version(), "mode", b->mode,
+                     "device", name, "batch", b->batch, "size", b->size, "steps", b->steps, "threads", info->units,
+                     "step_s", b->step_s, "images_per_s", b->batch / b->step_s, "peak_bytes",
+                     (json_int_t)peak_bytes(b->dev));
 }
 
 static void print_answer(const bench *b)
@@ -291,8 +307,9 @@ static void print_answer(const bench *b)
     char text[400], memory[32];
     device_text(b->dev, b->device_spec, text, sizeof text);
     printf("device: %s\n", text);
-    printf("%s, batch %d, %dx%d: %.5f s a step (median of %d), %.3f images/s, peak memory %s\n", b->mode, b->batch, b->size, b->size,
-           b->step_s, b->steps, b->batch / b->step_s, bytes_text((double)peak_bytes(b->dev), memory, sizeof memory));
+    printf("%s, batch %d, %dx%d: %.5f s a step (median of %d), %.3f images/s, peak memory %s\n", b->mode, b->batch,
+           b->size, b->size, b->step_s, b->steps, b->batch / b->step_s,
+           bytes_text((double)peak_bytes(b->dev), memory, sizeof memory));
 }
 
 static lun_status profile(bench *b, lun_trainer *trainer)
@@ -314,7 +331,8 @@ static lun_status profile(bench *b, lun_trainer *trainer)
         } else {
             print_answer(b);
             print_ops(&table, peak);
-            printf("sum of ops %.5f s beside a measured step of %.5f s; %.3g GFLOP a step", table.seconds, b->step_s, 1e-9 * table.flops);
+            printf("sum of ops %.5f s beside a measured step of %.5f s; %.3g GFLOP a step", table.seconds, b->step_s,
+                   1e-9 * table.flops);
             if (peak > 0)
                 printf("; measured peak %.1f GFLOP/s", 1e-9 * peak);
             printf("\n");
@@ -345,23 +363,64 @@ int lun_cmd_bench(int argc, char **argv)
 {
     bench b = {.device_spec = "auto", .batch = 16, .size = 64, .steps = 5};
     const arg_option options[] = {
-        {.name = "--batch", .type = ARG_INT, .value = &b.batch, .min = 1, .max = 4096, .meta = "N", .help = "pictures a step (16)"},
-        {.name = "--size", .type = ARG_INT, .value = &b.size, .min = 2, .max = 4096, .meta = "N", .help = "pixels a side (64)"},
-        {.name = "--channels", .type = ARG_INTS, .value = b.channels, .min = 1, .max = LUN_MODEL_MAX_LEVELS, .count = &b.levels,
-         .given = &b.channels_given, .meta = "A,B,...", .help = "of the levels (64,128,256,512,1024)"},
-        {.name = "--device", .type = ARG_TEXT, .value = &b.device_spec, .meta = "DEVICE", .help = "auto (the default), cpu, opencl[:I]"},
-        {.name = "--steps", .type = ARG_INT, .value = &b.steps, .min = 1, .max = 100000, .meta = "N", .help = "steps to time (5), after two that are not"},
-        {.name = "--threads", .type = ARG_INT, .value = &b.threads, .min = 1, .max = MAX_THREADS, .meta = "N", .help = "of the cpu device (all cores)"},
-        {.name = "--allow-fallback", .type = ARG_FLAG, .value = &b.allow_fallback, .help = "let plain C compute what the device cannot"},
+        {.name = "--batch",
+         .type = ARG_INT,
+         .value = &b.batch,
+         .min = 1,
+         .max = 4096,
+         .meta = "N",
+         .help = "pictures a step (16)"},
+        {.name = "--size",
+         .type = ARG_INT,
+         .value = &b.size,
+         .min = 2,
+         .max = 4096,
+         .meta = "N",
+         .help = "pixels a side (64)"},
+        {.name = "--channels",
+         .type = ARG_INTS,
+         .value = b.channels,
+         .min = 1,
+         .max = LUN_MODEL_MAX_LEVELS,
+         .count = &b.levels,
+         .given = &b.channels_given,
+         .meta = "A,B,...",
+         .help = "of the levels (64,128,256,512,1024)"},
+        {.name = "--device",
+         .type = ARG_TEXT,
+         .value = &b.device_spec,
+         .meta = "DEVICE",
+         .help = "auto (the default), cpu, opencl[:I]"},
+        {.name = "--steps",
+         .type = ARG_INT,
+         .value = &b.steps,
+         .min = 1,
+         .max = 100000,
+         .meta = "N",
+         .help = "steps to time (5), after two that are not"},
+        {.name = "--threads",
+         .type = ARG_INT,
+         .value = &b.threads,
+         .min = 1,
+         .max = MAX_THREADS,
+         .meta = "N",
+         .help = "of the cpu device (all cores)"},
+        {.name = "--allow-fallback",
+         .type = ARG_FLAG,
+         .value = &b.allow_fallback,
+         .help = "let plain C compute what the device cannot"},
         {.name = "--json", .type = ARG_FLAG, .value = &b.json, .help = "one JSON object"},
         {0},
     };
     const arg_command command = {
         .usage = "bench train|sample|ops [options]",
-        .about = "Time the notebook network on made-up pictures: whole training steps, denoising steps (evaluation mode), or every op\n"
+        .about = "Time the notebook network on made-up pictures: whole training steps, denoising steps (evaluation "
+                 "mode), or every op\n"
                  "of a training step by itself. A step is waited for before the next begins; the median counts.",
-        .notes = "peak_bytes is the process's peak on a CPU device and the device memory held at most on others. percent_of_peak\n"
-                 "compares with a loop of multiply-adds in registers on every thread, measured on the spot; null on devices that\n"
+        .notes = "peak_bytes is the process's peak on a CPU device and the device memory held at most on others. "
+                 "percent_of_peak\n"
+                 "compares with a loop of multiply-adds in registers on every thread, measured on the spot; null on "
+                 "devices that\n"
                  "are no CPU. FLOPs are those of the direct method, whatever the candidate does.\n\n"
                  "example:\n  lunette bench train --batch 16 --steps 5 --json",
         .options = options,

@@ -21,14 +21,16 @@ lun_status open_device(const char *spec, int threads, lun_device **out)
 
 lun_status check_computes(const char *spec)
 {
-    return strcmp(spec, "null") != 0 ? LUN_OK : lun_fail(LUN_ERR_USAGE, "--device null: computes nothing; it is for bench");
+    return strcmp(spec, "null") != 0 ? LUN_OK
+                                     : lun_fail(LUN_ERR_USAGE, "--device null: computes nothing; it is for bench");
 }
 
 void device_text(const lun_device *dev, const char *asked, char *text, size_t size)
 {
     const lun_device_info *info = lun_device_get_info(dev);
     snprintf(text, size, "%s: %s (%s, %d %s)%s", info->spec, info->name, info->platform, info->units,
-             strcmp(info->spec, "cpu") == 0 ? "threads" : "compute units", strcmp(asked, "auto") == 0 ? ", chosen automatically" : "");
+             strcmp(info->spec, "cpu") == 0 ? "threads" : "compute units",
+             strcmp(asked, "auto") == 0 ? ", chosen automatically" : "");
 }
 
 lun_status find_model(const char *path, char **file)
@@ -43,7 +45,8 @@ lun_status find_model(const char *path, char **file)
     lun_checkpoint newest;
     LUN_TRY(lun_runfolder_newest(path, false, &newest));
     if (!newest.weights)
-        return lun_fail(LUN_ERR_USAGE, "%s: a folder without checkpoints; name a run folder or a .safetensors file", path);
+        return lun_fail(LUN_ERR_USAGE, "%s: a folder without checkpoints; name a run folder or a .safetensors file",
+                        path);
     *file = newest.weights;
     newest.weights = NULL;
     lun_checkpoint_free(&newest);

@@ -6,9 +6,9 @@
 
 #include "args.h"
 
-extern const char *const clip_names[];  /* of lun_clip_mode, ended by NULL */
-extern const char *const norm_names[];  /* "eval", "train": LUN_NORM_EVAL and LUN_NORM_BATCH */
-extern const char *const loss_names[];  /* of lun_loss_type */
+extern const char *const clip_names[]; /* of lun_clip_mode, ended by NULL */
+extern const char *const norm_names[]; /* "eval", "train": LUN_NORM_EVAL and LUN_NORM_BATCH */
+extern const char *const loss_names[]; /* of lun_loss_type */
 
 #define MAX_THREADS 1024
 
@@ -40,7 +40,8 @@ uint64_t peak_bytes(const lun_device *dev);
 /* Print one JSON value on a line (several lines with indent > 0) and release it. Reals have six digits. */
 int print_json(json_t *json, int indent);
 
-/* Flush standard output; LUN_ERR_STORAGE's exit code when something was lost, for commands whose output is their result. */
+/* Flush standard output; LUN_ERR_STORAGE's exit code when something was lost, for commands whose output is their
+ * result. */
 int finish_output(void);
 
 double median(double *values, size_t count); /* sorts them */

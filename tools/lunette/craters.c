@@ -17,7 +17,8 @@ static lun_status write_one(const char *path, uint64_t seed, int index, int size
     char number[24], seed_text[24];
     snprintf(number, sizeof number, "%d", index);
     snprintf(seed_text, sizeof seed_text, "%" PRIu64, seed);
-    const lun_png_text texts[] = {{"Software", "lunette " LUN_VERSION}, {"Title", "crater field"}, {"seed", seed_text}, {"index", number}};
+    const lun_png_text texts[] = {
+        {"Software", "lunette " LUN_VERSION}, {"Title", "crater field"}, {"seed", seed_text}, {"index", number}};
     lun_picture picture;
     LUN_TRY(lun_craters_draw(seed, (uint32_t)index, size, &picture));
     const lun_status status = lun_png_write(path, &picture, texts, LUN_COUNT(texts));
@@ -33,7 +34,8 @@ static lun_status check_free(const char *folder, int count)
         if (!path)
             return LUN_ERR_MEMORY;
         const bool there = lun_file_exists(path);
-        const lun_status status = there ? lun_fail(LUN_ERR_USAGE, "%s: exists already; choose another folder", path) : LUN_OK;
+        const lun_status status =
+            there ? lun_fail(LUN_ERR_USAGE, "%s: exists already; choose another folder", path) : LUN_OK;
         free(path);
         LUN_TRY(status);
     }
@@ -61,15 +63,31 @@ int lun_cmd_craters(int argc, char **argv)
     int count = 98, size = 64;
     uint64_t seed = 0;
     const arg_option options[] = {
-        {.name = "--count", .type = ARG_INT, .value = &count, .min = 1, .max = MAX_COUNT, .meta = "N", .help = "pictures (98)"},
-        {.name = "--size", .type = ARG_INT, .value = &size, .min = LUN_CRATERS_SIZE_MIN, .max = LUN_CRATERS_SIZE_MAX, .meta = "N",
+        {.name = "--count",
+         .type = ARG_INT,
+         .value = &count,
+         .min = 1,
+         .max = MAX_COUNT,
+         .meta = "N",
+         .help = "pictures (98)"},
+        {.name = "--size",
+         .type = ARG_INT,
+         .value = &size,
+         .min = LUN_CRATERS_SIZE_MIN,
+         .max = LUN_CRATERS_SIZE_MAX,
+         .meta = "N",
          .help = "pixels a side (64)"},
-        {.name = "--seed", .type = ARG_U64, .value = &seed, .meta = "S", .help = "another seed is another data set (0)"},
+        {.name = "--seed",
+         .type = ARG_U64,
+         .value = &seed,
+         .meta = "S",
+         .help = "another seed is another data set (0)"},
         {0},
     };
     const arg_command command = {
         .usage = "craters FOLDER [--count N] [--size N] [--seed S]",
-        .about = "Draw a data set to try things on: FOLDER/crater-0000.png and so on, shaded fields of craters made from a height\n"
+        .about = "Draw a data set to try things on: FOLDER/crater-0000.png and so on, shaded fields of craters made "
+                 "from a height\n"
                  "model. The same seed gives the same bytes everywhere. No file is replaced.",
         .notes = "example:\n  lunette craters craters --count 98 --size 64 --seed 1",
         .options = options,

@@ -21,11 +21,12 @@ static void print_network(const char *file, const lun_safetensors *tensors)
     for (size_t i = 0; i < lun_safetensors_count(tensors); i++) {
         const lun_safetensors_entry *e = lun_safetensors_info(tensors, i);
         const char *last = strrchr(e->name, '.');
-        if (!last || (strcmp(last, ".running_mean") != 0 && strcmp(last, ".running_var") != 0 && strcmp(last, ".num_batches_tracked") != 0))
+        if (!last || (strcmp(last, ".running_mean") != 0 && strcmp(last, ".running_var") != 0 &&
+                      strcmp(last, ".num_batches_tracked") != 0))
             parameters += (uint64_t)e->count;
     }
-    printf("network     notebook UNet, channels %s, time embedding of %d\n", channels_text(&info.config, channels, sizeof channels),
-           info.config.time_dim);
+    printf("network     notebook UNet, channels %s, time embedding of %d\n",
+           channels_text(&info.config, channels, sizeof channels), info.config.time_dim);
     printf("parameters  %" PRIu64 "\n", parameters);
     if (info.preset[0])
         printf("preset      %s\n", info.preset);
@@ -86,7 +87,8 @@ int lun_cmd_info(int argc, char **argv)
     const arg_option options[] = {{0}};
     const arg_command command = {
         .usage = "info FILE.safetensors|RUN",
-        .about = "Say what is in a model file, or in the newest sound checkpoint of a run folder: the network, its size and training,\n"
+        .about = "Say what is in a model file, or in the newest sound checkpoint of a run folder: the network, its "
+                 "size and training,\n"
                  "and every tensor with its type and shape. Checksums, where the file has them, are compared.",
         .notes = "example:\n  lunette info run/checkpoints/step-00003000.safetensors",
         .options = options,

@@ -12,7 +12,10 @@
 static bool is_quiet;
 static atomic_bool drawn;
 
-void live_quiet(bool quiet) { is_quiet = quiet; }
+void live_quiet(bool quiet)
+{
+    is_quiet = quiet;
+}
 
 bool live_terminal(void)
 {

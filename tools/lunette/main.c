@@ -29,7 +29,8 @@ static void usage(FILE *to)
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].about);
     fprintf(to, "\n'lunette COMMAND --help' explains one. 'lunette --version' prints the version.\n"
-                "Exit codes: 0 done, 1 internal error, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory, 7 storage, 8 diverged.\n");
+                "Exit codes: 0 done, 1 internal error, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory, 7 storage, 8 "
+                "diverged.\n");
 }
 
 static void print_log(void *payload, lun_log_level level, const char *line)
@@ -46,8 +47,8 @@ void log_warnings_only(void)
         lun_log_set(print_log, NULL, LUN_LOG_WARN);
 }
 
-/* A program started with a closed standard stream would get its number for the next file it opens, and print into that. The
- * stand-in cannot be written (or read), so that output is still seen to be lost. */
+/* A program started with a closed standard stream would get its number for the next file it opens, and print into that.
+ * The stand-in cannot be written (or read), so that output is still seen to be lost. */
 static void fill_standard_streams(void)
 {
     for (int fd = 0; fd <= 2; fd++) {
@@ -82,7 +83,8 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (arg_distance(argv[1], commands[i].name) < 3)
-            return report(lun_fail(LUN_ERR_USAGE, "unknown command '%s' (did you mean %s?); 'lunette --help' lists them", argv[1],
+            return report(lun_fail(LUN_ERR_USAGE,
+                                   "unknown command '%s' (did you mean %s?); 'lunette --help' lists them", argv[1],
                                    commands[i].name));
     }
     return report(lun_fail(LUN_ERR_USAGE, "unknown command '%s'; 'lunette --help' lists them", argv[1]));

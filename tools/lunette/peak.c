@@ -12,7 +12,7 @@
 
 /* Twelve accumulators hide the latency of two multiply-add units (four or five cycles each); more would spill. */
 #define ACCUMULATORS 12
-#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define EACH(X)      X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 
 typedef float (*round_fn)(int rounds, float seed);
 
@@ -80,10 +80,10 @@ static float rounds_neon(int rounds, float seed)
 #define START(i) float32x4_t v##i = vdupq_n_f32(seed + (float)i);
     EACH(START)
     for (int r = 0; r < rounds; r++) {
-#define STEP(i) v##i = vfmaq_f32(b, v##i, a);
+#define STEP(i)  v##i = vfmaq_f32(b, v##i, a);
         EACH(STEP)
     }
-#define SUM(i) total = vaddq_f32(total, v##i);
+#define SUM(i)   total = vaddq_f32(total, v##i);
     float32x4_t total = b;
     EACH(SUM)
     return vaddvq_f32(total);
@@ -107,15 +107,16 @@ static round_fn choose(int *lanes)
 
 typedef struct worker {
     round_fn rounds;
-    double until;   /* all stop at the same time, so that all of them run all the time */
-    double rate;    /* rounds per second of this thread's own processor time: other programs do not lower the peak */
+    double until; /* all stop at the same time, so that all of them run all the time */
+    double rate;  /* rounds per second of this thread's own processor time: other programs do not lower the peak */
     float sink;
 } worker;
 
 static double thread_seconds(void)
 {
     struct timespec now;
-    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0 ? (double)now.tv_sec + 1e-9 * (double)now.tv_nsec : lun_clock();
+    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0 ? (double)now.tv_sec + 1e-9 * (double)now.tv_nsec
+                                                             : lun_clock();
 }
 
 static void *work(void *payload)

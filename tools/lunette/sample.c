@@ -24,21 +24,22 @@ typedef struct sample_args {
 
 typedef struct drawing {
     const sample_args *args;
-    bool folder;          /* one file a picture, or all in one grid */
-    char *file;           /* of the model */
+    bool folder; /* one file a picture, or all in one grid */
+    char *file;  /* of the model */
     loaded_model model;
     lun_schedule full, schedule;
     lun_sampler *sampler;
     int batch, height, width, panels; /* panels a picture: 1, or those of a strip */
-    size_t elements;      /* of one image */
-    uint64_t *seeds;      /* (batch) */
-    float *images;        /* (batch, C, H, W) */
-    float *shown;         /* (count, panels, C, H, W) */
-    int first;            /* picture of the batch at turn */
+    size_t elements;                  /* of one image */
+    uint64_t *seeds;                  /* (batch) */
+    float *images;                    /* (batch, C, H, W) */
+    float *shown;                     /* (count, panels, C, H, W) */
+    int first;                        /* picture of the batch at turn */
     double started;
 } drawing;
 
-/* ---- Where to ------------------------------------------------------------------------------------------------------------- */
+/* ---- Where to
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -68,7 +69,8 @@ static lun_status check_out(drawing *d)
     return status;
 }
 
-static lun_status write_pictures(const drawing *d, const char *path, const float *images, int count, int columns, uint64_t seed)
+static lun_status write_pictures(const drawing *d, const char *path, const float *images, int count, int columns,
+                                 uint64_t seed)
 {
     const sample_args *a = d->args;
     const char *slash = strrchr(d->file, '/');
@@ -79,14 +81,19 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
         snprintf(seed_text, sizeof seed_text, "%" PRIu64, seed);
     snprintf(steps, sizeof steps, "%d", d->schedule.steps);
     snprintf(training, sizeof training, "%" PRIu64, d->model.info.step);
-    const lun_png_text texts[] = {{"Software", "lunette " LUN_VERSION}, {"model", slash ? slash + 1 : d->file}, {"training steps", training},
-                                  {"seed", seed_text}, {"sampler", "ancestral"}, {"steps", steps}, {"clip", clip_names[a->clip]},
+    const lun_png_text texts[] = {{"Software", "lunette " LUN_VERSION},
+                                  {"model", slash ? slash + 1 : d->file},
+                                  {"training steps", training},
+                                  {"seed", seed_text},
+                                  {"sampler", "ancestral"},
+                                  {"steps", steps},
+                                  {"clip", clip_names[a->clip]},
                                   {"norm mode", norm_names[a->norm]}};
     /* Tiny pictures are magnified, so that a grid can be looked at. */
     const int scale = d->width < 64 && !d->folder ? 64 / d->width : 1;
     lun_picture picture;
-    LUN_TRY(lun_picture_from_floats(images, (size_t)count, d->model.info.config.image_channels, d->height, d->width, columns,
-                                    d->folder && !a->strip ? 0 : GRID_GAP, scale < 1 ? 1 : scale, &picture));
+    LUN_TRY(lun_picture_from_floats(images, (size_t)count, d->model.info.config.image_channels, d->height, d->width,
+                                    columns, d->folder && !a->strip ? 0 : GRID_GAP, scale < 1 ? 1 : scale, &picture));
     const lun_status status = lun_png_write(path, &picture, texts, LUN_COUNT(texts));
     lun_picture_free(&picture);
     return status;
@@ -103,15 +110,16 @@ static lun_status write_all(const drawing *d)
         char *path = lun_format("%s/%06d.png", a->out, k);
         if (!path)
             return LUN_ERR_MEMORY;
-        const lun_status status = write_pictures(d, path, d->shown + (size_t)k * (size_t)d->panels * d->elements, d->panels, d->panels,
-                                                 a->seed + (uint64_t)k);
+        const lun_status status = write_pictures(d, path, d->shown + (size_t)k * (size_t)d->panels * d->elements,
+                                                 d->panels, d->panels, a->seed + (uint64_t)k);
         free(path);
         LUN_TRY(status);
     }
     return LUN_OK;
 }
 
-/* ---- Drawing -------------------------------------------------------------------------------------------------------------- */
+/* ---- Drawing
+ * -------------------------------------------------------------------------------------------------------------- */
 
 /* Which panel of a strip the state with `remaining` steps to go is, or -1: evenly spaced, the last one finished. */
 static int panel_of(const drawing *d, int remaining)
@@ -126,8 +134,8 @@ static int panel_of(const drawing *d, int remaining)
 static void keep(drawing *d, const float *images, int panel)
 {
     for (int k = 0; k < d->batch && d->first + k < d->args->count; k++)
-        memcpy(d->shown + ((size_t)(d->first + k) * (size_t)d->panels + (size_t)panel) * d->elements, images + (size_t)k * d->elements,
-               d->elements * sizeof *images);
+        memcpy(d->shown + ((size_t)(d->first + k) * (size_t)d->panels + (size_t)panel) * d->elements,
+               images + (size_t)k * d->elements, d->elements * sizeof *images);
 }
 
 static int wants(void *payload, int remaining)
@@ -141,7 +149,8 @@ static int takes(void *payload, int remaining, const float *images)
     drawing *d = payload;
     if (images)
         keep(d, images, panel_of(d, remaining));
-    const int steps = d->schedule.steps, batches = (d->args->count + d->batch - 1) / d->batch, batch = d->first / d->batch;
+    const int steps = d->schedule.steps, batches = (d->args->count + d->batch - 1) / d->batch,
+              batch = d->first / d->batch;
     const double share = (batch + (double)(steps - remaining) / steps) / batches, took = lun_clock() - d->started;
     char head[64], left[32];
     snprintf(head, sizeof head, "picture %d/%d", d->first + 1, d->args->count);
@@ -180,19 +189,25 @@ static lun_status prepare(drawing *d, lun_device *dev)
         say("the file does not say how large its pictures were: drawing 64x64 (--size)");
     LUN_TRY(lun_model_config_check(&info->config, d->height, d->width));
     const bool known = info->beta_last > 0;
-    LUN_TRY(lun_schedule_linear(info->config.steps, known ? info->beta_first : 1e-4, known ? info->beta_last : 0.02, &d->full));
+    LUN_TRY(lun_schedule_linear(info->config.steps, known ? info->beta_first : 1e-4, known ? info->beta_last : 0.02,
+                                &d->full));
     if (a->steps_given && a->steps > d->full.steps)
         return lun_fail(LUN_ERR_USAGE, "--steps %d: the model has %d", a->steps, d->full.steps);
     LUN_TRY(lun_schedule_respace(&d->full, a->steps_given ? a->steps : d->full.steps, &d->schedule));
     d->batch = a->batch < a->count ? a->batch : a->count;
     d->panels = !a->strip ? 1 : d->schedule.steps < PANELS ? d->schedule.steps : PANELS;
-    const lun_sampler_params params = {.batch = d->batch, .height = d->height, .width = d->width, .clip = (lun_clip_mode)a->clip,
-                                       .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL, .schedule = &d->schedule};
+    const lun_sampler_params params = {.batch = d->batch,
+                                       .height = d->height,
+                                       .width = d->width,
+                                       .clip = (lun_clip_mode)a->clip,
+                                       .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+                                       .schedule = &d->schedule};
     const lun_compile_params compile = {.allow_fallback = a->allow_fallback};
     LUN_TRY(lun_sampler_create(d->model.store, dev, &info->config, &params, &compile, &d->sampler));
     d->elements = (size_t)info->config.image_channels * (size_t)d->height * (size_t)d->width;
     size_t bytes = 0;
-    if (!lun_mul_size((size_t)a->count * (size_t)d->panels, d->elements, &bytes) || !lun_mul_size(bytes, sizeof(float), &bytes))
+    if (!lun_mul_size((size_t)a->count * (size_t)d->panels, d->elements, &bytes) ||
+        !lun_mul_size(bytes, sizeof(float), &bytes))
         return lun_fail(LUN_ERR_MEMORY, "%d pictures are too many at this size", a->count);
     d->seeds = lun_calloc((size_t)d->batch, sizeof *d->seeds, "seeds");
     d->images = lun_malloc((size_t)d->batch * d->elements, sizeof *d->images, "a batch of pictures");
@@ -207,8 +222,8 @@ static void say_start(const drawing *d, const lun_device *dev)
     device_text(dev, a->device, text, sizeof text);
     say("device: %s", text);
     say("model: %s", d->file);
-    say("drawing %d of %dx%d, ancestral, %d steps, clip %s, norm mode %s, batches of %d", a->count, d->width, d->height, d->schedule.steps,
-        clip_names[a->clip], norm_names[a->norm], d->batch);
+    say("drawing %d of %dx%d, ancestral, %d steps, clip %s, norm mode %s, batches of %d", a->count, d->width, d->height,
+        d->schedule.steps, clip_names[a->clip], norm_names[a->norm], d->batch);
     if (a->norm && d->batch > 1)
         say("batch statistics: a picture depends on the others of its batch too (--norm-mode eval: on its seed alone)");
 }
@@ -248,34 +263,90 @@ int lun_cmd_sample(int argc, char **argv)
 {
     sample_args a = {.device = "auto", .count = 16, .batch = 16, .clip = LUN_CLIP_MODE_XT, .norm = 1};
     const arg_option options[] = {
-        {.name = "--out", .type = ARG_TEXT, .value = &a.out, .meta = "PATH",
+        {.name = "--out",
+         .type = ARG_TEXT,
+         .value = &a.out,
+         .meta = "PATH",
          .help = "GRID.png for all in one picture, FOLDER/ for 000000.png and so on"},
-        {.name = "--count", .type = ARG_INT, .value = &a.count, .min = 1, .max = 100000, .meta = "N", .help = "pictures (16)"},
+        {.name = "--count",
+         .type = ARG_INT,
+         .value = &a.count,
+         .min = 1,
+         .max = 100000,
+         .meta = "N",
+         .help = "pictures (16)"},
         {.name = "--seed", .type = ARG_U64, .value = &a.seed, .meta = "S", .help = "picture k has the seed S + k (0)"},
-        {.name = "--steps", .type = ARG_INT, .value = &a.steps, .min = 1, .max = 1000000, .given = &a.steps_given, .meta = "K",
+        {.name = "--steps",
+         .type = ARG_INT,
+         .value = &a.steps,
+         .min = 1,
+         .max = 1000000,
+         .given = &a.steps_given,
+         .meta = "K",
          .help = "denoising steps, evenly respaced (all of the model's)"},
-        {.name = "--strip", .type = ARG_FLAG, .value = &a.strip, .help = "show each picture as ten panels along the reverse process"},
-        {.name = "--clip", .type = ARG_CHOICE, .value = &a.clip, .choices = clip_names, .meta = "MODE",
+        {.name = "--strip",
+         .type = ARG_FLAG,
+         .value = &a.strip,
+         .help = "show each picture as ten panels along the reverse process"},
+        {.name = "--clip",
+         .type = ARG_CHOICE,
+         .value = &a.clip,
+         .choices = clip_names,
+         .meta = "MODE",
          .help = "clamp to [-1, 1] after each step: xt the picture (default), x0 the predicted end, none"},
-        {.name = "--norm-mode", .type = ARG_CHOICE, .value = &a.norm, .choices = norm_names, .meta = "MODE",
+        {.name = "--norm-mode",
+         .type = ARG_CHOICE,
+         .value = &a.norm,
+         .choices = norm_names,
+         .meta = "MODE",
          .help = "train: statistics of the batch (default); eval: the trained ones"},
-        {.name = "--batch", .type = ARG_INT, .value = &a.batch, .min = 1, .max = 1024, .meta = "N", .help = "at most N at a time (16)"},
-        {.name = "--size", .type = ARG_INT, .value = &a.size, .min = 2, .max = 4096, .given = &a.size_given, .meta = "N",
+        {.name = "--batch",
+         .type = ARG_INT,
+         .value = &a.batch,
+         .min = 1,
+         .max = 1024,
+         .meta = "N",
+         .help = "at most N at a time (16)"},
+        {.name = "--size",
+         .type = ARG_INT,
+         .value = &a.size,
+         .min = 2,
+         .max = 4096,
+         .given = &a.size_given,
+         .meta = "N",
          .help = "pixels a side (that of the training)"},
-        {.name = "--device", .type = ARG_TEXT, .value = &a.device, .meta = "DEVICE", .help = "auto (the default), cpu, opencl[:I], check"},
-        {.name = "--threads", .type = ARG_INT, .value = &a.threads, .min = 1, .max = MAX_THREADS, .meta = "N", .help = "of the cpu device (all cores)"},
-        {.name = "--allow-fallback", .type = ARG_FLAG, .value = &a.allow_fallback, .help = "let plain C compute what the device cannot"},
+        {.name = "--device",
+         .type = ARG_TEXT,
+         .value = &a.device,
+         .meta = "DEVICE",
+         .help = "auto (the default), cpu, opencl[:I], check"},
+        {.name = "--threads",
+         .type = ARG_INT,
+         .value = &a.threads,
+         .min = 1,
+         .max = MAX_THREADS,
+         .meta = "N",
+         .help = "of the cpu device (all cores)"},
+        {.name = "--allow-fallback",
+         .type = ARG_FLAG,
+         .value = &a.allow_fallback,
+         .help = "let plain C compute what the device cannot"},
         {.name = "--quiet", .type = ARG_FLAG, .value = &a.quiet, .help = "print warnings and the path only"},
         {0},
     };
     const arg_command command = {
         .usage = "sample RUN|FILE.safetensors --out GRID.png|FOLDER/ [options]",
-        .about = "Draw new pictures with a model file, or with the newest sound checkpoint of a run folder. Each PNG says in text\n"
+        .about = "Draw new pictures with a model file, or with the newest sound checkpoint of a run folder. Each PNG "
+                 "says in text\n"
                  "chunks how it was made.",
-        .notes = "The defaults, --clip xt and --norm-mode train, are the seed experiment's. With --norm-mode train the network\n"
-                 "normalises by the statistics of the pictures drawn together, so that a picture depends on its whole batch: the\n"
-                 "first --batch pictures are one batch, the next ones another, and the last batch is filled up with the seeds that\n"
-                 "follow. The same --seed, --count and --batch give the same pictures. With --norm-mode eval a picture depends on\n"
+        .notes = "The defaults, --clip xt and --norm-mode train, are the seed experiment's. With --norm-mode train the "
+                 "network\n"
+                 "normalises by the statistics of the pictures drawn together, so that a picture depends on its whole "
+                 "batch: the\n"
+                 "first --batch pictures are one batch, the next ones another, and the last batch is filled up with "
+                 "the seeds that\n"
+                 "follow. The same --seed, --count and --batch give the same pictures. With --norm-mode eval a picture "
+                 "depends on\n"
                  "its own seed alone. --clip x0 keeps more of the brightness and the colours of the data.\n\n"
                  "example:\n  lunette sample run --out grid.png --count 16 --seed 7",
         .options = options,

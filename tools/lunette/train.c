@@ -27,11 +27,13 @@ typedef struct train_args {
     double lr;
 } train_args;
 
-/* ---- Interrupts ----------------------------------------------------------------------------------------------------------- */
+/* ---- Interrupts
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t caught;
 
-/* The first signal asks the loop to finish its step and save; the next one of any of these kinds ends the process at once. */
+/* The first signal asks the loop to finish its step and save; the next one of any of these kinds ends the process at
+ * once. */
 static void on_signal(int number)
 {
     caught = number;
@@ -50,7 +52,8 @@ static void catch_signals(void)
     }
 }
 
-/* ---- Progress ------------------------------------------------------------------------------------------------------------- */
+/* ---- Progress
+ * ------------------------------------------------------------------------------------------------------------- */
 
 typedef struct watch {
     const lun_device *dev;
@@ -74,23 +77,25 @@ static int on_progress(void *payload, const lun_run_progress *p)
         snprintf(done, sizeof done, "%" PRIu64, p->step);
     duration_text(p->left_s, left, sizeof left);
     if (p->logged && !live_terminal())
-        say("step %s  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left", done, p->epoch, (double)p->loss, p->images_per_s, left);
+        say("step %s  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left", done, p->epoch, (double)p->loss,
+            p->images_per_s, left);
     snprintf(head, sizeof head, "step %s", done);
     if (isfinite(p->loss))
-        live_show(head, "  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left%s%s", p->epoch, (double)p->loss, p->images_per_s, left,
-                  p->event ? "  " : "", p->event ? p->event : "");
+        live_show(head, "  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left%s%s", p->epoch, (double)p->loss,
+                  p->images_per_s, left, p->event ? "  " : "", p->event ? p->event : "");
     else
         live_show(head, "  epoch %" PRIu64 "%s%s", p->epoch, p->event ? "  " : "", p->event ? p->event : "");
     w->last = *p;
     return caught != 0;
 }
 
-/* ---- Configuration -------------------------------------------------------------------------------------------------------- */
+/* ---- Configuration
+ * -------------------------------------------------------------------------------------------------------- */
 
 static lun_status differs(const char *out, const char *option, const char *given, const char *recorded)
 {
-    return lun_fail(LUN_ERR_USAGE, "%s %s: the run in %s was started with %s; leave the option out to go on with it", option, given, out,
-                    recorded);
+    return lun_fail(LUN_ERR_USAGE, "%s %s: the run in %s was started with %s; leave the option out to go on with it",
+                    option, given, out, recorded);
 }
 
 /* As few digits as give the same number back. */
@@ -128,12 +133,13 @@ static lun_status check_same(const train_args *a, const lun_train_config *c)
     }
     if (a->loss_given && a->loss != (int)c->loss)
         return differs(a->out, "--loss", loss_names[a->loss], loss_names[c->loss]);
-    if (a->channels_given &&
-        (a->levels != c->model.levels || memcmp(a->channels, c->model.channels, sizeof(int) * (size_t)a->levels) != 0)) {
+    if (a->channels_given && (a->levels != c->model.levels ||
+                              memcmp(a->channels, c->model.channels, sizeof(int) * (size_t)a->levels) != 0)) {
         char left[128], right[128];
         lun_model_config given = {.levels = a->levels};
         memcpy(given.channels, a->channels, sizeof(int) * (size_t)a->levels);
-        return differs(a->out, "--channels", channels_text(&given, left, sizeof left), channels_text(&c->model, right, sizeof right));
+        return differs(a->out, "--channels", channels_text(&given, left, sizeof left),
+                       channels_text(&c->model, right, sizeof right));
     }
     return LUN_OK;
 }
@@ -185,17 +191,20 @@ static lun_status check_args(const train_args *a, const lun_train_config *c)
         lun_model_file_info info;
         LUN_TRY(lun_model_inspect(a->init, &info));
         const lun_model_config *m = &info.config;
-        if (m->levels != c->model.levels || memcmp(m->channels, c->model.channels, sizeof(int) * (size_t)m->levels) != 0) {
+        if (m->levels != c->model.levels ||
+            memcmp(m->channels, c->model.channels, sizeof(int) * (size_t)m->levels) != 0) {
             char left[128], right[128];
-            return lun_fail(LUN_ERR_CHECKPOINT, "%s does not fit the network: its channels are %s, the run's %s (--channels)", a->init,
+            return lun_fail(LUN_ERR_CHECKPOINT,
+                            "%s does not fit the network: its channels are %s, the run's %s (--channels)", a->init,
                             channels_text(m, left, sizeof left), channels_text(&c->model, right, sizeof right));
         }
     }
     const int shift = c->model.levels - 1;
     if (a->sample_every > 0 && a->norm == 1 && (c->height >> shift) * (c->width >> shift) < 2)
-        return lun_fail(LUN_ERR_USAGE,
-                        "the network's deepest maps have one pixel at this size, too few for sample strips with batch statistics: "
-                        "give --norm-mode eval or --sample-every 0");
+        return lun_fail(
+            LUN_ERR_USAGE,
+            "the network's deepest maps have one pixel at this size, too few for sample strips with batch statistics: "
+            "give --norm-mode eval or --sample-every 0");
     return LUN_OK;
 }
 
@@ -222,7 +231,8 @@ static lun_status check_out(const char *out)
     return status;
 }
 
-/* ---- The run -------------------------------------------------------------------------------------------------------------- */
+/* ---- The run
+ * -------------------------------------------------------------------------------------------------------------- */
 
 /* Parameters of the network, counted without a device. */
 static uint64_t count_parameters(const lun_train_config *c)
@@ -249,8 +259,8 @@ static void say_start(const train_args *a, const lun_train_config *c, const lun_
     say("device: %s", text);
     say("data: %zu pictures at %dx%d from %s, %zu skipped", lun_dataset_count(dataset), c->width, c->height, a->folder,
         lun_dataset_skipped(dataset));
-    say("model: %s, channels %s, %" PRIu64 " parameters", c->preset, channels_text(&c->model, channels, sizeof channels),
-        count_parameters(c));
+    say("model: %s, channels %s, %" PRIu64 " parameters", c->preset,
+        channels_text(&c->model, channels, sizeof channels), count_parameters(c));
     const uint64_t per_epoch = lun_dataset_count(dataset) / (uint64_t)c->batch;
     if (p->length.steps)
         snprintf(text, sizeof text, "%" PRIu64 " steps", p->length.steps);
@@ -258,8 +268,8 @@ static void say_start(const train_args *a, const lun_train_config *c, const lun_
         snprintf(text, sizeof text, "%" PRIu64 " epochs", p->length.epochs);
     else
         snprintf(text, sizeof text, "%g hours", p->length.hours);
-    say("run: %s to %s, %" PRIu64 " steps of %d pictures an epoch, lr %g, seed %" PRIu64, a->resume ? "resumed, going on" : "new", text,
-        per_epoch, c->batch, c->lr, c->seed);
+    say("run: %s to %s, %" PRIu64 " steps of %d pictures an epoch, lr %g, seed %" PRIu64,
+        a->resume ? "resumed, going on" : "new", text, per_epoch, c->batch, c->lr, c->seed);
 }
 
 static int say_end(const train_args *a, const watch *w)
@@ -301,7 +311,10 @@ static lun_status run(const train_args *a, int *exit_code)
     lun_status status = LUN_OK;
     watch w = {.last = {.loss = NAN}};
     /* The seed experiment stretches its pictures and ignores orientation. */
-    const lun_dataset_params data = {.folder = a->folder, .width = config.width, .height = config.height, .fit = LUN_FIT_STRETCH,
+    const lun_dataset_params data = {.folder = a->folder,
+                                     .width = config.width,
+                                     .height = config.height,
+                                     .fit = LUN_FIT_STRETCH,
                                      .threads = a->threads};
     lun_run_params params = {.folder = a->out,
                              .resume = a->resume,
@@ -319,8 +332,8 @@ static lun_status run(const train_args *a, int *exit_code)
     LUN_TRY_GOTO(status, done, lun_dataset_open(&data, &dataset));
     const size_t per_epoch = lun_dataset_count(dataset) / (size_t)config.batch;
     if (per_epoch == 0) {
-        status = lun_fail(LUN_ERR_DATA, "%s: %zu usable pictures are fewer than one batch of %d; give --batch", a->folder,
-                          lun_dataset_count(dataset), config.batch);
+        status = lun_fail(LUN_ERR_DATA, "%s: %zu usable pictures are fewer than one batch of %d; give --batch",
+                          a->folder, lun_dataset_count(dataset), config.batch);
         goto done;
     }
     if (params.log_every == 0) /* a line an epoch, of small and of large data sets too */
@@ -343,58 +356,174 @@ done:
 
 int lun_cmd_train(int argc, char **argv)
 {
-    train_args a = {.preset = "notebook", .device = "auto", .sample_every = 5, .keep = 2, .checkpoint_every = 250, .clip = LUN_CLIP_MODE_XT,
+    train_args a = {.preset = "notebook",
+                    .device = "auto",
+                    .sample_every = 5,
+                    .keep = 2,
+                    .checkpoint_every = 250,
+                    .clip = LUN_CLIP_MODE_XT,
                     .norm = 1};
     const arg_option options[] = {
-        {.name = "--out", .type = ARG_TEXT, .value = &a.out, .meta = "RUN", .help = "the run folder: a new one, or with --resume an old one"},
-        {.name = "--preset", .type = ARG_TEXT, .value = &a.preset, .given = &a.preset_given, .meta = "NAME", .help = "notebook (the default)"},
-        {.name = "--device", .type = ARG_TEXT, .value = &a.device, .meta = "DEVICE",
+        {.name = "--out",
+         .type = ARG_TEXT,
+         .value = &a.out,
+         .meta = "RUN",
+         .help = "the run folder: a new one, or with --resume an old one"},
+        {.name = "--preset",
+         .type = ARG_TEXT,
+         .value = &a.preset,
+         .given = &a.preset_given,
+         .meta = "NAME",
+         .help = "notebook (the default)"},
+        {.name = "--device",
+         .type = ARG_TEXT,
+         .value = &a.device,
+         .meta = "DEVICE",
          .help = "auto (the default), cpu, opencl[:I], check; see lunette devices"},
-        {.name = "--size", .type = ARG_INT, .value = &a.size, .min = 2, .max = 4096, .given = &a.size_given, .meta = "N",
+        {.name = "--size",
+         .type = ARG_INT,
+         .value = &a.size,
+         .min = 2,
+         .max = 4096,
+         .given = &a.size_given,
+         .meta = "N",
          .help = "pixels a side (64); divisible by 2 for each level but one"},
-        {.name = "--batch", .type = ARG_INT, .value = &a.batch, .min = 1, .max = 4096, .given = &a.batch_given, .meta = "N",
+        {.name = "--batch",
+         .type = ARG_INT,
+         .value = &a.batch,
+         .min = 1,
+         .max = 4096,
+         .given = &a.batch_given,
+         .meta = "N",
          .help = "pictures a step (16); what is left of an epoch is skipped"},
-        {.name = "--epochs", .type = ARG_U64, .value = &a.epochs, .min = 1, .max = 1e12, .given = &a.epochs_given, .meta = "N",
+        {.name = "--epochs",
+         .type = ARG_U64,
+         .value = &a.epochs,
+         .min = 1,
+         .max = 1e12,
+         .given = &a.epochs_given,
+         .meta = "N",
          .help = "end after N epochs in all (500); or:"},
-        {.name = "--steps", .type = ARG_U64, .value = &a.steps, .min = 1, .max = 1e15, .given = &a.steps_given, .meta = "N",
+        {.name = "--steps",
+         .type = ARG_U64,
+         .value = &a.steps,
+         .min = 1,
+         .max = 1e15,
+         .given = &a.steps_given,
+         .meta = "N",
          .help = "end after N optimiser steps in all; or:"},
-        {.name = "--hours", .type = ARG_DOUBLE, .value = &a.hours, .min = 1e-4, .max = 1e5, .given = &a.hours_given, .meta = "H",
+        {.name = "--hours",
+         .type = ARG_DOUBLE,
+         .value = &a.hours,
+         .min = 1e-4,
+         .max = 1e5,
+         .given = &a.hours_given,
+         .meta = "H",
          .help = "end after H hours of this start"},
-        {.name = "--lr", .type = ARG_DOUBLE, .value = &a.lr, .min = 1e-12, .max = 1e3, .given = &a.lr_given, .meta = "R",
+        {.name = "--lr",
+         .type = ARG_DOUBLE,
+         .value = &a.lr,
+         .min = 1e-12,
+         .max = 1e3,
+         .given = &a.lr_given,
+         .meta = "R",
          .help = "learning rate (0.001)"},
-        {.name = "--seed", .type = ARG_U64, .value = &a.seed, .given = &a.seed_given, .meta = "S", .help = "of all that is random (0)"},
-        {.name = "--channels", .type = ARG_INTS, .value = a.channels, .min = 1, .max = LUN_MODEL_MAX_LEVELS, .count = &a.levels,
-         .given = &a.channels_given, .meta = "A,B,...", .help = "of the levels, 2 to 8 (64,128,256,512,1024)"},
-        {.name = "--loss", .type = ARG_CHOICE, .value = &a.loss, .choices = loss_names, .given = &a.loss_given, .meta = "KIND",
+        {.name = "--seed",
+         .type = ARG_U64,
+         .value = &a.seed,
+         .given = &a.seed_given,
+         .meta = "S",
+         .help = "of all that is random (0)"},
+        {.name = "--channels",
+         .type = ARG_INTS,
+         .value = a.channels,
+         .min = 1,
+         .max = LUN_MODEL_MAX_LEVELS,
+         .count = &a.levels,
+         .given = &a.channels_given,
+         .meta = "A,B,...",
+         .help = "of the levels, 2 to 8 (64,128,256,512,1024)"},
+        {.name = "--loss",
+         .type = ARG_CHOICE,
+         .value = &a.loss,
+         .choices = loss_names,
+         .given = &a.loss_given,
+         .meta = "KIND",
          .help = "l1 (the default), l2, huber"},
-        {.name = "--init", .type = ARG_TEXT, .value = &a.init, .meta = "FILE", .help = "start from this model's weights"},
+        {.name = "--init",
+         .type = ARG_TEXT,
+         .value = &a.init,
+         .meta = "FILE",
+         .help = "start from this model's weights"},
         {.name = "--resume", .type = ARG_FLAG, .value = &a.resume, .help = "go on from RUN's newest sound checkpoint"},
-        {.name = "--sample-every", .type = ARG_INT, .value = &a.sample_every, .min = 0, .max = 1e9, .meta = "EPOCHS",
+        {.name = "--sample-every",
+         .type = ARG_INT,
+         .value = &a.sample_every,
+         .min = 0,
+         .max = 1e9,
+         .meta = "EPOCHS",
          .help = "epochs between sample strips (5); 0: none"},
-        {.name = "--clip", .type = ARG_CHOICE, .value = &a.clip, .choices = clip_names, .meta = "MODE",
+        {.name = "--clip",
+         .type = ARG_CHOICE,
+         .value = &a.clip,
+         .choices = clip_names,
+         .meta = "MODE",
          .help = "of the sample strips: xt (the default), x0, none"},
-        {.name = "--norm-mode", .type = ARG_CHOICE, .value = &a.norm, .choices = norm_names, .meta = "MODE",
+        {.name = "--norm-mode",
+         .type = ARG_CHOICE,
+         .value = &a.norm,
+         .choices = norm_names,
+         .meta = "MODE",
          .help = "of the sample strips: train (the default), eval"},
-        {.name = "--checkpoint-every", .type = ARG_U64, .value = &a.checkpoint_every, .max = 1e15, .given = &a.checkpoint_given, .meta = "N",
+        {.name = "--checkpoint-every",
+         .type = ARG_U64,
+         .value = &a.checkpoint_every,
+         .max = 1e15,
+         .given = &a.checkpoint_given,
+         .meta = "N",
          .help = "steps between checkpoints (250); 0: only at the end"},
-        {.name = "--keep", .type = ARG_INT, .value = &a.keep, .min = 1, .max = 1e6, .meta = "N", .help = "checkpoints to keep (2)"},
-        {.name = "--log-every", .type = ARG_INT, .value = &a.log_every, .min = 1, .max = 1e9, .meta = "N",
+        {.name = "--keep",
+         .type = ARG_INT,
+         .value = &a.keep,
+         .min = 1,
+         .max = 1e6,
+         .meta = "N",
+         .help = "checkpoints to keep (2)"},
+        {.name = "--log-every",
+         .type = ARG_INT,
+         .value = &a.log_every,
+         .min = 1,
+         .max = 1e9,
+         .meta = "N",
          .help = "steps between log lines (an epoch, at most 50)"},
-        {.name = "--threads", .type = ARG_INT, .value = &a.threads, .min = 1, .max = MAX_THREADS, .meta = "N",
+        {.name = "--threads",
+         .type = ARG_INT,
+         .value = &a.threads,
+         .min = 1,
+         .max = MAX_THREADS,
+         .meta = "N",
          .help = "of the cpu device and of reading pictures (all cores)"},
-        {.name = "--allow-fallback", .type = ARG_FLAG, .value = &a.allow_fallback, .help = "let plain C compute what the device cannot"},
+        {.name = "--allow-fallback",
+         .type = ARG_FLAG,
+         .value = &a.allow_fallback,
+         .help = "let plain C compute what the device cannot"},
         {.name = "--quiet", .type = ARG_FLAG, .value = &a.quiet, .help = "print warnings and the last line only"},
         {0},
     };
     const arg_command command = {
         .usage = "train FOLDER --out RUN [options]",
-        .about = "Train a diffusion model on the pictures (PNG, JPEG) in FOLDER and below it. RUN receives config.json, log.jsonl,\n"
+        .about = "Train a diffusion model on the pictures (PNG, JPEG) in FOLDER and below it. RUN receives "
+                 "config.json, log.jsonl,\n"
                  "loss.png, data.png, forward.png, samples/ and checkpoints/.",
-        .notes = "The preset notebook stretches every picture to the square and trains for 500 epochs. Ctrl-C ends after the step at\n"
-                 "hand and saves (exit 130); a second one leaves at once. --resume takes everything that decides the numbers from RUN,\n"
-                 "and the length too unless one is given. On the same device the result is that of a run without a break, bit\n"
+        .notes = "The preset notebook stretches every picture to the square and trains for 500 epochs. Ctrl-C ends "
+                 "after the step at\n"
+                 "hand and saves (exit 130); a second one leaves at once. --resume takes everything that decides the "
+                 "numbers from RUN,\n"
+                 "and the length too unless one is given. On the same device the result is that of a run without a "
+                 "break, bit\n"
                  "for bit.\n\n"
-                 "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 --epochs 50",
+                 "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 "
+                 "--epochs 50",
         .options = options,
         .min_positionals = 1,
         .max_positionals = 1,

@@ -1,5 +1,5 @@
-/* The plain-C device: the kernel texts under cl/ compiled by the C compiler, once an instruction set, and a thread pool.
- * Every call has finished its work when it returns. */
+/* The plain-C device: the kernel texts under cl/ compiled by the C compiler, once an instruction set, and a thread
+ * pool. Every call has finished its work when it returns. */
 #include "cpu.h"
 
 #include <stdio.h>
@@ -35,7 +35,8 @@ typedef struct cpu_plan {
     cpu_launch launch[];
 } cpu_plan;
 
-/* ---- Instruction sets -------------------------------------------------------------------------------------------------- */
+/* ---- Instruction sets
+ * -------------------------------------------------------------------------------------------------- */
 
 typedef struct instruction_set {
     const char *name;
@@ -62,8 +63,9 @@ static bool machine_has(const char *name)
 {
 #if defined(__x86_64__)
     if (strcmp(name, "avx512") == 0)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("fma");
     if (strcmp(name, "avx2") == 0)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
@@ -82,10 +84,13 @@ static lun_status pick_instruction_set(const instruction_set **out)
             return LUN_OK;
         }
     }
-    return lun_fail(LUN_ERR_USAGE, "LUNETTE_ISA=%s: not an instruction set of this build and machine (avx512, avx2, baseline)", forced);
+    return lun_fail(LUN_ERR_USAGE,
+                    "LUNETTE_ISA=%s: not an instruction set of this build and machine (avx512, avx2, baseline)",
+                    forced);
 }
 
-/* ---- Opening ------------------------------------------------------------------------------------------------------------ */
+/* ---- Opening
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static int machine_threads(void)
 {
@@ -163,7 +168,8 @@ static void cpu_close(lun_device *dev)
     free(state);
 }
 
-/* ---- Buffers ------------------------------------------------------------------------------------------------------------ */
+/* ---- Buffers
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static lun_status cpu_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out)
 {
@@ -186,7 +192,10 @@ static void cpu_buffer_destroy(lun_buffer *base)
     free(buffer);
 }
 
-static void *at(lun_place place) { return (char *)((cpu_buffer *)place.buffer)->data + place.offset; }
+static void *at(lun_place place)
+{
+    return (char *)((cpu_buffer *)place.buffer)->data + place.offset;
+}
 
 static lun_status cpu_write(lun_place dst, const void *src, size_t bytes)
 {
@@ -214,7 +223,8 @@ static lun_status cpu_copy(lun_place dst, lun_place src, size_t bytes)
     return LUN_OK;
 }
 
-/* ---- Ops ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Ops
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static lun_cpu_kernel_fn *find_kernel(const cpu_state *state, const char *name)
 {
@@ -263,7 +273,8 @@ static lun_status cpu_plan_op(lun_device *dev, const lun_op *op, const char *can
     plan->lowering = trimmed ? trimmed : lowering;
     for (int i = 0; i < plan->count; i++) {
         const lun_launch *launch = &plan->lowering->launch[i];
-        plan->launch[i] = (cpu_launch){.run = find_kernel(dev->state, launch->kernel), .items = (int)launch->items, .launch = launch};
+        plan->launch[i] =
+            (cpu_launch){.run = find_kernel(dev->state, launch->kernel), .items = (int)launch->items, .launch = launch};
     }
     *out = &plan->base;
     return LUN_OK;

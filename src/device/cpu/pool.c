@@ -6,8 +6,9 @@
 
 #include "base/base.h"
 
-/* A round is one call of lun_pool_run. Workers sleep between rounds; within one, items are handed out by a counter, several at a
- * time when there are many. Which thread takes which item never matters: kernels are cut by shape alone. */
+/* A round is one call of lun_pool_run. Workers sleep between rounds; within one, items are handed out by a counter,
+ * several at a time when there are many. Which thread takes which item never matters: kernels are cut by shape alone.
+ */
 struct lun_pool {
     pthread_mutex_t lock;
     pthread_cond_t start, done;
@@ -93,7 +94,10 @@ void lun_pool_destroy(lun_pool **pool_ptr)
     *pool_ptr = NULL;
 }
 
-int lun_pool_threads(const lun_pool *pool) { return pool->workers + 1; }
+int lun_pool_threads(const lun_pool *pool)
+{
+    return pool->workers + 1;
+}
 
 void lun_pool_run(lun_pool *pool, int items, void (*body)(void *payload, int item), void *payload)
 {

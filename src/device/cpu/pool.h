@@ -10,7 +10,8 @@ typedef struct lun_pool lun_pool;
 lun_status lun_pool_create(int threads, lun_pool **out);
 void lun_pool_destroy(lun_pool **pool);
 int lun_pool_threads(const lun_pool *pool);
-/* Call body(payload, i) once for every i in 0..items-1, on any thread in any order, and wait for all of them. One caller at a time. */
+/* Call body(payload, i) once for every i in 0..items-1, on any thread in any order, and wait for all of them. One
+ * caller at a time. */
 void lun_pool_run(lun_pool *pool, int items, void (*body)(void *payload, int item), void *payload);
 
 #endif

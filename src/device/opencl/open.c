@@ -136,7 +136,8 @@ static bool has_extension(cl_device_id id, const char *name)
     if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS)
         return false;
     char *list = calloc(bytes + 1, 1);
-    const bool has = list && clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, bytes, list, NULL) == CL_SUCCESS && strstr(list, name);
+    const bool has =
+        list && clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, bytes, list, NULL) == CL_SUCCESS && strstr(list, name);
     free(list);
     return has;
 }
