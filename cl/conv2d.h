@@ -3,28 +3,30 @@
  * Forward and data gradient are one computation, a gather over taps:
  *
  *     dst[n, gy dst_step_h + dst_first_h, gx dst_step_w + dst_first_w, :] = bias +
- *         sum over taps (i, j) of src[n, gy src_step_h + off_h + i off_step_h, gx src_step_w + off_w + j off_step_w, :] W[tap]
+ *         sum over taps (i, j) of src[n, gy src_step_h + off_h + i off_step_h, gx src_step_w + off_w + j off_step_w, :]
+ * W[tap]
  *
- * with tap (i, j) the filter position (r, s) = (first_r + i step_r, first_s + j step_s), and zero outside the source. conv2d is one
- * such gather: dst_step 1, src_step = stride, off = -pad, off_step 1. Its data gradient (conv2d_transpose) with
- * stride t is t x t of them, one a phase of the destination: dst_step = t, src_step 1, off_step -1, every t-th filter row. */
+ * with tap (i, j) the filter position (r, s) = (first_r + i step_r, first_s + j step_s), and zero outside the source.
+ * conv2d is one such gather: dst_step 1, src_step = stride, off = -pad, off_step 1. Its data gradient
+ * (conv2d_transpose) with stride t is t x t of them, one a phase of the destination: dst_step = t, src_step 1, off_step
+ * -1, every t-th filter row. */
 #ifndef CONV2D_H
 #define CONV2D_H
 
 struct conv2d_gather_args {
-    int rows;                /* N grid_h grid_w */
+    int rows; /* N grid_h grid_w */
     int grid_h, grid_w;
     int src_h, src_w, src_c;
     int dst_h, dst_w, dst_c;
     int dst_step_h, dst_step_w, dst_first_h, dst_first_w;
     int src_step_h, src_step_w;
-    int taps_h, taps_w;      /* may be 0: then dst = bias */
+    int taps_h, taps_w; /* may be 0: then dst = bias */
     int off_h, off_w, off_step_h, off_step_w;
     int first_r, first_s, step_r, step_s;
-    int kernel_h, kernel_w;  /* the whole filter's R, S */
+    int kernel_h, kernel_w; /* the whole filter's R, S */
     int has_bias;
-    int transposed;          /* W[tap] maps the filter's K to C (conv2d_transpose) instead of C to K */
-    int panels_per_item;     /* conv2d_panel: panels; conv2d_direct: channels of dst */
+    int transposed;      /* W[tap] maps the filter's K to C (conv2d_transpose) instead of C to K */
+    int panels_per_item; /* conv2d_panel: panels; conv2d_direct: channels of dst */
 };
 
 /* conv2d_transpose from its definition: every phase in one launch, for strides with too many of them. */
@@ -42,10 +44,10 @@ struct conv2d_phases_args {
 /* Depth of the piece of a panel that is used over and over before the next: 256 x 32 floats are 32 KiB. */
 #define CONV2D_DEPTH_BLOCK 256
 
-/* Panels: filter columns in groups of `width`, packed [panel][r s][src_c][width], zero beyond dst_c; after them `src_c` zeros, which
- * stand for pixels outside the source. */
+/* Panels: filter columns in groups of `width`, packed [panel][r s][src_c][width], zero beyond dst_c; after them `src_c`
+ * zeros, which stand for pixels outside the source. */
 struct conv2d_pack_args {
-    int taps;  /* R S */
+    int taps; /* R S */
     int src_c, dst_c;
     int width; /* 2 LANES */
     int transposed;
@@ -58,7 +60,8 @@ struct conv2d_wgrad_args {
     int small_h, small_w, small_c;
     int stride_h, stride_w, pad_h, pad_w;
     int kernel_h, kernel_w;
-    int channels_per_item; /* conv2d_wgrad_panel: channels of big, a multiple of every MR; conv2d_wgrad_direct: of small */
+    int channels_per_item; /* conv2d_wgrad_panel: channels of big, a multiple of every MR; conv2d_wgrad_direct: of small
+                            */
     int chunks;            /* gpu only: parts the rows are cut into; partial results are summed by a second kernel */
     int rows_per_chunk;
 };

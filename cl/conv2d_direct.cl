@@ -1,22 +1,23 @@
 /* Convolution straight from its definition, for devices and shapes that every other candidate declines.
  *
- * conv2d, conv2d_transpose (by phases, or all of them at once where there are many): item = destination pixel (row); the
- * loop over output channels is inside on CPUs and outside on GPUs: an item covers `panels_per_item` or `channels_per_item`
- * channels, so a GPU takes one element an item. conv2d_wgrad: an item covers that many of one filter position's K
- * weights. Sums run in a fixed order. No limits. */
+ * conv2d, conv2d_transpose (by phases, or all of them at once where there are many): item = destination pixel (row);
+ * the loop over output channels is inside on CPUs and outside on GPUs: an item covers `panels_per_item` or
+ * `channels_per_item` channels, so a GPU takes one element an item. conv2d_wgrad: an item covers that many of one
+ * filter position's K weights. Sums run in a fixed order. No limits. */
 #include "kernel.h"
 #include "conv2d.h"
 
 /* item = row * column groups + column group */
-KERNEL4(conv2d_direct, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL const float *weight, GLOBAL const float *bias,
-        GLOBAL float *dst)
+KERNEL4(conv2d_direct, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL const float *weight,
+        GLOBAL const float *bias, GLOBAL float *dst)
 {
     const int groups = (arg.dst_c + arg.panels_per_item - 1) / arg.panels_per_item;
     const int row = item / groups, first = (item - row * groups) * arg.panels_per_item;
     const int last = i_min(first + arg.panels_per_item, arg.dst_c);
     const int gx = row % arg.grid_w, gy = row / arg.grid_w % arg.grid_h, n = row / arg.grid_w / arg.grid_h;
-    GLOBAL float *out = dst + ((long)(n * arg.dst_h + gy * arg.dst_step_h + arg.dst_first_h) * arg.dst_w + gx * arg.dst_step_w +
-                               arg.dst_first_w) * arg.dst_c;
+    GLOBAL float *out = dst + ((long)(n * arg.dst_h + gy * arg.dst_step_h + arg.dst_first_h) * arg.dst_w +
+                               gx * arg.dst_step_w + arg.dst_first_w) *
+                                  arg.dst_c;
     for (int k = first; k < last; k++) {
         float sum = arg.has_bias ? bias[k] : 0.0f;
         for (int i = 0; i < arg.taps_h; i++) {
@@ -30,7 +31,8 @@ KERNEL4(conv2d_direct, struct conv2d_gather_args, GLOBAL const float *src, GLOBA
                 const int tap = (arg.first_r + i * arg.step_r) * arg.kernel_w + arg.first_s + j * arg.step_s;
                 GLOBAL const float *a = src + ((long)(n * arg.src_h + y) * arg.src_w + x) * arg.src_c;
                 /* transposed: the filter's K are the source's channels and its C the destination's */
-                GLOBAL const float *w = weight + (long)tap * arg.src_c * arg.dst_c + (arg.transposed ? (long)k * arg.src_c : k);
+                GLOBAL const float *w =
+                    weight + (long)tap * arg.src_c * arg.dst_c + (arg.transposed ? (long)k * arg.src_c : k);
                 const long step = arg.transposed ? 1 : arg.dst_c;
                 for (int c = 0; c < arg.src_c; c++)
                     sum += a[c] * w[c * step];
@@ -69,7 +71,8 @@ KERNEL4(conv2d_phases_direct, struct conv2d_phases_args, GLOBAL const float *src
 }
 
 /* item = (r S + s) C + c, times groups of K */
-KERNEL3(conv2d_wgrad_direct, struct conv2d_wgrad_args, GLOBAL const float *big, GLOBAL const float *small, GLOBAL float *dweight)
+KERNEL3(conv2d_wgrad_direct, struct conv2d_wgrad_args, GLOBAL const float *big, GLOBAL const float *small,
+        GLOBAL float *dweight)
 {
     const int groups = (arg.small_c + arg.channels_per_item - 1) / arg.channels_per_item;
     const int line = item / groups, first = (item - line * groups) * arg.channels_per_item;

@@ -17,51 +17,52 @@
 
 #ifdef __OPENCL_C_VERSION__
 
-#define GLOBAL __global
-#define f_sqrt(x) sqrt(x)
-#define f_abs(x) fabs(x)
-#define f_max(a, b) fmax(a, b)
-#define f_min(a, b) fmin(a, b)
+#define GLOBAL           __global
+#define f_sqrt(x)        sqrt(x)
+#define f_abs(x)         fabs(x)
+#define f_max(a, b)      fmax(a, b)
+#define f_min(a, b)      fmin(a, b)
 #define bits_to_float(x) as_float(x)
 #define float_to_bits(x) as_uint(x)
-#define mul_high(a, b) mul_hi((uint)(a), (uint)(b))
+#define mul_high(a, b)   mul_hi((uint)(a), (uint)(b))
 
 /* Local size of the item kernels; the host sets it and rounds the global size up to it. */
 #ifndef GROUP
 #define GROUP 1
 #endif
 #define ITEMS_ __attribute__((reqd_work_group_size(GROUP, 1, 1)))
-#define P_(n) __global char *p##n, const ulong o##n
-#define B_(n) (__global void *)(p##n + o##n)
+#define P_(n)  __global char *p##n, const ulong o##n
+#define B_(n)  (__global void *)(p##n + o##n)
 
-#define KERNEL_(name, args_t, wrapped, passed, ...)                                                                     \
-    static void name##_item(__VA_ARGS__, const args_t arg, const int item);                                             \
-    __kernel ITEMS_ void name wrapped                                                                                   \
-    {                                                                                                                   \
-        if (get_global_id(0) < items)                                                                                   \
-            name##_item passed;                                                                                         \
-    }                                                                                                                   \
+#define KERNEL_(name, args_t, wrapped, passed, ...)                                                                    \
+    static void name##_item(__VA_ARGS__, const args_t arg, const int item);                                            \
+    __kernel ITEMS_ void name wrapped                                                                                  \
+    {                                                                                                                  \
+        if (get_global_id(0) < items)                                                                                  \
+            name##_item passed;                                                                                        \
+    }                                                                                                                  \
     static void name##_item(__VA_ARGS__, const args_t arg, const int item)
 
-#define TAIL_(args_t) const args_t arg, const uint items
-#define IT_ arg, (int)get_global_id(0)
+#define TAIL_(args_t)              const args_t arg, const uint items
+#define IT_                        arg, (int)get_global_id(0)
 #define KERNEL1(name, args_t, ...) KERNEL_(name, args_t, (P_(0), TAIL_(args_t)), (B_(0), IT_), __VA_ARGS__)
-#define KERNEL2(name, args_t, ...) KERNEL_(name, args_t, (P_(0), P_(1), TAIL_(args_t)), (B_(0), B_(1), IT_), __VA_ARGS__)
-#define KERNEL3(name, args_t, ...)                                                                                      \
+#define KERNEL2(name, args_t, ...)                                                                                     \
+    KERNEL_(name, args_t, (P_(0), P_(1), TAIL_(args_t)), (B_(0), B_(1), IT_), __VA_ARGS__)
+#define KERNEL3(name, args_t, ...)                                                                                     \
     KERNEL_(name, args_t, (P_(0), P_(1), P_(2), TAIL_(args_t)), (B_(0), B_(1), B_(2), IT_), __VA_ARGS__)
-#define KERNEL4(name, args_t, ...)                                                                                      \
+#define KERNEL4(name, args_t, ...)                                                                                     \
     KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), TAIL_(args_t)), (B_(0), B_(1), B_(2), B_(3), IT_), __VA_ARGS__)
-#define KERNEL5(name, args_t, ...)                                                                                      \
-    KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), P_(4), TAIL_(args_t)), (B_(0), B_(1), B_(2), B_(3), B_(4), IT_),  \
-            __VA_ARGS__)
-#define KERNEL6(name, args_t, ...)                                                                                      \
-    KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), P_(4), P_(5), TAIL_(args_t)),                                    \
+#define KERNEL5(name, args_t, ...)                                                                                     \
+    KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), P_(4), TAIL_(args_t)),                                          \
+            (B_(0), B_(1), B_(2), B_(3), B_(4), IT_), __VA_ARGS__)
+#define KERNEL6(name, args_t, ...)                                                                                     \
+    KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), P_(4), P_(5), TAIL_(args_t)),                                   \
             (B_(0), B_(1), B_(2), B_(3), B_(4), B_(5), IT_), __VA_ARGS__)
-#define KERNEL7(name, args_t, ...)                                                                                      \
-    KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), P_(4), P_(5), P_(6), TAIL_(args_t)),                             \
+#define KERNEL7(name, args_t, ...)                                                                                     \
+    KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), P_(4), P_(5), P_(6), TAIL_(args_t)),                            \
             (B_(0), B_(1), B_(2), B_(3), B_(4), B_(5), B_(6), IT_), __VA_ARGS__)
-#define KERNEL8(name, args_t, ...)                                                                                      \
-    KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), P_(4), P_(5), P_(6), P_(7), TAIL_(args_t)),                      \
+#define KERNEL8(name, args_t, ...)                                                                                     \
+    KERNEL_(name, args_t, (P_(0), P_(1), P_(2), P_(3), P_(4), P_(5), P_(6), P_(7), TAIL_(args_t)),                     \
             (B_(0), B_(1), B_(2), B_(3), B_(4), B_(5), B_(6), B_(7), IT_), __VA_ARGS__)
 
 #else /* C11: kernel(p, arg, item), p[i] with the offset already added */
@@ -71,8 +72,8 @@
 #include <string.h>
 
 #define GLOBAL
-#define f_sqrt(x) sqrtf(x)
-#define f_abs(x) fabsf(x)
+#define f_sqrt(x)   sqrtf(x)
+#define f_abs(x)    fabsf(x)
 #define f_max(a, b) fmaxf(a, b)
 #define f_min(a, b) fminf(a, b)
 
@@ -94,16 +95,19 @@ static inline uint32_t float_to_bits(float f)
     return x;
 }
 
-static inline uint32_t mul_high(uint32_t a, uint32_t b) { return (uint32_t)(((uint64_t)a * b) >> 32); }
+static inline uint32_t mul_high(uint32_t a, uint32_t b)
+{
+    return (uint32_t)(((uint64_t)a * b) >> 32);
+}
 
-#define KERNEL_(name, args_t, passed, ...)                                                                              \
-    static inline void name##_item(__VA_ARGS__, const args_t arg, const int item);                                      \
-    static void name(void *const *p, const void *args, int item)                                                        \
-    {                                                                                                                   \
-        args_t arg;                                                                                                     \
-        memcpy(&arg, args, sizeof arg);                                                                                 \
-        name##_item passed;                                                                                             \
-    }                                                                                                                   \
+#define KERNEL_(name, args_t, passed, ...)                                                                             \
+    static inline void name##_item(__VA_ARGS__, const args_t arg, const int item);                                     \
+    static void name(void *const *p, const void *args, int item)                                                       \
+    {                                                                                                                  \
+        args_t arg;                                                                                                    \
+        memcpy(&arg, args, sizeof arg);                                                                                \
+        name##_item passed;                                                                                            \
+    }                                                                                                                  \
     static inline void name##_item(__VA_ARGS__, const args_t arg, const int item)
 
 #define KERNEL1(name, args_t, ...) KERNEL_(name, args_t, (p[0], arg, item), __VA_ARGS__)
@@ -112,15 +116,15 @@ static inline uint32_t mul_high(uint32_t a, uint32_t b) { return (uint32_t)(((ui
 #define KERNEL4(name, args_t, ...) KERNEL_(name, args_t, (p[0], p[1], p[2], p[3], arg, item), __VA_ARGS__)
 #define KERNEL5(name, args_t, ...) KERNEL_(name, args_t, (p[0], p[1], p[2], p[3], p[4], arg, item), __VA_ARGS__)
 #define KERNEL6(name, args_t, ...) KERNEL_(name, args_t, (p[0], p[1], p[2], p[3], p[4], p[5], arg, item), __VA_ARGS__)
-#define KERNEL7(name, args_t, ...)                                                                                      \
+#define KERNEL7(name, args_t, ...)                                                                                     \
     KERNEL_(name, args_t, (p[0], p[1], p[2], p[3], p[4], p[5], p[6], arg, item), __VA_ARGS__)
-#define KERNEL8(name, args_t, ...)                                                                                      \
+#define KERNEL8(name, args_t, ...)                                                                                     \
     KERNEL_(name, args_t, (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], arg, item), __VA_ARGS__)
 
 #endif
 
-/* Before a loop none of whose turns reads what another writes, though dst may be src itself (updates in place): compilers
- * that vectorise loops then need no overlap check, which in-place calls would fail. */
+/* Before a loop none of whose turns reads what another writes, though dst may be src itself (updates in place):
+ * compilers that vectorise loops then need no overlap check, which in-place calls would fail. */
 #if defined(__clang__) && (!defined(__OPENCL_C_VERSION__) || defined(__x86_64__) || defined(__aarch64__))
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #pragma clang diagnostic ignored "-Wpass-failed" /* a loop left scalar is no one's error */

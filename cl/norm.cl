@@ -186,8 +186,7 @@ KERNEL6(norm_back_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL
 {
     const int c0 = item % arg.blocks * arg.width, chunk = item / arg.blocks;
     const int row = chunk * arg.chunk, rows = i_min(arg.chunk, arg.rows - row);
-    const int width = NORM_WIDTH(c0), from = row * arg.columns + c0,
-              to = chunk * arg.columns + c0;
+    const int width = NORM_WIDTH(c0), from = row * arg.columns + c0, to = chunk * arg.columns + c0;
     if (width == NORM_COLUMNS)
         norm_back_columns(src + from, ddst + from, mean + c0, rstd + c0, dgamma + to, dbeta + to, rows, arg.columns,
                           NORM_COLUMNS);

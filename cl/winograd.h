@@ -1,11 +1,11 @@
-/* Arguments of the Winograd kernels for 3x3 filters with stride 1 (Lavin and Gray, "Fast algorithms for convolutional neural
- * networks", 2016): F(4x4, 3x3) for forward and data gradient, F(3x3, 4x4) for the weight gradient, both on 6x6 tiles with
- * the points 0, 1, -1, 2, -2 and infinity. */
+/* Arguments of the Winograd kernels for 3x3 filters with stride 1 (Lavin and Gray, "Fast algorithms for convolutional
+ * neural networks", 2016): F(4x4, 3x3) for forward and data gradient, F(3x3, 4x4) for the weight gradient, both on 6x6
+ * tiles with the points 0, 1, -1, 2, -2 and infinity. */
 #ifndef WINOGRAD_H
 #define WINOGRAD_H
 
 #define WINOGRAD_POINTS 36 /* 6 x 6 products a tile */
-#define WINOGRAD_OUT 4     /* a tile's pixels a side: of dst (forward), of `small` (weight gradient) */
+#define WINOGRAD_OUT    4  /* a tile's pixels a side: of dst (forward), of `small` (weight gradient) */
 
 /* dst tile (ty, tx) reads src rows 4 ty - pad_h .. 4 ty - pad_h + 5, columns likewise. */
 struct winograd_args {

@@ -1,13 +1,14 @@
 /* Convolution for CPUs: packed panels and a register tile, for OpenCL (one work-item a group) and for C.
  *
  * dst (rows x dst_c) = gathered src (rows x taps src_c) times filter (taps src_c x dst_c), an implicit matrix product:
- * an item owns CONV2D_ROW_BLOCK destination pixels and some panels of 2 LANES output channels. For each panel it walks the
- * depth (taps x input channels) in blocks that keep the panel in the first-level cache, and for each block every tile
- * of MR pixels: MR x 2 accumulators, one broadcast of a source value and two loads of the panel a multiply-add pair.
- * Source rows are read where they lie (channels last makes them contiguous), so there is no im2col.
+ * an item owns CONV2D_ROW_BLOCK destination pixels and some panels of 2 LANES output channels. For each panel it walks
+ * the depth (taps x input channels) in blocks that keep the panel in the first-level cache, and for each block every
+ * tile of MR pixels: MR x 2 accumulators, one broadcast of a source value and two loads of the panel a multiply-add
+ * pair. Source rows are read where they lie (channels last makes them contiguous), so there is no im2col.
  *
- * The weight gradient is the outer product form of the same tile: MR input channels by 2 LANES output channels, accumulated over
- * pixels; an item owns its part of dW and walks all pixels in order, so the sum's order is fixed by the shape.
+ * The weight gradient is the outer product form of the same tile: MR input channels by 2 LANES output channels,
+ * accumulated over pixels; an item owns its part of dW and walks all pixels in order, so the sum's order is fixed by
+ * the shape.
  *
  * Macros: LANES (see lane.h). Limits: none; any channel count, stride, padding. */
 #include "kernel.h"
@@ -34,7 +35,8 @@ KERNEL2(conv2d_pack, struct conv2d_pack_args, GLOBAL const float *weight, GLOBAL
         to += arg.width;
     }
     if (item == 0) {
-        GLOBAL float *zeros = packed + (long)((arg.dst_c + arg.width - 1) / arg.width) * arg.taps * arg.src_c * arg.width;
+        GLOBAL float *zeros =
+            packed + (long)((arg.dst_c + arg.width - 1) / arg.width) * arg.taps * arg.src_c * arg.width;
         for (int c = 0; c < arg.src_c; c++)
             zeros[c] = 0.0f;
     }
@@ -70,8 +72,8 @@ static void store_columns(GLOBAL float *p, const int valid, const lane v0, const
 }
 
 /* item = row block * panel groups + panel group */
-KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL const float *packed, GLOBAL const float *bias,
-        GLOBAL float *dst)
+KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL const float *packed,
+        GLOBAL const float *bias, GLOBAL float *dst)
 {
     const int panels = (arg.dst_c + NR - 1) / NR;
     const int groups = (panels + arg.panels_per_item - 1) / arg.panels_per_item;
@@ -90,7 +92,8 @@ KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
         row_y[i] = i < rows ? gy * arg.src_step_h + arg.off_h : -0x40000000;
         row_x[i] = gx * arg.src_step_w + arg.off_w;
         row_base[i] = n * arg.src_h * arg.src_w;
-        row_dst[i] = (n * arg.dst_h + gy * arg.dst_step_h + arg.dst_first_h) * arg.dst_w + gx * arg.dst_step_w + arg.dst_first_w;
+        row_dst[i] =
+            (n * arg.dst_h + gy * arg.dst_step_h + arg.dst_first_h) * arg.dst_w + gx * arg.dst_step_w + arg.dst_first_w;
         if (++gx == arg.grid_w) {
             gx = 0;
             if (++gy == arg.grid_h) {
@@ -118,36 +121,37 @@ KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
                 GLOBAL float *out[MR];
                 for (int i = 0; i < MR; i++)
                     out[i] = dst + (long)row_dst[tile + i] * arg.dst_c + column;
-#define DECLARE(i)                                                                                                      \
-    lane acc##i##0 = start0, acc##i##1 = start1;                                                                        \
-    if (begun && tile + i < rows)                                                                                       \
+#define DECLARE(i)                                                                                                     \
+    lane acc##i##0 = start0, acc##i##1 = start1;                                                                       \
+    if (begun && tile + i < rows)                                                                                      \
         load_columns(out[i], valid, &acc##i##0, &acc##i##1);
                 ROWS(DECLARE)
                 for (int tap = tap0; tap < tap1; tap++) {
                     const int ti = tap / arg.taps_w, tj = tap - ti * arg.taps_w;
                     const int dy = ti * arg.off_step_h, dx = tj * arg.off_step_w;
-                    const int filter_tap = (arg.first_r + ti * arg.step_r) * arg.kernel_w + arg.first_s + tj * arg.step_s;
+                    const int filter_tap =
+                        (arg.first_r + ti * arg.step_r) * arg.kernel_w + arg.first_s + tj * arg.step_s;
                     GLOBAL const float *b = panel_base + ((long)filter_tap * arg.src_c + c0) * NR;
-#define LOCATE(i)                                                                                                       \
-    const int y##i = row_y[tile + i] + dy, x##i = row_x[tile + i] + dx;                                                 \
-    GLOBAL const float *a##i = (uint)y##i < (uint)arg.src_h && (uint)x##i < (uint)arg.src_w                              \
-                                   ? src + (long)(row_base[tile + i] + y##i * arg.src_w + x##i) * arg.src_c + c0          \
+#define LOCATE(i)                                                                                                      \
+    const int y##i = row_y[tile + i] + dy, x##i = row_x[tile + i] + dx;                                                \
+    GLOBAL const float *a##i = (uint)y##i < (uint)arg.src_h && (uint)x##i < (uint)arg.src_w                            \
+                                   ? src + (long)(row_base[tile + i] + y##i * arg.src_w + x##i) * arg.src_c + c0       \
                                    : zeros;
                     ROWS(LOCATE)
                     for (int c = 0; c < c1 - c0; c++) {
                         const lane b0 = lane_load(b), b1 = lane_load(b + LANES);
                         b += NR;
-#define ACCUMULATE(i)                                                                                                   \
-    {                                                                                                                   \
-        const lane x = lane_splat(a##i[c]);                                                                             \
-        acc##i##0 = lane_madd(x, b0, acc##i##0);                                                                        \
-        acc##i##1 = lane_madd(x, b1, acc##i##1);                                                                        \
+#define ACCUMULATE(i)                                                                                                  \
+    {                                                                                                                  \
+        const lane x = lane_splat(a##i[c]);                                                                            \
+        acc##i##0 = lane_madd(x, b0, acc##i##0);                                                                       \
+        acc##i##1 = lane_madd(x, b1, acc##i##1);                                                                       \
     }
                         ROWS(ACCUMULATE)
                     }
                 }
-#define STORE(i)                                                                                                        \
-    if (tile + i < rows)                                                                                                \
+#define STORE(i)                                                                                                       \
+    if (tile + i < rows)                                                                                               \
         store_columns(out[i], valid, acc##i##0, acc##i##1);
                 ROWS(STORE)
             }
@@ -163,16 +167,17 @@ KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
 }
 
 /* item = channel block * panels + panel */
-KERNEL3(conv2d_wgrad_panel, struct conv2d_wgrad_args, GLOBAL const float *big, GLOBAL const float *small, GLOBAL float *dweight)
+KERNEL3(conv2d_wgrad_panel, struct conv2d_wgrad_args, GLOBAL const float *big, GLOBAL const float *small,
+        GLOBAL float *dweight)
 {
     const int panels = (arg.small_c + NR - 1) / NR;
     const int block = item / panels, panel = item - block * panels;
     const int column = panel * NR, valid = i_min(NR, arg.small_c - column);
     const int first_c = block * arg.channels_per_item, last_c = i_min(first_c + arg.channels_per_item, arg.big_c);
 
-    float packed[CONV2D_WGRAD_ROWS * NR];                                   /* this panel of `small` */
+    float packed[CONV2D_WGRAD_ROWS * NR];                                                /* this panel of `small` */
     int row_y[CONV2D_WGRAD_ROWS], row_x[CONV2D_WGRAD_ROWS], row_base[CONV2D_WGRAD_ROWS]; /* in `big`, for tap (0, 0) */
-    int from[CONV2D_WGRAD_ROWS], with[CONV2D_WGRAD_ROWS];                    /* rows that a tap really has, of both */
+    int from[CONV2D_WGRAD_ROWS], with[CONV2D_WGRAD_ROWS]; /* rows that a tap really has, of both */
 
     int ox = 0, oy = 0, n = 0;
     for (int row0 = 0; row0 < arg.rows; row0 += CONV2D_WGRAD_ROWS) {
@@ -206,25 +211,25 @@ KERNEL3(conv2d_wgrad_panel, struct conv2d_wgrad_args, GLOBAL const float *big, G
                     GLOBAL float *out = dweight + ((long)(r * arg.kernel_w + s) * arg.big_c + c) * arg.small_c + column;
                     const int channels = i_min(MR, last_c - c);
                     GLOBAL const float *base = big + c;
-#define BEGIN(i)                                                                                                        \
-    const int o##i = i_min(i, channels - 1);                                                                            \
-    lane acc##i##0 = lane_splat(0.0f), acc##i##1 = acc##i##0;                                                           \
-    if (row0 > 0 && i < channels)                                                                                       \
+#define BEGIN(i)                                                                                                       \
+    const int o##i = i_min(i, channels - 1);                                                                           \
+    lane acc##i##0 = lane_splat(0.0f), acc##i##1 = acc##i##0;                                                          \
+    if (row0 > 0 && i < channels)                                                                                      \
         load_columns(out + (long)i * arg.small_c, valid, &acc##i##0, &acc##i##1);
                     ROWS(BEGIN)
                     for (int k = 0; k < used; k++) {
                         GLOBAL const float *a = base + from[k];
                         const lane b0 = lane_load(packed + with[k]), b1 = lane_load(packed + with[k] + LANES);
-#define OUTER(i)                                                                                                        \
-    {                                                                                                                   \
-        const lane x = lane_splat(a[o##i]);                                                                             \
-        acc##i##0 = lane_madd(x, b0, acc##i##0);                                                                        \
-        acc##i##1 = lane_madd(x, b1, acc##i##1);                                                                        \
+#define OUTER(i)                                                                                                       \
+    {                                                                                                                  \
+        const lane x = lane_splat(a[o##i]);                                                                            \
+        acc##i##0 = lane_madd(x, b0, acc##i##0);                                                                       \
+        acc##i##1 = lane_madd(x, b1, acc##i##1);                                                                       \
     }
                         ROWS(OUTER)
                     }
-#define END(i)                                                                                                          \
-    if (i < channels)                                                                                                   \
+#define END(i)                                                                                                         \
+    if (i < channels)                                                                                                  \
         store_columns(out + (long)i * arg.small_c, valid, acc##i##0, acc##i##1);
                     ROWS(END)
                 }

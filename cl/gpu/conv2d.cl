@@ -1,22 +1,22 @@
 /* Convolution for GPUs: implicit matrix product through local memory.
  *
  * conv2d_tile: a group of 256 work-items owns TILE destination pixels x TILE output channels; it walks the depth
- * (taps x input channels) DEPTH at a time, gathers both operands into local memory, and every item keeps a 4 x 4 part in
- * registers. conv2d_wgrad_tile is the same tile over (taps x input channels) x output channels, with the pixels as depth,
- * cut into chunks whose partial results conv2d_sum adds in order: no atomics, so a run repeats bit for bit.
+ * (taps x input channels) DEPTH at a time, gathers both operands into local memory, and every item keeps a 4 x 4 part
+ * in registers. conv2d_wgrad_tile is the same tile over (taps x input channels) x output channels, with the pixels as
+ * depth, cut into chunks whose partial results conv2d_sum adds in order: no atomics, so a run repeats bit for bit.
  *
  * Layout: see cl/conv2d.h. Work-group size 256 exactly, 8.3 KiB of local memory, no sub-groups, no images. */
 #include "kernel.h"
 #include "conv2d.h"
 
-#define TILE 64
+#define TILE  64
 #define DEPTH 16
-#define SIDE 16 /* 16 x 16 work-items, 4 x 4 elements each, SIDE apart */
-#define LINE (TILE + 1) /* one float of padding spreads the columns over the banks */
+#define SIDE  16         /* 16 x 16 work-items, 4 x 4 elements each, SIDE apart */
+#define LINE  (TILE + 1) /* one float of padding spreads the columns over the banks */
 
 __kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void
-conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1, __global char *p2, const ulong o2, __global char *p3,
-            const ulong o3, const struct conv2d_gather_args arg, const uint items)
+conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1, __global char *p2, const ulong o2,
+            __global char *p3, const ulong o3, const struct conv2d_gather_args arg, const uint items)
 {
     __global const float *src = (__global const float *)(p0 + o0);
     __global const float *weight = (__global const float *)(p1 + o1);
@@ -52,11 +52,13 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
             for (int i = 0; i < 4; i++) {
                 const int y = pixel_y[i] + dy, x = pixel_x[i] + dx;
                 const int inside = d < depth && (uint)y < (uint)arg.src_h && (uint)x < (uint)arg.src_w;
-                a[tx * LINE + ty + SIDE * i] = inside ? src[(long)(pixel_base[i] + y * arg.src_w + x) * arg.src_c + c] : 0.0f;
+                a[tx * LINE + ty + SIDE * i] =
+                    inside ? src[(long)(pixel_base[i] + y * arg.src_w + x) * arg.src_c + c] : 0.0f;
             }
         }
         for (int i = 0; i < 4; i++) {
-            /* Neighbouring items read neighbouring weights: along the filter's K, or along its C where that is the depth. */
+            /* Neighbouring items read neighbouring weights: along the filter's K, or along its C where that is the
+             * depth. */
             const int k = arg.transposed ? tx : id / TILE + 4 * i;
             const int column = arg.transposed ? ty + SIDE * i : id % TILE;
             const int d = d0 + k, tap = d / arg.src_c, c = d - tap * arg.src_c;
@@ -64,8 +66,8 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
             const int filter_tap = (arg.first_r + ti * arg.step_r) * arg.kernel_w + arg.first_s + tj * arg.step_s;
             const int channel = first_column + column;
             const int inside = d < depth && channel < arg.dst_c;
-            const long at = (long)filter_tap * arg.src_c * arg.dst_c + (arg.transposed ? (long)channel * arg.src_c + c
-                                                                                          : (long)c * arg.dst_c + channel);
+            const long at = (long)filter_tap * arg.src_c * arg.dst_c +
+                            (arg.transposed ? (long)channel * arg.src_c + c : (long)c * arg.dst_c + channel);
             b[k * LINE + column] = inside ? weight[at] : 0.0f;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
@@ -87,8 +89,9 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
         if (row >= arg.rows)
             continue;
         const int gx = row % arg.grid_w, gy = row / arg.grid_w % arg.grid_h, n = row / arg.grid_w / arg.grid_h;
-        __global float *out = dst + ((long)(n * arg.dst_h + gy * arg.dst_step_h + arg.dst_first_h) * arg.dst_w + gx * arg.dst_step_w +
-                                     arg.dst_first_w) * arg.dst_c;
+        __global float *out = dst + ((long)(n * arg.dst_h + gy * arg.dst_step_h + arg.dst_first_h) * arg.dst_w +
+                                     gx * arg.dst_step_w + arg.dst_first_w) *
+                                        arg.dst_c;
         for (int j = 0; j < 4; j++) {
             const int channel = first_column + tx + SIDE * j;
             if (channel < arg.dst_c)
@@ -99,8 +102,8 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
 
 /* group = (chunk * line tiles + line tile) * column tiles + column tile; writes part[chunk][r s c][k] */
 __kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void
-conv2d_wgrad_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1, __global char *p2, const ulong o2,
-                  const struct conv2d_wgrad_args arg, const uint items)
+conv2d_wgrad_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1, __global char *p2,
+                  const ulong o2, const struct conv2d_wgrad_args arg, const uint items)
 {
     __global const float *big = (__global const float *)(p0 + o0);
     __global const float *small = (__global const float *)(p1 + o1);
@@ -110,7 +113,8 @@ conv2d_wgrad_tile(__global char *p0, const ulong o0, __global char *p1, const ul
     const int id = get_local_id(0), tx = id % SIDE, ty = id / SIDE;
     const int lines = arg.kernel_h * arg.kernel_w * arg.big_c;
     const int line_tiles = (lines + TILE - 1) / TILE, column_tiles = (arg.small_c + TILE - 1) / TILE;
-    const int tile = get_group_id(0) % (line_tiles * column_tiles), chunk = get_group_id(0) / (line_tiles * column_tiles);
+    const int tile = get_group_id(0) % (line_tiles * column_tiles),
+              chunk = get_group_id(0) / (line_tiles * column_tiles);
     const int first_line = tile / column_tiles * TILE, first_column = tile % column_tiles * TILE;
     const int row_begin = chunk * arg.rows_per_chunk, row_end = i_min(row_begin + arg.rows_per_chunk, arg.rows);
 
