@@ -197,7 +197,7 @@ def jpegs():
     add("jpeg-444", encode(image, quality=80, subsampling=0))
     add("jpeg-422", encode(image, quality=80, subsampling=1))
     add("jpeg-420", encode(image, quality=80, subsampling=2))
-    add("jpeg-progressive", encode(image, quality=80, progressive=True))
+    add("jpeg-progressive", encode(image, quality=70, progressive=True))
     add("jpeg-rgb", encode(image, quality=80, keep_rgb=True))
     add("jpeg-one", encode(Image.new("RGB", (1, 1), (10, 200, 90)), quality=90))
     ink = Image.merge("CMYK", image.split() + (image.convert("L"),))
