@@ -4,9 +4,6 @@
 #ifndef WINOGRAD_H
 #define WINOGRAD_H
 
-#define WINOGRAD_POINTS 36 /* 6 x 6 products a tile */
-#define WINOGRAD_OUT    4  /* a tile's pixels a side: of dst (forward), of `small` (weight gradient) */
-
 /* dst tile (ty, tx) reads src rows 4 ty - pad_h .. 4 ty - pad_h + 5, columns likewise. */
 struct winograd_args {
     int src_h, src_w, src_c;
@@ -29,17 +26,5 @@ struct winograd_filter_args {
 
 /* Input channels that an item of winograd_filter transforms. */
 #define WINOGRAD_FILTER_CHANNELS 16
-
-struct winograd_wgrad_args {
-    int big_h, big_w, big_c;
-    int small_h, small_w, small_c;
-    int pad_h, pad_w;
-    int tiles_h, tiles_w, tiles;
-    int block;             /* tiles transformed at a time */
-    int channels_per_task; /* of `big`; a multiple of every MR and LANES */
-    int panels_per_task;
-    int tasks, slots;
-    int slot_floats;
-};
 
 #endif

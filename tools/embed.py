@@ -2,7 +2,10 @@
 """Build-time generator: turns the kernel texts into C.
 
     embed.py texts OUT.c CL_DIR FILE.cl ...   every text, its #include "..." pasted in, as a table of strings
-    embed.py table OUT.h CL_DIR FILE.cl ...   for plain C: includes each text, then a table of every KERNELn(name, ...)
+    embed.py kernels OUT.c CL_DIR FILE.cl     one text for plain C: includes it, then a table of every KERNELn(name, ...)
+    embed.py index OUT.c CL_DIR FILE.cl ...   for plain C: the table of those tables
+
+The C is compiled once an instruction set, LUN_CPU_ISA naming it.
 """
 import pathlib
 import re
@@ -32,6 +35,10 @@ def c_string(lines):
     return "\n".join(quoted)
 
 
+def stem(name):
+    return re.sub(r"\W", "_", name.removesuffix(".cl"))
+
+
 def main():
     what, out, root, files = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4:]
     if what == "texts":
@@ -39,11 +46,17 @@ def main():
         for name in files:
             parts.append('{"%s",\n%s},' % (name, c_string(paste(root / name, root, set()))))
         parts.append("{0, 0}};")
+    elif what == "kernels":
+        parts = ["/* Made by tools/embed.py. */", '#include "device/cpu/kernels.h"', "", '#include "%s"' % files[0], ""]
+        parts.append("const lun_cpu_kernel LUN_CPU_NAME(%s)[] = {" % stem(files[0]))
+        text = "\n".join(paste(root / files[0], root, set()))
+        parts += ['    {"%s", %s},' % (kernel, kernel) for kernel in re.findall(r"^KERNEL\d\((\w+),", text, re.M)]
+        parts.append("    {0, 0}};")
     else:
-        parts = ["/* Made by tools/embed.py. */"] + ['#include "%s"' % name for name in files]
-        parts.append("\nconst lun_cpu_kernel LUN_CPU_TABLE[] = {")
-        for name in files:
-            parts += ['    {"%s", %s},' % (kernel, kernel) for kernel in re.findall(r"^KERNEL\d\((\w+),", (root / name).read_text(), re.M)]
+        parts = ["/* Made by tools/embed.py. */", '#include "device/cpu/kernels.h"', ""]
+        parts += ["extern const lun_cpu_kernel LUN_CPU_NAME(%s)[];" % stem(name) for name in files]
+        parts.append("\nconst lun_cpu_text LUN_CPU_NAME(texts)[] = {")
+        parts += ['    {"%s", LUN_CPU_NAME(%s)},' % (name, stem(name)) for name in files]
         parts.append("    {0, 0}};")
     pathlib.Path(out).write_text("\n".join(parts) + "\n")
 

@@ -469,13 +469,13 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
     return LUN_OK;
 }
 
-const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather},   {"winograd", lun_winograd_gather},
+const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather},   {"winograd_4x4", lun_winograd_gather},
                                                {"tile", tile_gather},     {"im2col_gemm", gemm_conv2d},
                                                {"direct", direct_gather}, {NULL, NULL}};
 const lun_candidate lun_conv2d_transpose_candidates[] = {
-    {"panel", panel_gather},   {"winograd", lun_winograd_gather},
+    {"panel", panel_gather},   {"winograd_4x4", lun_winograd_gather},
     {"tile", tile_gather},     {"im2col_gemm", gemm_conv2d_transpose},
     {"direct", direct_gather}, {NULL, NULL}};
-const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad},   {"winograd", lun_winograd_wgrad},
+const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad},   {"winograd_4x4", lun_winograd_wgrad},
                                                      {"tile", tile_wgrad},     {"im2col_gemm", gemm_wgrad},
                                                      {"direct", direct_wgrad}, {NULL, NULL}};

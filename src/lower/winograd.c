@@ -1,4 +1,4 @@
-/* conv2d, conv2d_transpose and conv2d_wgrad with 3x3 filters and stride 1: the Winograd candidates (cl/winograd.h). */
+/* conv2d and conv2d_transpose: the Winograd candidates (cl/winograd.h). */
 #include "winograd.h"
 
 #include "base/base.h"
@@ -47,8 +47,8 @@ lun_status lun_winograd_gather(const lun_op *op, const lun_caps *caps, lun_lower
     /* The data gradient is a convolution with the filter turned round, padded by what the filter had left over. */
     w.pad_h = transposed ? 2 - a->pad_h : a->pad_h;
     w.pad_w = transposed ? 2 - a->pad_w : a->pad_w;
-    w.tiles_h = (int)lun_ceil_div(dst.h, WINOGRAD_OUT);
-    w.tiles_w = (int)lun_ceil_div(dst.w, WINOGRAD_OUT);
+    w.tiles_h = (int)lun_ceil_div(dst.h, 4);
+    w.tiles_w = (int)lun_ceil_div(dst.w, 4);
     w.tiles = (int)dst.n * w.tiles_h * w.tiles_w;
     const int64_t depth = lun_round_up(src.c, caps->lanes);
     /* A block of transformed tiles is to stay in the second-level cache; filters larger than that want more tiles to
@@ -58,8 +58,8 @@ lun_status lun_winograd_gather(const lun_op *op, const lun_caps *caps, lun_lower
     const int64_t blocks = lun_ceil_div(w.tiles, w.block);
     w.panels_per_task = (int)lun_max_i64(1, lun_min_i64(panels, panels * blocks / 32));
     w.tasks = (int)(blocks * lun_ceil_div(panels, w.panels_per_task));
-    const int64_t slot = (int64_t)WINOGRAD_POINTS * w.block * (depth + width);
-    const int64_t filter = (int64_t)panels * WINOGRAD_POINTS * src.c * width;
+    const int64_t slot = (int64_t)36 * w.block * (depth + width);
+    const int64_t filter = (int64_t)panels * 36 * src.c * width;
     if (slot > INT32_MAX / 4 || filter > INT32_MAX)
         return lun_fail(LUN_UNSUPPORTED, "too many channels for Winograd's scratch");
     w.slot_floats = (int)slot;
@@ -68,50 +68,15 @@ lun_status lun_winograd_gather(const lun_op *op, const lun_caps *caps, lun_lower
     const size_t packed = lun_book(out, (size_t)filter * 4), scratch = lun_book(out, (size_t)(w.slots * slot) * 4);
     const struct winograd_filter_args f = {
         .src_c = w.src_c, .dst_c = w.dst_c, .width = width, .transposed = transposed};
-    lun_launch *launch =
-        lun_emit(out, "cpu/winograd.cl", "winograd_filter", panels * lun_ceil_div(src.c, WINOGRAD_FILTER_CHANNELS));
+    lun_launch *launch = lun_emit(out, "cpu/winograd_4x4_3x3.cl", "winograd_filter",
+                                  panels * lun_ceil_div(src.c, WINOGRAD_FILTER_CHANNELS));
     lun_emit_src(launch, 1);
     lun_emit_workspace(launch, packed);
     lun_emit_args(launch, f);
-    launch = lun_emit(out, "cpu/winograd.cl", "winograd_conv2d", w.slots);
+    launch = lun_emit(out, "cpu/winograd_4x4_3x3.cl", "winograd_conv2d", w.slots);
     lun_emit_src(launch, 0);
     lun_emit_workspace(launch, packed);
     lun_emit_src(launch, w.has_bias ? 2 : 1);
-    lun_emit_dst(launch, 0);
-    lun_emit_workspace(launch, scratch);
-    lun_emit_args(launch, w);
-    return LUN_OK;
-}
-
-lun_status lun_winograd_wgrad(const lun_op *op, const lun_caps *caps, lun_lowering *out)
-{
-    const lun_shape big = op->src[0].shape, small = op->src[1].shape;
-    LUN_TRY(possible(op, caps, op->dst[0].shape));
-    const lun_conv_attrs *a = &op->attrs.conv;
-    const int width = 2 * caps->lanes, panels = (int)lun_ceil_div(small.c, width);
-    struct winograd_wgrad_args w = {.big_h = (int)big.h,
-                                    .big_w = (int)big.w,
-                                    .big_c = (int)big.c,
-                                    .small_h = (int)small.h,
-                                    .small_w = (int)small.w,
-                                    .small_c = (int)small.c,
-                                    .pad_h = a->pad_h,
-                                    .pad_w = a->pad_w};
-    w.tiles_h = (int)lun_ceil_div(small.h, WINOGRAD_OUT);
-    w.tiles_w = (int)lun_ceil_div(small.w, WINOGRAD_OUT);
-    w.tiles = (int)small.n * w.tiles_h * w.tiles_w;
-    w.block = (int)lun_min_i64(64, w.tiles);
-    w.channels_per_task = CHANNEL_MULTIPLE;
-    w.panels_per_task = (int)lun_min_i64(panels, 2);
-    w.tasks = (int)(lun_ceil_div(big.c, w.channels_per_task) * lun_ceil_div(panels, w.panels_per_task));
-    const int64_t columns = (int64_t)w.panels_per_task * width, lines = w.channels_per_task;
-    const int64_t slot = WINOGRAD_POINTS * (w.block * lines + w.block * columns + lines * columns);
-    w.slot_floats = (int)slot;
-    w.slots = slots_for(caps, w.tasks, slot);
-    const size_t scratch = lun_book(out, (size_t)(w.slots * slot) * 4);
-    lun_launch *launch = lun_emit(out, "cpu/winograd.cl", "winograd_wgrad", w.slots);
-    lun_emit_src(launch, 0);
-    lun_emit_src(launch, 1);
     lun_emit_dst(launch, 0);
     lun_emit_workspace(launch, scratch);
     lun_emit_args(launch, w);

@@ -165,7 +165,7 @@ static void wgrad_error(const oc_case *c, double *error)
 
 bool oc_winograd_bound(const oc_case *c, const char *candidate, double *bound)
 {
-    if (strcmp(candidate, "winograd") != 0)
+    if (strcmp(candidate, "winograd_4x4") != 0)
         return false;
     if (c->op.kind == LUN_OP_CONV2D_WGRAD)
         wgrad_error(c, bound);

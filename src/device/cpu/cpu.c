@@ -12,7 +12,7 @@
 #include "pool.h"
 
 typedef struct cpu_state {
-    const lun_cpu_kernel *kernels;
+    const lun_cpu_text *texts;
     lun_pool *pool;
 } cpu_state;
 
@@ -41,21 +41,21 @@ typedef struct cpu_plan {
 typedef struct instruction_set {
     const char *name;
     int lanes;
-    const lun_cpu_kernel *kernels;
+    const lun_cpu_text *texts;
 } instruction_set;
 
 /* Best first; the last one runs everywhere. */
 static const instruction_set instruction_sets[] = {
 #ifdef LUN_HAVE_AVX512
-    {"avx512", 16, lun_cpu_kernels_avx512},
+    {"avx512", 16, lun_cpu_avx512_texts},
 #endif
 #ifdef LUN_HAVE_AVX2
-    {"avx2", 8, lun_cpu_kernels_avx2},
+    {"avx2", 8, lun_cpu_avx2_texts},
 #endif
 #if defined(__SSE2__) || defined(__ARM_NEON)
-    {"baseline", 4, lun_cpu_kernels_baseline},
+    {"baseline", 4, lun_cpu_baseline_texts},
 #else
-    {"baseline", 1, lun_cpu_kernels_baseline},
+    {"baseline", 1, lun_cpu_baseline_texts},
 #endif
 };
 
@@ -149,7 +149,7 @@ static lun_status cpu_open(lun_device *dev, int index, const lun_device_params *
     cpu_state *state = lun_calloc(1, sizeof *state, "the cpu device");
     if (!state)
         return LUN_ERR_MEMORY;
-    state->kernels = set->kernels;
+    state->texts = set->texts;
     const lun_status status = lun_pool_create(threads, &state->pool);
     if (status != LUN_OK) {
         free(state);
@@ -226,12 +226,14 @@ static lun_status cpu_copy(lun_place dst, lun_place src, size_t bytes)
 /* ---- Ops
  * ---------------------------------------------------------------------------------------------------------------- */
 
-static lun_cpu_kernel_fn *find_kernel(const cpu_state *state, const char *name)
+static lun_cpu_kernel_fn *find_kernel(const cpu_state *state, const lun_launch *launch)
 {
-    for (const lun_cpu_kernel *k = state->kernels; k->name; k++) {
-        if (strcmp(k->name, name) == 0)
+    const lun_cpu_text *text = state->texts;
+    while (text->file && strcmp(text->file, launch->file) != 0)
+        text++;
+    for (const lun_cpu_kernel *k = text->kernels; k && k->name; k++)
+        if (strcmp(k->name, launch->kernel) == 0)
             return k->run;
-    }
     return NULL;
 }
 
@@ -242,8 +244,8 @@ static lun_status all_launches_exist(lun_device *dev, const lun_lowering *loweri
         const lun_launch *launch = &lowering->launch[i];
         if (!launch->file || launch->group > 0)
             return lun_fail(LUN_UNSUPPORTED, "plain C has neither work-groups nor an external matrix product");
-        if (!find_kernel(dev->state, launch->kernel))
-            return lun_fail(LUN_UNSUPPORTED, "no C kernel %s", launch->kernel);
+        if (!find_kernel(dev->state, launch))
+            return lun_fail(LUN_UNSUPPORTED, "no C kernel %s in %s", launch->kernel, launch->file);
     }
     return LUN_OK;
 }
@@ -274,7 +276,7 @@ static lun_status cpu_plan_op(lun_device *dev, const lun_op *op, const char *can
     for (int i = 0; i < plan->count; i++) {
         const lun_launch *launch = &plan->lowering->launch[i];
         plan->launch[i] =
-            (cpu_launch){.run = find_kernel(dev->state, launch->kernel), .items = (int)launch->items, .launch = launch};
+            (cpu_launch){.run = find_kernel(dev->state, launch), .items = (int)launch->items, .launch = launch};
     }
     *out = &plan->base;
     return LUN_OK;
