@@ -25,6 +25,7 @@ struct conv2d_gather_args {
     int first_r, first_s, step_r, step_s;
     int kernel_h, kernel_w; /* the whole filter's R, S */
     int has_bias;
+    int relu;            /* negative results become 0; NaN stays */
     int transposed;      /* W[tap] maps the filter's K to C (conv2d_transpose) instead of C to K */
     int panels_per_item; /* conv2d_panel: panels; conv2d_direct: channels of dst */
 };
@@ -35,7 +36,7 @@ struct conv2d_phases_args {
     int dst_h, dst_w, dst_c;
     int kernel_h, kernel_w;
     int stride_h, stride_w, pad_h, pad_w;
-    int has_bias;
+    int has_bias, relu;
     int channels_per_item;
 };
 
@@ -81,7 +82,7 @@ struct im2col_args {
     int out_h, out_w;
     int kernel_h, kernel_w;
     int stride_h, stride_w, pad_h, pad_w;
-    int has_bias;
+    int has_bias, relu;
     int count, per_item;
 };
 

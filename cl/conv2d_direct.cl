@@ -38,7 +38,7 @@ KERNEL4(conv2d_direct, struct conv2d_gather_args, GLOBAL const float *src, GLOBA
                     sum += a[c] * w[c * step];
             }
         }
-        out[k] = sum;
+        out[k] = arg.relu && sum < 0.0f ? 0.0f : sum;
     }
 }
 
@@ -66,7 +66,7 @@ KERNEL4(conv2d_phases_direct, struct conv2d_phases_args, GLOBAL const float *src
                     sum += a[c] * w[c];
             }
         }
-        dst[(long)pixel * arg.dst_c + k] = sum;
+        dst[(long)pixel * arg.dst_c + k] = arg.relu && sum < 0.0f ? 0.0f : sum;
     }
 }
 

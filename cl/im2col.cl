@@ -60,19 +60,26 @@ KERNEL3(col2im, struct im2col_args, GLOBAL const float *col, GLOBAL const float 
                     to[c] += from[c];
             }
         }
+        if (arg.relu)
+            for (int c = 0; c < count; c++)
+                to[c] = to[c] < 0.0f ? 0.0f : to[c];
         at += count;
     }
 }
 
-/* dst[row, c] += bias[c] in place; count = elements, src_c channels */
+/* dst[row, c] += bias[c] (if there is one) in place, then relu (if asked for); count = elements, src_c channels */
 KERNEL2(add_bias, struct im2col_args, GLOBAL const float *bias, GLOBAL float *dst)
 {
     int at = item * arg.per_item;
     const int end = at + i_min(arg.per_item, arg.count - at);
     while (at < end) {
         const int c0 = at % arg.src_c, count = i_min(arg.src_c - c0, end - at);
-        for (int c = 0; c < count; c++)
-            dst[at + c] += bias[c0 + c];
+        if (arg.has_bias)
+            for (int c = 0; c < count; c++)
+                dst[at + c] += bias[c0 + c];
+        if (arg.relu)
+            for (int c = 0; c < count; c++)
+                dst[at + c] = dst[at + c] < 0.0f ? 0.0f : dst[at + c];
         at += count;
     }
 }

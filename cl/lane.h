@@ -2,7 +2,8 @@
  * intrinsics, or plain float. LANES floats a lane; MR rows of two lanes are a tile that fits the registers:
  * MR * 2 accumulators, two lanes of the panel and one broadcast.
  *
- * lane_madd is a fused multiply-add wherever the instruction set has one. */
+ * lane_madd is a fused multiply-add wherever the instruction set has one; lane_relu is x < 0 ? 0 : x, so NaN stays (the
+ * maximum of 0 and x gives x, its second operand, where one is NaN). */
 #ifndef LANE_H
 #define LANE_H
 
@@ -38,6 +39,11 @@ typedef float lane;
 #endif
 #define lane_splat(x)      ((lane)(x))
 #define lane_madd(a, b, c) ((a) * (b) + (c)) /* contraction is on by default in OpenCL C */
+#if LANES > 1
+#define lane_even(a, b) ((lane)((a).even, (b).even))
+#define lane_odd(a, b)  ((lane)((a).odd, (b).odd))
+#endif
+#define lane_relu(x)       ((x) < 0.0f ? lane_splat(0.0f) : (x))
 
 #elif defined(__AVX512F__)
 
@@ -49,6 +55,11 @@ typedef __m512 lane;
 #define lane_store(p, v)   _mm512_storeu_ps(p, v)
 #define lane_splat(x)      _mm512_set1_ps(x)
 #define lane_madd(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define lane_even(a, b)                                                                                                \
+    _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b)
+#define lane_odd(a, b)                                                                                                 \
+    _mm512_permutex2var_ps(a, _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), b)
+#define lane_relu(x)       _mm512_max_ps(_mm512_setzero_ps(), x)
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -60,6 +71,10 @@ typedef __m256 lane;
 #define lane_store(p, v)   _mm256_storeu_ps(p, v)
 #define lane_splat(x)      _mm256_set1_ps(x)
 #define lane_madd(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define lane_quarters_(v)  _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xd8))
+#define lane_even(a, b)    lane_quarters_(_mm256_shuffle_ps(a, b, 0x88))
+#define lane_odd(a, b)     lane_quarters_(_mm256_shuffle_ps(a, b, 0xdd))
+#define lane_relu(x)       _mm256_max_ps(_mm256_setzero_ps(), x)
 
 #elif defined(__SSE2__)
 
@@ -71,6 +86,9 @@ typedef __m128 lane;
 #define lane_store(p, v)   _mm_storeu_ps(p, v)
 #define lane_splat(x)      _mm_set1_ps(x)
 #define lane_madd(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
+#define lane_even(a, b)    _mm_shuffle_ps(a, b, 0x88)
+#define lane_odd(a, b)     _mm_shuffle_ps(a, b, 0xdd)
+#define lane_relu(x)       _mm_max_ps(_mm_setzero_ps(), x)
 
 #elif defined(__ARM_NEON)
 
@@ -82,6 +100,9 @@ typedef float32x4_t lane;
 #define lane_store(p, v)   vst1q_f32(p, v)
 #define lane_splat(x)      vdupq_n_f32(x)
 #define lane_madd(a, b, c) vfmaq_f32(c, a, b)
+#define lane_even(a, b)    vuzpq_f32(a, b).val[0]
+#define lane_odd(a, b)     vuzpq_f32(a, b).val[1]
+#define lane_relu(x)       vbslq_f32(vcltq_f32(x, vdupq_n_f32(0.0f)), vdupq_n_f32(0.0f), x)
 
 #else
 
@@ -92,6 +113,7 @@ typedef float lane;
 #define lane_store(p, v)   (*(p) = (v))
 #define lane_splat(x)      (x)
 #define lane_madd(a, b, c) ((a) * (b) + (c))
+#define lane_relu(x)       ((x) < 0.0f ? 0.0f : (x))
 
 #endif
 
@@ -99,6 +121,18 @@ typedef float lane;
 #define lane_add(a, b) ((a) + (b))
 #define lane_sub(a, b) ((a) - (b))
 #define lane_mul(a, b) ((a) * (b))
+
+/* Said of the line at p, which need not exist, a few hundred cycles before it is read or written. */
+#if defined(__OPENCL_C_VERSION__) && defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
+#define lane_soon_read(p)    __builtin_prefetch((const void *)(size_t)(p), 0)
+#define lane_soon_written(p) __builtin_prefetch((const void *)(size_t)(p), 1)
+#elif defined(__GNUC__) && !defined(__OPENCL_C_VERSION__)
+#define lane_soon_read(p)    __builtin_prefetch(p, 0)
+#define lane_soon_written(p) __builtin_prefetch(p, 1)
+#else
+#define lane_soon_read(p)
+#define lane_soon_written(p)
+#endif
 
 #define NR (2 * LANES)
 
@@ -110,5 +144,25 @@ typedef float lane;
 #else
 #define ROWS(X) X(0) X(1) X(2) X(3)
 #endif
+
+/* lane_stream(p, v) stores a lane that need not stay in the caches; p lies on a whole lane (lane_is_aligned). A kernel
+ * that did so ends with lane_stream_end(), before which others may not see it. */
+#if LANES > 1 && defined(__OPENCL_C_VERSION__) && defined(__clang__) && defined(__x86_64__)
+#define lane_stream(p, v) __builtin_nontemporal_store(v, (__global lane *)(p))
+#define lane_stream_end() __builtin_ia32_sfence()
+#elif !defined(__OPENCL_C_VERSION__) && defined(__SSE2__)
+#if LANES == 16
+#define lane_stream(p, v) _mm512_stream_ps(p, v)
+#elif LANES == 8
+#define lane_stream(p, v) _mm256_stream_ps(p, v)
+#else
+#define lane_stream(p, v) _mm_stream_ps(p, v)
+#endif
+#define lane_stream_end() _mm_sfence()
+#else
+#define lane_stream(p, v) lane_store(p, v)
+#define lane_stream_end()
+#endif
+#define lane_is_aligned(p) ((size_t)(p) % (sizeof(float) * LANES) == 0)
 
 #endif

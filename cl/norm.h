@@ -1,10 +1,14 @@
-/* Arguments of norm.cl. Images are rows (pixels of the whole batch) x columns (channels). */
+/* Arguments of norm.cl. Images are rows (pixels of the whole batch) x columns (channels). `blocks` items of `width`
+ * columns (at most NORM_COLUMNS) lie side by side. */
 #ifndef NORM_H
 #define NORM_H
 
-/* Chunks of `chunk` rows; `blocks` items of `width` columns (at most NORM_COLUMNS) lie side by side, here and below. */
+/* Rows of the chunk from which a first guess of its mean is taken. */
+#define NORM_PILOT 32
+
+/* `groups` (the batch, or one sample after the other) of `rows` rows, each cut into `chunks` of `chunk` rows. */
 struct norm_chunk_args {
-    int rows, columns, chunk, chunks, width, blocks;
+    int groups, rows, columns, chunk, chunks, width, blocks;
 };
 
 /* `partials` pairs (mean, sum of squared differences), each of `span` rows but the last; `fan` of them become one. */
@@ -23,10 +27,23 @@ struct norm_fixed_args {
     float eps;
 };
 
-/* An item does `height` rows of `width` columns. inverse: 1 / rows in training, 0 in evaluation mode. */
+/* `pieces` of `height` rows make a group of `rows` rows. shifted: each group has a row of `shift`. eps: only where the
+ * variance is given. */
 struct norm_apply_args {
-    int rows, columns, height, width, blocks;
+    int rows, columns, height, pieces, width, blocks, shifted;
+    float eps;
+};
+
+/* Sums of `partials` parts for each of `groups` groups become gradients and coefficients. shifted: the groups are
+ * samples, and each gets its row of dshift. inverse: 1 / rows of the batch in training, 0 in evaluation mode. */
+struct norm_back_finish_args {
+    int groups, partials, columns, width, shifted;
     float inverse;
+};
+
+/* relu: 0 where src is not above 0. sums: each piece leaves its sum over rows. */
+struct norm_back_apply_args {
+    int rows, columns, height, width, blocks, relu, sums;
 };
 
 #endif

@@ -4,7 +4,7 @@
  * pixel).
  *
  * An item is a chunk of rows and up to REDUCE_COLUMNS columns, kept in private variables: one column on a GPU
- * (neighbouring items read neighbouring columns), several vectors of them on a CPU.
+ * (neighbouring items read neighbouring columns), whole rows mostly on a CPU.
  */
 #include "kernel.h"
 #include "reduce.h"
@@ -13,38 +13,36 @@
 #ifdef __OPENCL_C_VERSION__
 #define REDUCE_COLUMNS 1
 #else
-#define REDUCE_COLUMNS 64
+#define REDUCE_COLUMNS 256
 #endif
 #endif
 
 /* An item's columns, of those left. A constant where it is 1, so that private arrays become registers. */
 #define REDUCE_WIDTH(left) (REDUCE_COLUMNS == 1 ? 1 : i_min(arg.width, left))
 
-/* Inlined twice, once with the constant width: that one vectorises into registers. */
-static inline void reduce_rows(GLOBAL const float *src, GLOBAL float *dst, const int rows, const int stride,
-                               const int width, const float scale)
-{
-    float sum[REDUCE_COLUMNS];
-    for (int c = 0; c < width; c++)
-        sum[c] = 0.0f;
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < width; c++)
-            sum[c] += src[r * stride + c];
-    for (int c = 0; c < width; c++)
-        dst[c] = sum[c] * scale;
-}
-
 KERNEL2(sum_rows, struct sum_args, GLOBAL const float *src, GLOBAL float *dst)
 {
+    float sum[REDUCE_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, place = item / arg.blocks; /* group * chunks + chunk */
     const int group = place / arg.chunks, row = place % arg.chunks * arg.chunk, rows = i_min(arg.chunk, arg.rows - row);
-    GLOBAL const float *from = src + (group * arg.rows + row) * arg.columns + c0;
-    GLOBAL float *to = dst + place * arg.columns + c0;
-    const int width = REDUCE_WIDTH(arg.columns - c0);
-    if (width == REDUCE_COLUMNS)
-        reduce_rows(from, to, rows, arg.columns, REDUCE_COLUMNS, arg.scale);
-    else
-        reduce_rows(from, to, rows, arg.columns, width, arg.scale);
+    const int stride = arg.columns, width = REDUCE_WIDTH(arg.columns - c0);
+    GLOBAL const float *from = src + (group * arg.rows + row) * stride + c0;
+    GLOBAL float *to = dst + place * stride + c0;
+    for (int c = 0; c < width; c++)
+        sum[c] = 0.0f;
+    /* Four rows a turn, far apart: the sums are loaded and stored once for four, and a core that fetches ahead by
+     * stream has four of them. */
+    const int quarter = rows / 4, apart = quarter * stride;
+    for (int r = 0; r < quarter; r++) {
+        GLOBAL const float *x = from + r * stride;
+        for (int c = 0; c < width; c++)
+            sum[c] += (x[c] + x[apart + c]) + (x[2 * apart + c] + x[3 * apart + c]);
+    }
+    for (int r = 4 * quarter; r < rows; r++)
+        for (int c = 0; c < width; c++)
+            sum[c] += from[r * stride + c];
+    for (int c = 0; c < width; c++)
+        to[c] = sum[c] * arg.scale;
 }
 
 static inline float reduce_loss(const float d, const int kind, const float delta)

@@ -4,9 +4,11 @@
     embed.py texts OUT.c CL_DIR FILE.cl ...   every text, its #include "..." pasted in, as a table of strings
     embed.py kernels OUT.c CL_DIR FILE.cl     one text for plain C: includes it, then a table of every KERNELn(name, ...)
     embed.py index OUT.c CL_DIR FILE.cl ...   for plain C: the table of those tables
+    embed.py hash OUT.c CL_DIR DIR            one number for all texts in CL_DIR and the sources in DIR, which say how they are used
 
 The C is compiled once an instruction set, LUN_CPU_ISA naming it.
 """
+import hashlib
 import pathlib
 import re
 import sys
@@ -52,6 +54,11 @@ def main():
         text = "\n".join(paste(root / files[0], root, set()))
         parts += ['    {"%s", %s},' % (kernel, kernel) for kernel in re.findall(r"^KERNEL\d\((\w+),", text, re.M)]
         parts.append("    {0, 0}};")
+    elif what == "hash":
+        digest = hashlib.sha256()
+        for path in sorted(p for folder in (root, pathlib.Path(files[0])) for p in folder.rglob("*") if p.suffix in (".cl", ".h", ".c")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        parts = ["/* Made by tools/embed.py. */", '#include "device/tune.h"', "", 'const char lun_kernel_hash[] = "%s";' % digest.hexdigest()[:16]]
     else:
         parts = ["/* Made by tools/embed.py. */", '#include "device/cpu/kernels.h"', ""]
         parts += ["extern const lun_cpu_kernel LUN_CPU_NAME(%s)[];" % stem(name) for name in files]

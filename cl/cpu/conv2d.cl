@@ -150,6 +150,12 @@ KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
                         ROWS(ACCUMULATE)
                     }
                 }
+#define CLAMP(i)                                                                                                       \
+    acc##i##0 = lane_relu(acc##i##0);                                                                              \
+    acc##i##1 = lane_relu(acc##i##1);
+                if (arg.relu && c1 == arg.src_c && tap1 >= phase_taps) { /* the sum is complete */
+                    ROWS(CLAMP)
+                }
 #define STORE(i)                                                                                                       \
     if (tile + i < rows)                                                                                               \
         store_columns(out[i], valid, acc##i##0, acc##i##1);
@@ -242,6 +248,7 @@ KERNEL3(conv2d_wgrad_panel, struct conv2d_wgrad_args, GLOBAL const float *big, G
 #undef LOCATE
 #undef ACCUMULATE
 #undef STORE
+#undef CLAMP
 #undef BEGIN
 #undef OUTER
 #undef END

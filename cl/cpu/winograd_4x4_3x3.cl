@@ -1,4 +1,4 @@
-/* F(4x4, 3x3): forward and data gradient of 3x3 filters with stride 1. */
+/* F(4x4, 3x3): conv2d and conv2d_transpose of 3x3 filters with stride 1. */
 #define WINOGRAD_OUT  4
 #define WINOGRAD_TAPS 3
 #include "cpu/winograd_gather.h"

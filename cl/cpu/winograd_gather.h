@@ -1,137 +1,228 @@
-/* Winograd forward convolution and data gradient for CPUs; winograd_KxK.cl include it with a transform chosen. */
+/* Winograd conv2d and conv2d_transpose for CPUs; winograd_KxK_RxR.cl include it with a transform chosen.
+ *
+ * A task is a block of tiles (of one phase of the destination) and some panels of output channels. The block's tiles
+ * are transformed; then, point by point, they are multiplied with the transformed filter, which streams by once a block
+ * while what it meets stays in the caches: V of one point, and a piece of one panel in the first-level cache for all
+ * tiles. The products of all points are transformed back. */
 #ifndef WINOGRAD_GATHER_H
 #define WINOGRAD_GATHER_H
 
 #include "cpu/winograd_tile.h"
 #include "winograd.h"
 
-/* item = panel * channel groups + channel group */
+/* item = (phase * panels + panel) * channel groups + channel group */
 KERNEL2(winograd_filter, struct winograd_filter_args, GLOBAL const float *weight, GLOBAL float *packed)
 {
-    const int groups = (arg.src_c + WINOGRAD_FILTER_CHANNELS - 1) / WINOGRAD_FILTER_CHANNELS;
-    const int panel = item / groups, first_c = (item - panel * groups) * WINOGRAD_FILTER_CHANNELS;
-    const int channels = i_min(WINOGRAD_FILTER_CHANNELS, arg.src_c - first_c);
+    const int groups = (arg.phase_depth + WINOGRAD_FILTER_CHANNELS - 1) / WINOGRAD_FILTER_CHANNELS;
+    const int panels = (arg.dst_c + NR - 1) / NR;
+    const int panel = item / groups % panels, phase = item / groups / panels;
+    const int first_c = item % groups * WINOGRAD_FILTER_CHANNELS;
     const int column = panel * NR, valid = i_min(NR, arg.dst_c - column);
+    const int channels = i_min(WINOGRAD_FILTER_CHANNELS, arg.phase_depth - first_c);
+    const int exist = i_min(WINOGRAD_FILTER_CHANNELS, arg.src_c - first_c);
+    const int phase_y = phase / arg.stride, phase_x = phase % arg.stride;
+    const long depth = (long)arg.phase_depth * (arg.transposed ? 1 : arg.stride * arg.stride);
+    const long point = WINOGRAD_SPACED(depth * NR);
+    /* The filter's position that tap (a, b) is at: first + a step down, the same across. */
+    const int step = arg.transposed ? -arg.stride : arg.stride;
+    const int first_r =
+        arg.transposed ? (phase_y + arg.pad_h) % arg.stride + arg.stride * (WINOGRAD_TAPS - 1) : phase_y;
+    const int first_s =
+        arg.transposed ? (phase_x + arg.pad_w) % arg.stride + arg.stride * (WINOGRAD_TAPS - 1) : phase_x;
 
-    float g[9 * WINOGRAD_FILTER_CHANNELS * NR];
-    for (int tap = 0; tap < 9; tap++) {
-        GLOBAL const float *from = weight + (long)(arg.transposed ? 8 - tap : tap) * arg.src_c * arg.dst_c;
+    float g[WINOGRAD_TAPS * WINOGRAD_TAPS * WINOGRAD_FILTER_CHANNELS * NR];
+    for (int tap = 0; tap < WINOGRAD_TAPS * WINOGRAD_TAPS; tap++) {
+        const int r = first_r + tap / WINOGRAD_TAPS * step, s = first_s + tap % WINOGRAD_TAPS * step;
+        GLOBAL const float *from = weight + (long)(r * arg.stride * WINOGRAD_TAPS + s) * arg.src_c * arg.dst_c;
         float *to = g + tap * WINOGRAD_FILTER_CHANNELS * NR;
-        for (int c = 0; c < channels; c++)
-            for (int j = 0; j < NR; j++)
-                to[c * NR + j] = 0.0f;
+        if (valid < NR || exist < channels)
+            for (int i = 0; i < channels * NR; i++)
+                to[i] = 0.0f;
         if (arg.transposed) { /* the filter's rows are dst channels */
-            for (int j = 0; j < valid; j++)
-                for (int c = 0; c < channels; c++)
-                    to[c * NR + j] = from[(long)(column + j) * arg.src_c + first_c + c];
+            from += (long)column * arg.src_c + first_c;
+            for (int j = 0; j < valid; j++, from += arg.src_c)
+                for (int c = 0; c < exist; c++)
+                    to[c * NR + j] = from[c];
         } else {
-            for (int c = 0; c < channels; c++)
+            from += (long)first_c * arg.dst_c + column;
+            for (int c = 0; c < exist; c++, from += arg.dst_c)
                 for (int j = 0; j < valid; j++)
-                    to[c * NR + j] = from[(long)(first_c + c) * arg.dst_c + column + j];
+                    to[c * NR + j] = from[j];
         }
     }
-    GLOBAL float *out = packed + ((long)panel * WINOGRAD_POINTS * arg.src_c + first_c) * NR;
-    for (int c = 0; c < channels; c++) {
-        for (int side = 0; side < 2; side++) {
-            lane rows[18], u[WINOGRAD_POINTS];
-            const float *at = g + c * NR + side * LANES;
-            for (int s = 0; s < 3; s++) {
-                lane taps[3];
-                for (int r = 0; r < 3; r++)
-                    taps[r] = lane_load(at + (3 * r + s) * WINOGRAD_FILTER_CHANNELS * NR);
-                FILTER_TRANSFORM(rows + s, 3, taps, 1)
+    const long row = arg.transposed ? first_c : (long)phase * arg.phase_depth + first_c;
+    GLOBAL float *out =
+        packed + ((long)(arg.transposed ? phase * panels : 0) + panel) * WINOGRAD_POINTS * point + row * NR;
+    const int stream = arg.stream && lane_is_aligned(out);
+    for (int c = 0; c < channels * NR; c += LANES) {
+        lane rows[WINOGRAD_SIDE * WINOGRAD_TAPS], u[WINOGRAD_SIDE];
+        for (int s = 0; s < WINOGRAD_TAPS; s++) {
+            lane taps[WINOGRAD_TAPS];
+            for (int r = 0; r < WINOGRAD_TAPS; r++)
+                taps[r] = lane_load(g + (WINOGRAD_TAPS * r + s) * WINOGRAD_FILTER_CHANNELS * NR + c);
+            FILTER_TRANSFORM(rows + s, WINOGRAD_TAPS, taps, 1)
+        }
+        for (int i = 0; i < WINOGRAD_SIDE; i++) {
+            FILTER_TRANSFORM(u, 1, rows + i * WINOGRAD_TAPS, 1)
+            if (stream) {
+                for (int j = 0; j < WINOGRAD_SIDE; j++)
+                    lane_stream(out + (i * WINOGRAD_SIDE + j) * point + c, u[j]);
+            } else {
+                for (int j = 0; j < WINOGRAD_SIDE; j++)
+                    lane_store(out + (i * WINOGRAD_SIDE + j) * point + c, u[j]);
             }
-            for (int i = 0; i < 6; i++)
-                FILTER_TRANSFORM(u + i * 6, 1, rows + i * 3, 1)
-            for (int e = 0; e < WINOGRAD_POINTS; e++)
-                lane_store(out + ((long)e * arg.src_c + c) * NR + side * LANES, u[e]);
         }
     }
+    if (stream)
+        lane_stream_end();
 }
 
-/* item = slot. Scratch: V [point][block][channels, rounded up to LANES], then M [point][block][NR]. */
+/* item = slot. Scratch: V [point][piece of the depth][tile][depth_block], then M [point][panel of the pass][tile][NR].
+ */
 KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL const float *packed,
         GLOBAL const float *bias, GLOBAL float *dst, GLOBAL float *scratch)
 {
     const int panels = (arg.dst_c + NR - 1) / NR;
     const int groups = (panels + arg.panels_per_task - 1) / arg.panels_per_task;
-    const int depth = (arg.src_c + LANES - 1) / LANES * LANES;
+    const int blocks = (arg.tiles + arg.block - 1) / arg.block;
+    const int src_step = arg.transposed ? 1 : arg.stride, dst_step = arg.transposed ? arg.stride : 1;
+    const int depth = arg.phase_depth * src_step * src_step;
+    const int pieces = (depth + arg.depth_block - 1) / arg.depth_block;
+    const int v_piece = arg.block * arg.depth_block, v_point = WINOGRAD_SPACED(pieces * v_piece);
+    const int m_panel = arg.block * NR, m_point = WINOGRAD_SPACED(arg.panels_per_pass * m_panel);
+    const long across = (long)dst_step * arg.dst_c, down = across * arg.dst_w;
+    const long u_point = WINOGRAD_SPACED((long)depth * NR);
+    const int stream = arg.stream && arg.dst_c % LANES == 0 && lane_is_aligned(dst);
     GLOBAL float *v = scratch + (long)item * arg.slot_floats;
-    GLOBAL float *m = v + (long)WINOGRAD_POINTS * arg.block * depth;
-    const long v_point = (long)arg.block * depth, m_point = (long)arg.block * NR;
+    GLOBAL float *m = v + (long)WINOGRAD_POINTS * v_point;
 
     for (int task = item; task < arg.tasks; task += arg.slots) {
-        const int tile0 = task / groups * arg.block, tiles = i_min(arg.block, arg.tiles - tile0);
+        const int phase = task / groups / blocks; /* of the destination */
+        const int phase_y = phase / dst_step, phase_x = phase % dst_step;
+        const int tile0 = task / groups % blocks * arg.block, tiles = i_min(arg.block, arg.tiles - tile0);
         const int first_panel = task % groups * arg.panels_per_task;
         const int last_panel = i_min(first_panel + arg.panels_per_task, panels);
+        const int origin_y = arg.transposed ? (phase_y + arg.pad_h) / arg.stride - (WINOGRAD_TAPS - 1) : -arg.pad_h;
+        const int origin_x = arg.transposed ? (phase_x + arg.pad_w) / arg.stride - (WINOGRAD_TAPS - 1) : -arg.pad_w;
 
         for (int t = 0; t < tiles; t++) {
             const int tile = tile0 + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
             const int n = tile / arg.tiles_w / arg.tiles_h;
-            transform_tile(src + (long)n * arg.src_h * arg.src_w * arg.src_c, arg.src_h, arg.src_w, arg.src_c,
-                           ty * WINOGRAD_OUT - arg.pad_h, tx * WINOGRAD_OUT - arg.pad_w, 1, 0, arg.src_c, v + t * depth,
-                           v_point);
+            GLOBAL const float *picture = src + (long)n * arg.src_h * arg.src_w * arg.src_c;
+            const int y0 = ty * WINOGRAD_OUT * src_step + origin_y, x0 = tx * WINOGRAD_OUT * src_step + origin_x;
+            for (int q = 0; q < src_step * src_step; q++) {
+                for (int c = 0; c < arg.src_c;) {
+                    const int column = q * arg.phase_depth + c, piece = column / arg.depth_block;
+                    const int end = i_min(arg.src_c, c + (piece + 1) * arg.depth_block - column);
+                    transform_tile(
+                        picture, arg.src_h, arg.src_w, arg.src_c, y0 + q / src_step, x0 + q % src_step, src_step, c,
+                        end, v + piece * v_piece + t * arg.depth_block + column - piece * arg.depth_block, v_point);
+                    c = end;
+                }
+            }
         }
         /* The register tile takes MR rows: rows beyond the last are computed and thrown away, but never read unset. */
         for (int t = tiles; t < (tiles + MR - 1) / MR * MR; t++)
             for (int e = 0; e < WINOGRAD_POINTS; e++)
-                for (int c = 0; c < depth; c++)
-                    v[e * v_point + t * depth + c] = 0.0f;
+                for (int piece = 0; piece < pieces; piece++)
+                    for (int c = 0; c < arg.depth_block; c++)
+                        v[e * v_point + piece * v_piece + t * arg.depth_block + c] = 0.0f;
 
-        for (int panel = first_panel; panel < last_panel; panel++) {
+        for (int pass = first_panel; pass < last_panel; pass += arg.panels_per_pass) {
+            const int pass_end = i_min(pass + arg.panels_per_pass, last_panel);
             for (int e = 0; e < WINOGRAD_POINTS; e++) {
-                GLOBAL const float *u = packed + ((long)panel * WINOGRAD_POINTS + e) * arg.src_c * NR;
-                for (int t = 0; t < tiles; t += MR) {
-                    GLOBAL const float *b = u;
-                    GLOBAL float *out = m + e * m_point + t * NR;
+                for (int panel = pass; panel < pass_end; panel++) {
+                    GLOBAL const float *u = packed + (((long)phase * panels + panel) * WINOGRAD_POINTS + e) * u_point;
+                    for (int piece = 0; piece < pieces; piece++) {
+                        const int count = i_min(arg.depth_block, depth - piece * arg.depth_block);
+                        GLOBAL const float *lines = v + e * v_point + piece * v_piece;
+                        GLOBAL float *out = m + e * m_point + (panel - pass) * m_panel;
+                        for (int t = 0; t < tiles; t += MR) {
+                            GLOBAL const float *b = u;
 #define BEGIN(i)                                                                                                       \
-    GLOBAL const float *a##i = v + e * v_point + (t + i) * depth;                                                      \
-    lane acc##i##0 = lane_splat(0.0f), acc##i##1 = acc##i##0;
-                    ROWS(BEGIN)
-                    for (int c = 0; c < arg.src_c; c++) {
-                        const lane b0 = lane_load(b), b1 = lane_load(b + LANES);
-                        b += NR;
+    GLOBAL const float *a##i = lines + i * arg.depth_block;                                                            \
+    lane acc##i##0 = lane_splat(0.0f), acc##i##1 = acc##i##0;                                                          \
+    if (piece > 0) {                                                                                                   \
+        acc##i##0 = lane_load(out + i * NR);                                                                           \
+        acc##i##1 = lane_load(out + i * NR + LANES);                                                                   \
+    }
+                            ROWS(BEGIN)
+                            for (int c = 0; c < count; c++) {
+                                const lane b0 = lane_load(b), b1 = lane_load(b + LANES);
+                                b += NR;
 #define STEP(i)                                                                                                        \
     {                                                                                                                  \
         const lane x = lane_splat(a##i[c]);                                                                            \
         acc##i##0 = lane_madd(x, b0, acc##i##0);                                                                       \
         acc##i##1 = lane_madd(x, b1, acc##i##1);                                                                       \
     }
-                        ROWS(STEP)
-                    }
+                                ROWS(STEP)
+                            }
 #define END(i)                                                                                                         \
     lane_store(out + i * NR, acc##i##0);                                                                               \
     lane_store(out + i * NR + LANES, acc##i##1);
-                    ROWS(END)
+                            ROWS(END)
+                            lines += MR * arg.depth_block;
+                            out += MR * NR;
+                        }
+                        u += (long)arg.depth_block * NR;
+                    }
                 }
             }
-            for (int side = 0; side < 2; side++) {
-                const int column = panel * NR + side * LANES, valid = arg.dst_c - column;
-                if (valid <= 0)
-                    break;
-                const lane start = arg.has_bias ? load_some(bias + column, valid) : lane_splat(0.0f);
-                for (int t = 0; t < tiles; t++) {
-                    const int tile = tile0 + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
-                    const int n = tile / arg.tiles_w / arg.tiles_h;
-                    lane all[WINOGRAD_POINTS], rows[24];
-                    for (int e = 0; e < WINOGRAD_POINTS; e++)
-                        all[e] = lane_load(m + e * m_point + t * NR + side * LANES);
-                    for (int j = 0; j < 6; j++)
-                        OUTPUT_TRANSFORM(rows + j, 6, all + j, 6)
+            for (int t = 0; t < tiles; t++) {
+                const int tile = tile0 + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
+                const int n = tile / arg.tiles_w / arg.tiles_h;
+                const int y0 = ty * WINOGRAD_OUT * dst_step + phase_y, x0 = tx * WINOGRAD_OUT * dst_step + phase_x;
+                const int whole =
+                    y0 + (WINOGRAD_OUT - 1) * dst_step < arg.dst_h && x0 + (WINOGRAD_OUT - 1) * dst_step < arg.dst_w;
+                GLOBAL float *corner = dst + ((long)(n * arg.dst_h + y0) * arg.dst_w + x0) * arg.dst_c;
+                for (int column = pass * NR; column < i_min(pass_end * NR, arg.dst_c); column += LANES) {
+                    const int valid = arg.dst_c - column, at = column - pass * NR;
+                    GLOBAL const float *from = m + at / NR * m_panel + t * NR + at % NR;
+                    const lane start = arg.has_bias ? load_some(bias + column, valid) : lane_splat(0.0f);
+                    lane rows[WINOGRAD_OUT * WINOGRAD_SIDE];
+                    for (int i = 0; i < WINOGRAD_OUT && !stream; i++)
+                        for (int j = WINOGRAD_OUT; j < 2 * WINOGRAD_OUT; j++)
+                            lane_soon_written(corner + i * down + j * across + column); /* by the next tile */
+                    for (int j = 0; j < WINOGRAD_SIDE; j++) {
+                        lane all[WINOGRAD_SIDE];
+                        UNROLLED
+                        for (int i = 0; i < WINOGRAD_SIDE; i++)
+                            all[i] = lane_load(from + (i * WINOGRAD_SIDE + j) * m_point);
+                        OUTPUT_TRANSFORM(rows + j, WINOGRAD_SIDE, all, 1)
+                    }
                     for (int i = 0; i < WINOGRAD_OUT; i++) {
-                        const int y = ty * WINOGRAD_OUT + i, x = tx * WINOGRAD_OUT;
-                        if (y >= arg.dst_h)
-                            break;
                         lane o[WINOGRAD_OUT];
-                        OUTPUT_TRANSFORM(o, 1, rows + i * 6, 1)
-                        GLOBAL float *to = dst + ((long)(n * arg.dst_h + y) * arg.dst_w + x) * arg.dst_c + column;
-                        for (int j = 0; j < WINOGRAD_OUT && x + j < arg.dst_w; j++)
-                            store_some(to + (long)j * arg.dst_c, valid, lane_add(o[j], start));
+                        OUTPUT_TRANSFORM(o, 1, rows + i * WINOGRAD_SIDE, 1)
+                        UNROLLED
+                        for (int j = 0; j < WINOGRAD_OUT; j++)
+                            o[j] = lane_add(o[j], start);
+                        if (arg.relu) {
+                            UNROLLED
+                            for (int j = 0; j < WINOGRAD_OUT; j++)
+                                o[j] = lane_relu(o[j]);
+                        }
+                        GLOBAL float *to = corner + i * down + column;
+                        if (whole && stream) {
+                            UNROLLED
+                            for (int j = 0; j < WINOGRAD_OUT; j++)
+                                lane_stream(to + j * across, o[j]);
+                        } else if (whole && valid >= LANES) {
+                            UNROLLED
+                            for (int j = 0; j < WINOGRAD_OUT; j++)
+                                lane_store(to + j * across, o[j]);
+                        } else if (y0 + i * dst_step < arg.dst_h) {
+                            for (int j = 0; j < WINOGRAD_OUT; j++)
+                                if (x0 + j * dst_step < arg.dst_w)
+                                    store_some(to + j * across, valid, o[j]);
+                        }
                     }
                 }
             }
         }
     }
+    if (stream)
+        lane_stream_end();
 }
 
 #undef BEGIN

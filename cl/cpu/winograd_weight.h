@@ -1,120 +1,235 @@
-/* Winograd weight gradient for CPUs; winograd_weight_KxK.cl include it with a transform chosen. */
+/* Winograd weight gradient for CPUs (winograd_wgrad.h says what it computes and how scratch lies);
+ * winograd_weight_OxO_TxT.cl include it with a transform chosen.
+ *
+ * Wide maps, few channels: in rounds of tiles, whose V and W stay in the last-level cache; each round transforms, then
+ * adds its product to a dU that is kept for all channels; after the last round dU becomes dW. Deep layers, few tiles:
+ * all V and W at once, then tasks that keep their piece of dU for themselves and turn it into dW at once. */
 #ifndef WINOGRAD_WEIGHT_H
 #define WINOGRAD_WEIGHT_H
 
 #include "cpu/winograd_tile.h"
 #include "winograd_wgrad.h"
 
-/* item = slot. Scratch: V [point][block][channels], W [point][block][columns], dU [point][channels][columns]. */
-KERNEL4(winograd_wgrad, struct winograd_wgrad_args, GLOBAL const float *big, GLOBAL const float *small,
-        GLOBAL float *dweight, GLOBAL float *scratch)
+/* Floats of a point's part of V, W and dU. */
+#define V_POINT                  ((long)arg.room * arg.lines + WINOGRAD_SKEW)
+#define W_POINT                  ((long)arg.room * NR + WINOGRAD_SKEW)
+#define DU_POINT(lines, columns) ((long)(lines) * (columns) + WINOGRAD_SKEW)
+
+static void tile_of_small(GLOBAL const float *picture, const struct winograd_wgrad_args arg, const int y0, const int x0,
+                          GLOBAL float *w)
 {
-    const int panels = (arg.small_c + NR - 1) / NR;
-    const int groups = (panels + arg.panels_per_task - 1) / arg.panels_per_task;
-    const int columns = arg.panels_per_task * NR, lines = arg.channels_per_task;
-    GLOBAL float *v = scratch + (long)item * arg.slot_floats;
-    GLOBAL float *w = v + (long)WINOGRAD_POINTS * arg.block * lines;
-    GLOBAL float *du = w + (long)WINOGRAD_POINTS * arg.block * columns;
-    const long v_point = (long)arg.block * lines, w_point = (long)arg.block * columns, du_point = (long)lines * columns;
-
-    for (int task = item; task < arg.tasks; task += arg.slots) {
-        const int first_c = task / groups * lines, last_c = i_min(first_c + lines, arg.big_c);
-        const int first_column = task % groups * columns, last_column = i_min(first_column + columns, arg.small_c);
-        const int used_lines = (last_c - first_c + MR - 1) / MR * MR,
-                  used_columns = (last_column - first_column + NR - 1) / NR * NR;
-        /* Lines of V beyond the last channel are transformed from zeros by load_some, up to a whole lane; the rest is
-         * set here. */
-        for (int e = 0; e < WINOGRAD_POINTS; e++)
-            for (int t = 0; t < arg.block; t++)
-                for (int c = (last_c - first_c + LANES - 1) / LANES * LANES; c < used_lines; c++)
-                    v[e * v_point + t * lines + c] = 0.0f;
-
-        for (int tile0 = 0; tile0 < arg.tiles; tile0 += arg.block) {
-            const int tiles = i_min(arg.block, arg.tiles - tile0);
-            for (int t = 0; t < tiles; t++) {
-                const int tile = tile0 + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
-                const int n = tile / arg.tiles_w / arg.tiles_h;
-                const int y0 = ty * WINOGRAD_OUT, x0 = tx * WINOGRAD_OUT;
-                transform_tile(big + (long)n * arg.big_h * arg.big_w * arg.big_c, arg.big_h, arg.big_w, arg.big_c,
-                               y0 - arg.pad_h, x0 - arg.pad_w, 1, first_c, last_c, v + t * lines, v_point);
-                for (int k = 0; k < used_columns; k += LANES) {
-                    lane y[16], rows[24], all[WINOGRAD_POINTS];
-                    const int column = first_column + k;
-                    for (int i = 0; i < WINOGRAD_OUT; i++) {
-                        for (int j = 0; j < WINOGRAD_OUT; j++) {
-                            const int inside = y0 + i < arg.small_h && x0 + j < arg.small_w && column < arg.small_c;
-                            y[i * 4 + j] =
-                                inside ? load_some(small +
-                                                       ((long)(n * arg.small_h + y0 + i) * arg.small_w + x0 + j) *
-                                                           arg.small_c +
-                                                       column,
-                                                   arg.small_c - column)
-                                       : lane_splat(0.0f);
-                        }
-                    }
-                    for (int j = 0; j < WINOGRAD_OUT; j++)
-                        SMALL_TRANSFORM(rows + j, 4, y + j, 4)
-                    for (int i = 0; i < 6; i++)
-                        SMALL_TRANSFORM(all + i * 6, 1, rows + i * 4, 1)
-                    for (int e = 0; e < WINOGRAD_POINTS; e++)
-                        lane_store(w + e * w_point + t * columns + k, all[e]);
+    const int inside = y0 + WINOGRAD_OUT <= arg.small_h && x0 + WINOGRAD_OUT <= arg.small_w;
+    for (int panel = 0; panel < arg.panels; panel++) {
+        for (int k = 0; k < NR; k += LANES) {
+            const int left = arg.small_c - panel * NR - k;
+            GLOBAL const float *from = picture + ((long)y0 * arg.small_w + x0) * arg.small_c + panel * NR + k;
+            lane rows[WINOGRAD_SIDE * WINOGRAD_OUT], y[WINOGRAD_OUT], all[WINOGRAD_SIDE];
+            for (int j = 0; j < WINOGRAD_OUT; j++) {
+                if (inside && left >= LANES) {
+                    for (int i = 0; i < WINOGRAD_OUT; i++)
+                        y[i] = lane_load(from + ((long)i * arg.small_w + j) * arg.small_c);
+                } else {
+                    for (int i = 0; i < WINOGRAD_OUT; i++)
+                        y[i] = y0 + i < arg.small_h && x0 + j < arg.small_w && left > 0
+                                   ? load_some(from + ((long)i * arg.small_w + j) * arg.small_c, left)
+                                   : lane_splat(0.0f);
                 }
+                SMALL_TRANSFORM(rows + j, WINOGRAD_OUT, y, 1)
             }
-            for (int e = 0; e < WINOGRAD_POINTS; e++) {
-                for (int k = 0; k < used_columns; k += NR) {
-                    for (int c = 0; c < used_lines; c += MR) {
-                        GLOBAL const float *a = v + e * v_point + c;
-                        GLOBAL const float *b = w + e * w_point + k;
-                        GLOBAL float *out = du + e * du_point + (long)c * columns + k;
-#define OUTER_BEGIN(i)                                                                                                 \
-    lane acc##i##0 = lane_splat(0.0f), acc##i##1 = acc##i##0;                                                          \
-    if (tile0 > 0) {                                                                                                   \
-        acc##i##0 = lane_load(out + i * columns);                                                                      \
-        acc##i##1 = lane_load(out + i * columns + LANES);                                                              \
+            for (int i = 0; i < WINOGRAD_SIDE; i++) {
+                SMALL_TRANSFORM(all, 1, rows + i * WINOGRAD_OUT, 1)
+                for (int j = 0; j < WINOGRAD_SIDE; j++)
+                    lane_store(w + (i * WINOGRAD_SIDE + j) * W_POINT + k, all[j]);
+            }
+        }
+        w += WINOGRAD_POINTS * W_POINT;
     }
-                        ROWS(OUTER_BEGIN)
-                        for (int t = 0; t < tiles; t++) {
-                            const lane b0 = lane_load(b), b1 = lane_load(b + LANES);
+}
+
+/* The pixels size x size from (y0, x0) on, which the next tile reads, start on their way from memory. */
+static void soon(GLOBAL const float *picture, const int height, const int width, const int depth, const int y0,
+                 const int x0, const int size)
+{
+    const long run = (long)(i_min(x0 + size, width) - x0) * depth;
+    for (int y = y0; y < i_min(y0 + size, height); y++) {
+        GLOBAL const float *p = picture + ((long)y * width + x0) * depth;
+        for (long c = 0; c < run; c += 16)
+            lane_soon_read(p + c);
+    }
+}
+
+/* item = tile of the round * 2 + which: 0 transforms `big`, 1 `small` */
+KERNEL4(winograd_wgrad_tiles, struct winograd_wgrad_args, GLOBAL const float *big, GLOBAL const float *small,
+        GLOBAL float *v, GLOBAL float *w)
+{
+    const int t = item / 2, tile = arg.first_tile + t;
+    const int tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h, n = tile / arg.tiles_w / arg.tiles_h;
+    const int y0 = ty * WINOGRAD_OUT, x0 = tx * WINOGRAD_OUT;
+    const int next_x = x0 + WINOGRAD_OUT;
+    if (item & 1) {
+        soon(small + (long)n * arg.small_h * arg.small_w * arg.small_c, arg.small_h, arg.small_w, arg.small_c, y0,
+             next_x, WINOGRAD_OUT);
+        tile_of_small(small + (long)n * arg.small_h * arg.small_w * arg.small_c, arg, y0, x0, w + (long)t * NR);
+        return;
+    }
+    const int a_phase = arg.blocks / (arg.stride * arg.stride);
+    GLOBAL const float *picture = big + (long)n * arg.big_h * arg.big_w * arg.big_c;
+    if (next_x < arg.small_w)
+        soon(picture, arg.big_h, arg.big_w, arg.big_c, y0 * arg.stride, next_x * arg.stride, WINOGRAD_OUT * arg.stride);
+    for (int block = 0; block < arg.blocks; block++) {
+        const int phase = block / a_phase, first = (block - phase * a_phase) * arg.lines;
+        const int last = i_min(first + arg.lines, arg.big_c), used = (last - first + MR - 1) / MR * MR;
+        GLOBAL float *to = v + block * WINOGRAD_POINTS * V_POINT + (long)t * arg.lines;
+        transform_tile(picture, arg.big_h, arg.big_w, arg.big_c, y0 * arg.stride - arg.pad_h + phase / arg.stride,
+                       x0 * arg.stride - arg.pad_w + phase % arg.stride, arg.stride, first, last, to, V_POINT);
+        /* Lanes are whole by now; tiles of MR lines must be too. */
+        for (int c = (last - first + LANES - 1) / LANES * LANES; c < used; c++)
+            for (int e = 0; e < WINOGRAD_POINTS; e++)
+                to[e * V_POINT + c] = 0.0f;
+    }
+}
+
+/* A part of dU: lines of one block of V by columns of some panels of W, that is of dW's channels and columns. */
+struct part {
+    int block, line, lines;
+    int panel, panels;
+};
+
+/* One point of a part of dU, rows of `columns` floats: V' W of this round, or dU + V' W. */
+static void multiply(GLOBAL const float *v, GLOBAL const float *w, GLOBAL float *du, const int columns,
+                     const struct winograd_wgrad_args arg, const struct part part, const int point)
+{
+    v += (part.block * WINOGRAD_POINTS + point) * V_POINT + part.line;
+    w += (part.panel * WINOGRAD_POINTS + point) * W_POINT;
+    for (int panel = 0; panel < part.panels; panel++) {
+        for (int c = 0; c < part.lines; c += MR) {
+            GLOBAL const float *a = v + c, *b = w;
+            GLOBAL float *out = du + (long)c * columns + panel * NR;
+#define OUTER_BEGIN(i) lane acc##i##0 = lane_splat(0.0f), acc##i##1 = acc##i##0;
+            ROWS(OUTER_BEGIN)
+            for (int t = 0; t < arg.tiles; t++) {
+                const lane b0 = lane_load(b), b1 = lane_load(b + LANES);
 #define OUTER_STEP(i)                                                                                                  \
     {                                                                                                                  \
         const lane x = lane_splat(a[i]);                                                                               \
         acc##i##0 = lane_madd(x, b0, acc##i##0);                                                                       \
         acc##i##1 = lane_madd(x, b1, acc##i##1);                                                                       \
     }
-                            ROWS(OUTER_STEP)
-                            a += lines;
-                            b += columns;
-                        }
+                ROWS(OUTER_STEP)
+                a += arg.lines;
+                b += NR;
+            }
+            /* Rounds are summed on their own first: rounding grows with the longest sum. */
+#define OUTER_MORE(i)                                                                                                  \
+    acc##i##0 = lane_add(lane_load(out + i * columns), acc##i##0);                                                     \
+    acc##i##1 = lane_add(lane_load(out + i * columns + LANES), acc##i##1);
+            if (arg.begun) {
+                ROWS(OUTER_MORE)
+            }
 #define OUTER_END(i)                                                                                                   \
     lane_store(out + i * columns, acc##i##0);                                                                          \
     lane_store(out + i * columns + LANES, acc##i##1);
-                        ROWS(OUTER_END)
-                    }
-                }
-            }
+            ROWS(OUTER_END)
         }
+        w += WINOGRAD_POINTS * W_POINT;
+    }
+}
 
-        for (int c = first_c; c < last_c; c++) {
-            for (int k = first_column; k < last_column; k += LANES) {
-                GLOBAL const float *from = du + (long)(c - first_c) * columns + k - first_column;
-                lane all[WINOGRAD_POINTS], rows[18], o[3];
-                for (int e = 0; e < WINOGRAD_POINTS; e++)
-                    all[e] = lane_load(from + e * du_point);
-                for (int j = 0; j < 6; j++)
-                    GRADIENT_TRANSFORM(rows + j, 6, all + j, 6)
-                for (int i = 0; i < 3; i++) {
-                    GRADIENT_TRANSFORM(o, 1, rows + i * 6, 1)
-                    for (int j = 0; j < 3; j++)
-                        store_some(dweight + ((long)(i * 3 + j) * arg.big_c + c) * arg.small_c + k, arg.small_c - k,
-                                   o[j]);
+/* A part's dU, points `du_point` apart, to dW. A deep layer's dW is larger than the caches and its taps lie a multiple
+ * of every cache's size apart, so its lanes are streamed where they are whole. */
+static void gradient(GLOBAL const float *du, const int columns, const long du_point, GLOBAL float *dweight,
+                     const struct winograd_wgrad_args arg, const struct part part)
+{
+    const int a_phase = arg.blocks / (arg.stride * arg.stride), phase = part.block / a_phase;
+    const int size = WINOGRAD_TAPS * arg.stride;
+    const int first_c = (part.block - phase * a_phase) * arg.lines + part.line, column = part.panel * NR;
+    const int channels = i_min(part.lines, arg.big_c - first_c), width = i_min(part.panels * NR, arg.small_c - column);
+    const long tap = (long)arg.big_c * arg.small_c;
+    dweight += (phase / arg.stride * size + phase % arg.stride) * tap + (long)first_c * arg.small_c + column;
+    const int stream = arg.small_c % LANES == 0 && lane_is_aligned(dweight);
+    for (int c = 0; c < channels; c++) {
+        for (int k = 0; k < width; k += LANES) {
+            GLOBAL const float *from = du + (long)c * columns + k;
+            GLOBAL float *to = dweight + (long)c * arg.small_c + k;
+            lane all[WINOGRAD_SIDE], rows[WINOGRAD_TAPS * WINOGRAD_SIDE], o[WINOGRAD_TAPS];
+            for (int j = 0; j < WINOGRAD_SIDE; j++) {
+                for (int i = 0; i < WINOGRAD_SIDE; i++)
+                    all[i] = lane_load(from + (i * WINOGRAD_SIDE + j) * du_point);
+                GRADIENT_TRANSFORM(rows + j, WINOGRAD_SIDE, all, 1)
+            }
+            for (int i = 0; i < WINOGRAD_TAPS; i++) {
+                GRADIENT_TRANSFORM(o, 1, rows + i * WINOGRAD_SIDE, 1)
+                for (int j = 0; j < WINOGRAD_TAPS; j++) {
+                    GLOBAL float *p = to + (i * size + j) * arg.stride * tap;
+                    if (stream)
+                        lane_stream(p, o[j]);
+                    else
+                        store_some(p, width - k, o[j]);
                 }
             }
         }
     }
 }
 
+/* A task: all lines of a block that there are, some panels. */
+static struct part part_of(const int task, const struct winograd_wgrad_args arg)
+{
+    const int groups = (arg.panels + arg.panels_per_task - 1) / arg.panels_per_task;
+    const int a_phase = arg.blocks / (arg.stride * arg.stride);
+    struct part part;
+    part.block = task / groups;
+    part.line = 0;
+    part.lines = i_min(arg.lines, arg.big_c - part.block % a_phase * arg.lines);
+    part.panel = (task - part.block * groups) * arg.panels_per_task;
+    part.panels = i_min(arg.panels_per_task, arg.panels - part.panel);
+    return part;
+}
+
+/* item = point * tasks + task */
+KERNEL3(winograd_wgrad_products, struct winograd_wgrad_args, GLOBAL const float *v, GLOBAL const float *w,
+        GLOBAL float *du)
+{
+    const int point = item / arg.tasks, task = item - point * arg.tasks, columns = arg.panels_per_task * NR;
+    multiply(v, w, du + ((long)task * WINOGRAD_POINTS + point) * DU_POINT(arg.lines, columns), columns, arg,
+             part_of(task, arg), point);
+}
+
+/* item = task * pieces + piece of WINOGRAD_LINES lines */
+KERNEL2(winograd_wgrad_gradient, struct winograd_wgrad_args, GLOBAL const float *du, GLOBAL float *dweight)
+{
+    const int pieces = (arg.lines + WINOGRAD_LINES - 1) / WINOGRAD_LINES, task = item / pieces;
+    const int columns = arg.panels_per_task * NR;
+    const long point = DU_POINT(arg.lines, columns);
+    struct part part = part_of(task, arg);
+    part.line = (item - task * pieces) * WINOGRAD_LINES;
+    part.lines = i_min(WINOGRAD_LINES, part.lines - part.line);
+    gradient(du + task * WINOGRAD_POINTS * point + (long)part.line * columns, columns, point, dweight, arg, part);
+    lane_stream_end();
+}
+
+/* item = slot: a run of tasks, one after another in the slot's own dU */
+KERNEL4(winograd_wgrad_deep, struct winograd_wgrad_args, GLOBAL const float *v, GLOBAL const float *w,
+        GLOBAL float *dweight, GLOBAL float *scratch)
+{
+    const int begin = (int)((long)arg.tasks * item / arg.slots), end = (int)((long)arg.tasks * (item + 1) / arg.slots);
+    const int columns = arg.panels_per_task * NR;
+    const long point = DU_POINT(arg.lines, columns);
+    GLOBAL float *du = scratch + item * WINOGRAD_POINTS * point;
+    for (int task = begin; task < end; task++) {
+        const struct part part = part_of(task, arg);
+        for (int e = 0; e < WINOGRAD_POINTS; e++)
+            multiply(v, w, du + e * point, columns, arg, part, e);
+        gradient(du, columns, point, dweight, arg, part);
+    }
+    lane_stream_end();
+}
+
 #undef OUTER_BEGIN
 #undef OUTER_STEP
+#undef OUTER_MORE
 #undef OUTER_END
+#undef V_POINT
+#undef W_POINT
+#undef DU_POINT
 
 #endif

@@ -94,8 +94,10 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
                                         arg.dst_c;
         for (int j = 0; j < 4; j++) {
             const int channel = first_column + tx + SIDE * j;
-            if (channel < arg.dst_c)
-                out[channel] = sum[i][j] + (arg.has_bias ? bias[channel] : 0.0f);
+            if (channel < arg.dst_c) {
+                const float result = sum[i][j] + (arg.has_bias ? bias[channel] : 0.0f);
+                out[channel] = arg.relu && result < 0.0f ? 0.0f : result;
+            }
         }
     }
 }

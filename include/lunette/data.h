@@ -67,7 +67,8 @@ typedef enum lun_fit {
 /* Resize (and crop) as `fit` says; only the pixels that stay are computed. Errors as lun_picture_resize(). */
 LUN_API lun_status lun_picture_fit(const lun_picture *src, lun_fit fit, int width, int height, lun_picture *out);
 
-/* A folder of pictures, decoded once and kept as width x height x 3 bytes each. */
+/* A folder of pictures, decoded once and kept as width x height x 3 bytes each: in memory, or in a file that the next
+ * start finds again and that may be larger than memory. */
 typedef struct lun_dataset lun_dataset;
 
 typedef struct lun_dataset_params {
@@ -76,6 +77,11 @@ typedef struct lun_dataset_params {
     lun_fit fit;
     int orient;  /* as for lun_picture_load() */
     int threads; /* that decode; 0: one for each processor. The result does not depend on it. */
+    /* Folder for the decoded pictures, made when it is missing; NULL: they are kept in memory. A file in it,
+     * pictures-HASH, belongs to one folder of pictures, size, fit and orientation. A picture is taken from it as long
+     * as its file has the same name, size and time of change, and decoded otherwise; only its owner may read it. It may
+     * be removed at any time. The data set is the same with it and without, bit for bit. */
+    const char *cache;
 } lun_dataset_params;
 
 /* Search `folder` and all folders below it, and decode every picture.
@@ -89,7 +95,11 @@ typedef struct lun_dataset_params {
  *
  * LUN_ERR_USAGE for parameters out of range or a folder that does not exist or cannot be read; LUN_ERR_DATA when no
  * picture is usable, or when more than 5 % of the candidates are not (the detail names the first ones and why);
- * LUN_ERR_MEMORY. At most one picture above 4 Mpixel is held decoded at a time, whatever the number of threads. */
+ * LUN_ERR_MEMORY. At most one picture above 4 Mpixel is held decoded at a time, whatever the number of threads.
+ *
+ * With a cache: a damaged one is made anew, and one that cannot be written is done without, each with a line at
+ * LUN_LOG_WARN. LUN_ERR_STORAGE when it cannot be written and the pictures do not fit into memory either. With a sound
+ * cache no picture is read here, only the files' sizes and times; what lies in it is checked when it is first used. */
 LUN_API lun_status lun_dataset_open(const lun_dataset_params *params, lun_dataset **out);
 
 /* Free and set *dataset to NULL; *dataset may be NULL. */
@@ -101,20 +111,25 @@ LUN_API size_t lun_dataset_count(const lun_dataset *dataset);
 /* Candidates that were skipped. */
 LUN_API size_t lun_dataset_skipped(const lun_dataset *dataset);
 
+/* The file that the decoded pictures lie in; NULL: they are in memory. Owned by the data set. */
+LUN_API const char *lun_dataset_cache(const lun_dataset *dataset);
+
 /* The size that every picture was brought to. */
 LUN_API void lun_dataset_size(const lun_dataset *dataset, int *width, int *height);
 
-/* Path of picture `i` relative to the folder, and its pixels (height, width, 3). Owned by the data set; NULL when `i`
- * is not below the count. */
+/* Path of picture `i` relative to the folder. Owned by the data set; NULL when `i` is not below the count. */
 LUN_API const char *lun_dataset_name(const lun_dataset *dataset, size_t i);
-LUN_API const uint8_t *lun_dataset_pixels(const lun_dataset *dataset, size_t i);
+
+/* The pixels (height, width, 3) of picture `i`. LUN_ERR_USAGE when `i` is not below the count; LUN_ERR_DATA when they
+ * are damaged in the cache (said once, and the cache removed) and cannot be had from the picture's file any more. */
+LUN_API lun_status lun_dataset_pixels(const lun_dataset *dataset, size_t i, uint8_t *pixels);
 
 /* A 64-bit FNV-1a hash of the size, and of every name and the hash of its kept pixels in order: changes when a picture
  * that training can see is added, removed, renamed or edited. Not against malice. */
 LUN_API uint64_t lun_dataset_hash(const lun_dataset *dataset);
 
 /* Write pictures index[0..count) to dst (count, 3, height, width) as v / 255 * 2 - 1, each operation in float32.
- * LUN_ERR_USAGE if an index is not below lun_dataset_count(). */
+ * Reads the disk where they lie in a cache. Errors as lun_dataset_pixels(); dst may then be partly written. */
 LUN_API lun_status lun_dataset_images(const lun_dataset *dataset, const uint32_t *index, size_t count, float *dst);
 
 #ifdef __cplusplus

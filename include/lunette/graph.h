@@ -16,6 +16,7 @@
 
 #include "device.h"
 #include "tensor.h"
+#include "tune.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -155,10 +156,21 @@ typedef struct lun_compile_params {
      * lun_plan_op.candidate said can be given back here: an op that fell back is "fallback:NAME". */
     const char *(*pin)(void *payload, const char *op);
     void *payload;
+    /* The graph will run many times without its parameters changing: keep what is made of them alone (repacked filters)
+     * from run to run, in memory of its own. The results are the same; after a change of the store it is made anew.
+     * Without effect in a graph that changes its store, or on a store that trains. */
+    int keep;
+    /* Choices by measurement, for ops that no pin names; NULL: the device's own. Borrowed as long as what is compiled
+     * with it, samplers included. */
+    lun_tuning *tuning;
+    /* Measure first what `tuning` does not know yet (include/lunette/tune.h), before the plan takes its memory; NULL:
+     * never. Not kept. */
+    const lun_tune_params *tune;
 } lun_compile_params;
 
 /* Plan everything for `dev` (the store's device): memory, kernels, fallback. `params` may be NULL. Blocks while kernels
- * are compiled. Nodes that nothing kept depends on (outputs, states, gradients) do not run. LUN_UNSUPPORTED: the device
+ * are compiled. Nodes that nothing kept depends on (outputs, states, gradients) do not run; neighbouring ones are merged
+ * where nobody reads what lies between (a convolution and the relu after it). LUN_UNSUPPORTED: the device
  * declines an op and fallback is not allowed; LUN_ERR_USAGE: among others, a pinned candidate that cannot be used. */
 LUN_API lun_status lun_graph_compile(lun_graph *graph, lun_device *dev, const lun_compile_params *params,
                                      lun_plan **out);
@@ -181,6 +193,7 @@ typedef struct lun_plan_info {
     size_t activation_bytes; /* the arena that holds both */
     size_t fixed_bytes;      /* inputs, constants, states, outputs */
     size_t workspace_bytes;
+    size_t kept_bytes; /* made of parameters alone and kept from run to run (lun_compile_params.keep) */
     double flops, bytes; /* of one run, direct method */
 } lun_plan_info;
 LUN_API lun_plan_info lun_plan_get_info(const lun_plan *plan);

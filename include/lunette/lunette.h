@@ -12,5 +12,6 @@
 #include "status.h"
 #include "tensor.h"
 #include "train.h"
+#include "tune.h"
 
 #endif

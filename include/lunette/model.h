@@ -87,6 +87,7 @@ typedef struct lun_predict_params {
     float huber_delta;  /* with LUN_HUBER */
     lun_predict_norm norm;
     int allow_fallback; /* lun_compile_params */
+    lun_tuning *tuning; /* lun_compile_params */
 } lun_predict_params;
 
 /* Run a model on the tensors of a file. LUN_ERR_CHECKPOINT: the model; LUN_ERR_DATA: the tensors, steps outside 0..T-1

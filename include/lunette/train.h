@@ -85,6 +85,8 @@ typedef struct lun_run_params {
     lun_clip_mode clip;        /* of the periodic samples */
     lun_norm_mode norm;
     int allow_fallback;
+    lun_tune_mode tune;           /* before the first step; what a resumed run has recorded counts all the same */
+    const lun_tune_params *tuner; /* its callbacks and its time; NULL: none, and the usual */
     /* Called after every log line and about four times a second between them; non-zero asks to stop (a checkpoint is
      * saved). */
     int (*progress)(void *payload, const lun_run_progress *progress);

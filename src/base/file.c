@@ -226,6 +226,11 @@ static int write_all(int fd, const unsigned char *data, size_t bytes, uint64_t o
     return 0;
 }
 
+lun_status lun_file_make_private(lun_file *file)
+{
+    return fchmod(file->fd, 0600) == 0 ? LUN_OK : failed(file, "change the mode", errno);
+}
+
 static lun_status put(lun_file *file, const unsigned char *data, size_t bytes)
 {
     const int error = write_all(file->fd, data, bytes, file->written);
@@ -295,6 +300,19 @@ lun_status lun_file_commit(lun_file *file)
     if ((error = sync_dir(file->dir)) != 0)
         status = failed(file, "sync its directory", error);
     release(file);
+    return status;
+}
+
+lun_status lun_file_commit_open(lun_file *file, int *fd)
+{
+    int copy = open_again(file->dir, file->temp, O_RDONLY, 0);
+    if (copy < 0)
+        failed(file, "open the temporary file", errno); /* sticks */
+    const lun_status status = lun_file_commit(file);
+    if (status == LUN_OK)
+        *fd = copy;
+    else
+        close_fd(&copy);
     return status;
 }
 

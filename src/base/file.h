@@ -28,6 +28,9 @@ typedef struct lun_file lun_file;
  * a regular file (a directory, a pipe, a device: those are never replaced). */
 lun_status lun_file_create(const char *path, lun_file **out);
 
+/* Keep it from other users (mode 0600), also once it is committed. */
+lun_status lun_file_make_private(lun_file *file);
+
 /* Append bytes (buffered). The first failure sticks: later calls and the commit fail too. */
 lun_status lun_file_write(lun_file *file, const void *data, size_t bytes);
 
@@ -45,6 +48,10 @@ const char *lun_file_path(const lun_file *file);
  * this name is as it was, with one exception: when only the last step, the sync of the directory, fails, the new file
  * is in place but may not survive a power cut. */
 lun_status lun_file_commit(lun_file *file);
+
+/* The same, and the new file opened for reading in *fd: what was written, whoever replaces that name next. On failure
+ * *fd is untouched. */
+lun_status lun_file_commit_open(lun_file *file, int *fd);
 
 /* Give up: remove the temporary file and free. NULL is allowed. Keeps the error detail. */
 void lun_file_discard(lun_file *file);

@@ -20,7 +20,8 @@ typedef enum lun_purpose {
     LUN_RANDOM_NOISE = 5,
     LUN_RANDOM_SAMPLER = 6,
     LUN_RANDOM_CRATERS = 7,
-    LUN_RANDOM_TEST = 8
+    LUN_RANDOM_TEST = 8,
+    LUN_RANDOM_TUNE = 9
 } lun_purpose;
 
 void lun_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

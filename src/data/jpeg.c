@@ -42,6 +42,11 @@ int lun_exif_orientation(const uint8_t *data, size_t bytes)
 
 #ifndef LUN_HAVE_JPEG
 
+int lun_jpeg_version(void)
+{
+    return 0;
+}
+
 lun_status lun_jpeg_decode(FILE *file, lun_decode *decode, lun_picture *out)
 {
     (void)file, (void)decode, (void)out;
@@ -63,6 +68,15 @@ lun_status lun_jpeg_decode(FILE *file, lun_decode *decode, lun_picture *out)
 
 /* For the coefficients of pictures in several scans; the largest picture without subsampling needs 384 MiB. */
 #define MAX_MEMORY (512L << 20)
+
+int lun_jpeg_version(void)
+{
+#ifdef LIBJPEG_TURBO_VERSION_NUMBER
+    return LIBJPEG_TURBO_VERSION_NUMBER;
+#else
+    return JPEG_LIB_VERSION;
+#endif
+}
 
 /* All that lives across the jump is in here and reached through a pointer that does not change. */
 typedef struct jpeg_job {

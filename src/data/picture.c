@@ -115,6 +115,7 @@ lun_status lun_picture_decode(int at, const char *name, lun_decode *decode, lun_
         return lun_fail(LUN_ERR_MEMORY, "out of memory (a file stream)");
     }
     decode->file_bytes = (uint64_t)info.st_size;
+    decode->file_time = info.st_mtim;
     const lun_status status = decode_file(file, decode, out);
     fclose(file);
     return status;

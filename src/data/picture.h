@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <lunette/data.h>
 
@@ -17,7 +18,8 @@
 /* One decoding: what is wanted, and the lock that keeps big pictures from being in memory several at a time. */
 typedef struct lun_decode {
     int orient;
-    uint64_t file_bytes;
+    uint64_t file_bytes; /* this and the next: of the file when it was opened */
+    struct timespec file_time;
     pthread_mutex_t *big; /* may be NULL */
     bool big_held;        /* set by lun_decode_begin(), cleared by lun_decode_end() */
 } lun_decode;
@@ -35,6 +37,9 @@ lun_status lun_picture_decode(int at, const char *name, lun_decode *decode, lun_
 
 lun_status lun_png_decode(FILE *file, lun_decode *decode, lun_picture *out);
 lun_status lun_jpeg_decode(FILE *file, lun_decode *decode, lun_picture *out);
+
+/* The JPEG library that this was built with, as it numbers itself; 0 without one. Another one may decode otherwise. */
+int lun_jpeg_version(void);
 
 typedef enum lun_picture_kind { LUN_KIND_OTHER, LUN_KIND_PNG, LUN_KIND_JPEG } lun_picture_kind;
 

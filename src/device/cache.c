@@ -1,7 +1,10 @@
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "base/file.h"
@@ -9,6 +12,7 @@
 
 #define MAGIC     "lunette cache 1\n"
 #define MAX_ENTRY ((size_t)256 << 20)
+#define MAX_TEXT  ((size_t)16 << 20)
 
 /* The magic is followed by three numbers (bytes of the key, bytes of the payload, hash of both), the key and the
  * payload. All but the payload is text, so that a person can see what an entry is of. */
@@ -92,5 +96,53 @@ void lun_cache_store(const char *name, const char *key, const void *payload, siz
     if (folder && !stored)
         lun_log(LUN_LOG_DEBUG, "cache: %s", lun_error_detail());
     free(path);
+    free(folder);
+}
+
+/* ---- texts ---- */
+
+char *lun_cache_text_path(const char *name, const char *key)
+{
+    char *path = entry_path(name, key);
+    char *text = path ? lun_format("%s.txt", path) : NULL;
+    free(path);
+    return text;
+}
+
+char *lun_cache_text_load(const char *path)
+{
+    char *text = NULL;
+    if (lun_file_exists(path) && lun_file_read(path, MAX_TEXT, LUN_ERR_STORAGE, &text, NULL) != LUN_OK)
+        lun_log(LUN_LOG_DEBUG, "cache: %s", lun_error_detail());
+    return text;
+}
+
+void lun_cache_text_update(const char *path, char *(*merge)(void *payload, const char *old), void *payload)
+{
+    char *folder = lun_format("%.*s", (int)(strrchr(path, '/') - path), path);
+    int lock = -1;
+    lun_file *file = NULL;
+    bool stored = folder && lun_make_dirs(folder) == LUN_OK;
+    if (stored) {
+        /* The folder itself is the lock, so that none is left lying about. Without locks the last one wins. */
+        lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (lock >= 0)
+            (void)flock(lock, LOCK_EX);
+        char *old = lun_cache_text_load(path);
+        char *text = merge(payload, old);
+        if (text) {
+            stored = lun_file_create(path, &file) == LUN_OK;
+            if (stored) {
+                (void)lun_file_write(file, text, strlen(text));
+                stored = lun_file_commit(file) == LUN_OK;
+            }
+        }
+        free(text);
+        free(old);
+    }
+    if (!stored)
+        lun_log(LUN_LOG_DEBUG, "cache: %s", lun_error_detail());
+    if (lock >= 0)
+        close(lock);
     free(folder);
 }

@@ -20,4 +20,16 @@ bool lun_cache_load(const char *name, const char *key, char **payload, size_t *b
 /* Best effort. */
 void lun_cache_store(const char *name, const char *key, const void *payload, size_t bytes);
 
+/* Files of plain text, for people to read and for additions by several processes: NAME-HASH.txt, without the head of an
+ * entry. What is in them is checked by whoever reads them.
+ *
+ * The path of the text of `key` in fresh memory; NULL when there is no cache folder. */
+char *lun_cache_text_path(const char *name, const char *key);
+/* The file's text in fresh memory; NULL when it is missing, unreadable or too large. */
+char *lun_cache_text_load(const char *path);
+/* Replace the file by what `merge` makes of its text (NULL when there is none): a fresh string, or NULL for leaving
+ * things as they are. Processes come one after the other, so that none loses what another has just written. Best
+ * effort. */
+void lun_cache_text_update(const char *path, char *(*merge)(void *payload, const char *old), void *payload);
+
 #endif

@@ -199,12 +199,13 @@ static lun_status norm_backward_scale(check_plan *plan, int d)
     const lun_op *op = &plan->base.op;
     const int64_t channels = op->src[0].shape.c;
     double *scale = plan->scale;
+    const bool of_src = d == 0 || (d == 3 && op->attrs.norm.dbias); /* dsrc, and its sum */
     LUN_TRY(read_src(plan, 4));
     for (int64_t c = 0; c < channels; c++) { /* rms of dy (2 + |x rstd|): xhat may be made of x rstd - mean rstd */
         const double rstd = fabs((double)plan->host_src[c]);
-        scale[c] = plan->g[c] * (2 + plan->x[c] * rstd) * (d == 0 ? rstd : sqrt(depth_of(op)));
+        scale[c] = plan->g[c] * (2 + plan->x[c] * rstd) * (of_src ? rstd : 1) * (d == 0 ? 1 : sqrt(depth_of(op)));
     }
-    if (d != 0)
+    if (!of_src)
         return LUN_OK;
     LUN_TRY(read_src(plan, 2));
     for (int64_t c = 0; c < channels; c++)
@@ -223,15 +224,24 @@ static lun_status norm_scale(check_plan *plan, int d, rounding *bound)
         return norm_backward_scale(plan, d);
     if (d == 0) {
         /* gamma (mean's error times rstd + rstd's relative error + 1) + beta, in units of x rstd */
-        LUN_TRY(lun_buffer_read(on_a(plan->dst[2]), plan->host_src, (size_t)channels * 4));
-        for (int64_t c = 0; c < channels; c++)
-            scale[c] = plan->x[c] * fabs((double)plan->host_src[c]);
+        if (op->ndst > 1)
+            LUN_TRY(lun_buffer_read(on_a(plan->dst[2]), plan->host_src, (size_t)channels * 4));
+        else
+            LUN_TRY(read_src(plan, 4));
+        for (int64_t c = 0; c < channels; c++) {
+            const double given = (double)plan->host_src[c];
+            scale[c] = plan->x[c] * (op->ndst > 1 ? fabs(given) : 1 / sqrt(given + (double)op->attrs.norm.eps));
+        }
         LUN_TRY(read_src(plan, 1));
         for (int64_t c = 0; c < channels; c++)
             scale[c] = fabs((double)plan->host_src[c]) * (1 + scale[c] + scale[c] * scale[c]);
         LUN_TRY(read_src(plan, 2));
         for (int64_t c = 0; c < channels; c++)
             scale[c] += fabs((double)plan->host_src[c]);
+        if (op->nsrc > 5)
+            LUN_TRY(read_src(plan, 5));
+        for (int64_t c = 0; op->nsrc > 5 && c < channels; c++)
+            scale[c] += rms(plan->host_src, lun_count(op->src[5].shape), c, channels);
         return LUN_OK;
     }
     double largest = 0;
@@ -482,12 +492,28 @@ static lun_status check_plan_create(lun_device *dev, const lun_op *op, const cha
     }
     snprintf(plan->candidate, sizeof plan->candidate, "%s|%s", plan->a->candidate, plan->b->candidate);
     plan->base.candidate = plan->candidate;
-    plan->base.workspace = plan->a->workspace > plan->b->workspace ? plan->a->workspace : plan->b->workspace;
+    /* Scratch for the larger of the two, then kept memory for the larger. */
+    const size_t scratch_a = plan->a->workspace - plan->a->kept, scratch_b = plan->b->workspace - plan->b->kept;
+    plan->base.kept = plan->a->kept > plan->b->kept ? plan->a->kept : plan->b->kept;
+    plan->base.kept_src = plan->a->kept_src | plan->b->kept_src;
+    plan->base.workspace = scratch_a > scratch_b ? scratch_a : scratch_b;
+    if (plan->base.kept > 0)
+        plan->base.workspace = (size_t)lun_round_up((int64_t)plan->base.workspace, 256) + plan->base.kept;
     *out = &plan->base;
     return LUN_OK;
 }
 
-static lun_status check_bind(lun_op_plan *base, const lun_place *src, const lun_place *dst, lun_place workspace)
+/* The kept memory of A and B is as this device's own: apart from the workspace, or behind its scratch. */
+static lun_status bind_side(lun_op_plan *side, const lun_place *src, const lun_place *dst, lun_place workspace,
+                            lun_place kept)
+{
+    if (side->kept > 0)
+        return lun_op_plan_bind_kept(side, src, dst, workspace, kept);
+    return lun_op_plan_bind(side, src, dst, workspace);
+}
+
+static lun_status check_bind(lun_op_plan *base, const lun_place *src, const lun_place *dst, lun_place workspace,
+                             lun_place kept)
 {
     check_plan *plan = (check_plan *)base;
     lun_place s[LUN_OP_MAX_SRC] = {{0}}, d[LUN_OP_MAX_DST] = {{0}};
@@ -500,17 +526,23 @@ static lun_status check_bind(lun_op_plan *base, const lun_place *src, const lun_
         d[i] = on_a(dst[i]);
     }
     const lun_place none = {0};
-    LUN_TRY(lun_op_plan_bind(plan->a, s, d, plan->a->workspace > 0 ? on_a(workspace) : none));
+    LUN_TRY(bind_side(plan->a, s, d, workspace.buffer ? on_a(workspace) : none, kept.buffer ? on_a(kept) : none));
     for (int i = 0; i < base->op.nsrc; i++)
         s[i] = on_b(src[i]);
     for (int i = 0; i < base->op.ndst; i++)
         d[i] = on_b(dst[i]);
-    return lun_op_plan_bind(plan->b, s, d, plan->b->workspace > 0 ? on_b(workspace) : none);
+    return bind_side(plan->b, s, d, workspace.buffer ? on_b(workspace) : none, kept.buffer ? on_b(kept) : none);
 }
 
-static lun_status check_run(lun_op_plan *base)
+static lun_status check_run(lun_op_plan *base, lun_part part)
 {
     check_plan *plan = (check_plan *)base;
+    if (part != LUN_PART_REST) {
+        LUN_TRY(lun_op_plan_prepare(plan->a));
+        LUN_TRY(lun_op_plan_prepare(plan->b));
+    }
+    if (part == LUN_PART_PREPARE)
+        return LUN_OK;
     const lun_op *op = &base->op;
     double plain = 0;
     /* Before the op runs: a destination may take the place of a source. */

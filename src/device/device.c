@@ -399,7 +399,8 @@ void lun_op_plan_destroy(lun_op_plan **plan)
 
 static bool overlap(lun_place a, size_t a_bytes, lun_place b, size_t b_bytes)
 {
-    return a.buffer == b.buffer && a.offset < b.offset + b_bytes && b.offset < a.offset + a_bytes;
+    return a_bytes > 0 && b_bytes > 0 && a.buffer == b.buffer && a.offset < b.offset + b_bytes &&
+           b.offset < a.offset + a_bytes;
 }
 
 static bool same_place(lun_place a, lun_place b)
@@ -408,10 +409,11 @@ static bool same_place(lun_place a, lun_place b)
 }
 
 static lun_status check_overlaps(const lun_op_plan *plan, const lun_place *src, const lun_place *dst,
-                                 lun_place workspace)
+                                 lun_place workspace, lun_place kept)
 {
     const lun_op *op = &plan->op;
     const lun_op_info *info = lun_op_info_of(op->kind);
+    const size_t scratch = plan->workspace - plan->kept;
     for (int d = 0; d < op->ndst; d++) {
         const size_t bytes = lun_bytes(op->dst[d]);
         const int alias = info->alias[d] - 1;
@@ -428,20 +430,22 @@ static lun_status check_overlaps(const lun_op_plan *plan, const lun_place *src, 
             if (overlap(dst[d], bytes, dst[e], lun_bytes(op->dst[e])))
                 return lun_fail(LUN_ERR_INTERNAL, "bind: %s: destinations %d and %d overlap", info->name, e, d);
         }
-        if (plan->workspace > 0 && overlap(dst[d], bytes, workspace, plan->workspace))
+        if (overlap(dst[d], bytes, workspace, scratch) || overlap(dst[d], bytes, kept, plan->kept))
             return lun_fail(LUN_ERR_INTERNAL, "bind: %s: destination %d overlaps the workspace", info->name, d);
     }
-    for (int s = 0; s < op->nsrc && plan->workspace > 0; s++) {
-        if (overlap(src[s], lun_bytes(op->src[s]), workspace, plan->workspace))
+    for (int s = 0; s < op->nsrc; s++) {
+        const size_t bytes = lun_bytes(op->src[s]);
+        if (overlap(src[s], bytes, workspace, scratch) || overlap(src[s], bytes, kept, plan->kept))
             return lun_fail(LUN_ERR_INTERNAL, "bind: %s: source %d overlaps the workspace", info->name, s);
     }
+    if (overlap(workspace, scratch, kept, plan->kept))
+        return lun_fail(LUN_ERR_INTERNAL, "bind: %s: the kept memory overlaps the workspace", info->name);
     return LUN_OK;
 }
 
-lun_status lun_op_plan_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace)
+static lun_status bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace,
+                       lun_place kept, bool keeps)
 {
-    if (!plan || !src || !dst)
-        return lun_fail(LUN_ERR_INTERNAL, "lun_op_plan_bind: no plan or no operands");
     lun_device *dev = plan->device;
     const char *name = lun_op_info_of(plan->op.kind)->name;
     char what[64];
@@ -454,15 +458,50 @@ lun_status lun_op_plan_bind(lun_op_plan *plan, const lun_place *src, const lun_p
         snprintf(what, sizeof what, "bind: %s: destination %d", name, d);
         LUN_TRY(check_place(dev, what, dst[d], lun_bytes(plan->op.dst[d])));
     }
-    if (plan->workspace > 0) {
+    const size_t scratch = plan->workspace - plan->kept, needed = keeps ? scratch : plan->workspace;
+    if (needed > 0) {
         snprintf(what, sizeof what, "bind: %s: workspace", name);
-        LUN_TRY(check_place(dev, what, workspace, (size_t)lun_round_up((int64_t)plan->workspace, 4)));
+        LUN_TRY(check_place(dev, what, workspace, (size_t)lun_round_up((int64_t)needed, 4)));
     }
-    LUN_TRY(check_overlaps(plan, src, dst, workspace));
-    plan->bound = false; /* half-changed if the driver fails */
-    LUN_TRY(dev->driver->bind(plan, src, dst, workspace));
+    if (keeps) {
+        snprintf(what, sizeof what, "bind: %s: kept memory", name);
+        LUN_TRY(check_place(dev, what, kept, (size_t)lun_round_up((int64_t)plan->kept, 4)));
+    } else if (plan->kept > 0) {
+        kept = (lun_place){workspace.buffer, workspace.offset + scratch};
+    }
+    LUN_TRY(check_overlaps(plan, src, dst, workspace, kept));
+    plan->bound = plan->prepared = false; /* half-changed if the driver fails */
+    LUN_TRY(dev->driver->bind(plan, src, dst, workspace, kept));
     plan->bound = true;
+    plan->keeps = keeps;
     return LUN_OK;
+}
+
+lun_status lun_op_plan_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace)
+{
+    if (!plan || !src || !dst)
+        return lun_fail(LUN_ERR_INTERNAL, "lun_op_plan_bind: no plan or no operands");
+    return bind(plan, src, dst, workspace, (lun_place){NULL, 0}, false);
+}
+
+lun_status lun_op_plan_bind_kept(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace,
+                                 lun_place kept)
+{
+    if (!plan || !src || !dst)
+        return lun_fail(LUN_ERR_INTERNAL, "lun_op_plan_bind_kept: no plan or no operands");
+    return bind(plan, src, dst, workspace, kept, plan->kept > 0);
+}
+
+lun_status lun_op_plan_prepare(lun_op_plan *plan)
+{
+    lun_device *dev = plan->device;
+    LUN_TRY(alive(dev));
+    if (!plan->bound)
+        return lun_fail(LUN_ERR_INTERNAL, "prepare: %s is not bound", lun_op_info_of(plan->op.kind)->name);
+    if (!plan->keeps)
+        return LUN_OK;
+    plan->prepared = true;
+    return keep(dev, dev->driver->run(plan, LUN_PART_PREPARE));
 }
 
 lun_status lun_op_plan_run(lun_op_plan *plan)
@@ -471,5 +510,7 @@ lun_status lun_op_plan_run(lun_op_plan *plan)
     LUN_TRY(alive(dev));
     if (!plan->bound)
         return lun_fail(LUN_ERR_INTERNAL, "run: %s is not bound", lun_op_info_of(plan->op.kind)->name);
-    return keep(dev, dev->driver->run(plan));
+    if (plan->keeps && !plan->prepared)
+        return lun_fail(LUN_ERR_INTERNAL, "run: %s is not prepared", lun_op_info_of(plan->op.kind)->name);
+    return keep(dev, dev->driver->run(plan, plan->keeps ? LUN_PART_REST : LUN_PART_ALL));
 }

@@ -29,16 +29,27 @@ typedef struct lun_place {
     size_t offset;
 } lun_place;
 
-/* Common to every driver's plan, which begins with it. A driver's plan() sets `candidate` and `workspace`, the front
- * door the rest. */
+/* Common to every driver's plan, which begins with it. A driver's plan() sets `candidate` and, by
+ * lun_op_plan_set_memory, the next four; the front door sets the rest.
+ *
+ * Some plans first turn sources into another form (a filter into panels, or into Winograd's domain), and the result
+ * serves as long as those sources stay the same. Their owner may give them `kept` bytes to keep it in
+ * (lun_op_plan_bind_kept), and then says when to make it (lun_op_plan_prepare); lun_op_plan_run computes the rest.
+ * Otherwise it lies in the workspace, behind the scratch, and is made in every run. */
 struct lun_op_plan {
     lun_device *device;
     lun_op op;
     const char *candidate;
-    size_t workspace;
+    size_t workspace;  /* bytes, with what could be kept; a plan that keeps needs workspace - kept */
+    size_t kept;       /* bytes; 0: nothing is prepared */
+    unsigned kept_src; /* bit s: what is kept depends on source s */
+    int prepares;      /* launches that prepare; they come first */
     double flops, bytes;
-    bool bound;
+    bool bound, keeps, prepared;
 };
+
+/* What of a plan to run: all of it, what fills the kept memory, or what comes after that. */
+typedef enum lun_part { LUN_PART_ALL, LUN_PART_PREPARE, LUN_PART_REST } lun_part;
 
 typedef struct lun_driver {
     const char *name; /* "cpu" */
@@ -63,10 +74,12 @@ typedef struct lun_driver {
      * where operands lie. LUN_UNSUPPORTED with the reason if there is none. */
     lun_status (*plan)(lun_device *dev, const lun_op *op, const char *candidate, lun_op_plan **out);
     void (*plan_destroy)(lun_op_plan *plan);
-    /* Fix where the operands and the workspace lie; may be called again. */
-    lun_status (*bind)(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace);
+    /* Fix where the operands, the workspace and the kept memory lie; may be called again. The last two are without a
+     * buffer where the plan needs none. */
+    lun_status (*bind)(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace,
+                       lun_place kept);
     /* Enqueue. No allocation, no wait. */
-    lun_status (*run)(lun_op_plan *plan);
+    lun_status (*run)(lun_op_plan *plan, lun_part part);
     lun_status (*finish)(lun_device *dev);
 } lun_driver;
 
@@ -93,8 +106,16 @@ lun_status lun_buffer_copy(lun_place dst, lun_place src, size_t bytes);
 lun_status lun_op_plan_create(lun_device *dev, const lun_op *op, const char *candidate, lun_op_plan **out);
 void lun_op_plan_destroy(lun_op_plan **plan);
 lun_status lun_op_plan_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace);
+/* The same with plan->kept bytes of kept memory that nothing else writes: lun_op_plan_prepare must then come before the
+ * first run and again after the sources in plan->kept_src have changed. */
+lun_status lun_op_plan_bind_kept(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace,
+                                 lun_place kept);
+/* Enqueue what fills the kept memory; nothing for a plan that keeps nothing. */
+lun_status lun_op_plan_prepare(lun_op_plan *plan);
 lun_status lun_op_plan_run(lun_op_plan *plan);
 
+/* For drivers: the memory that a lowering asks for. */
+void lun_op_plan_set_memory(lun_op_plan *plan, const lun_lowering *lowering);
 /* For drivers that run the kernel texts (plan.c): walk the candidates of op->kind (or only the one named); for each
  * that lowers, call ready(dev, lowering, payload), which compiles and may decline too. LUN_OK with *name set, or
  * LUN_UNSUPPORTED whose detail lists every reason. */

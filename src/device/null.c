@@ -95,7 +95,7 @@ static lun_status null_plan_create(lun_device *dev, const lun_op *op, const char
     status = lun_choose_candidate(dev, op, candidate, null_ready, NULL, lowering, &plan->base.candidate);
     if (status != LUN_OK)
         goto end;
-    plan->base.workspace = lowering->workspace;
+    lun_op_plan_set_memory(&plan->base, lowering);
     plan->launches = lowering->count;
     *out = &plan->base;
     plan = NULL;
@@ -110,20 +110,27 @@ static void null_plan_destroy(lun_op_plan *plan)
     free(plan);
 }
 
-static lun_status null_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace)
+static lun_status null_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace,
+                            lun_place kept)
 {
     (void)plan;
     (void)src;
     (void)dst;
     (void)workspace;
+    (void)kept;
     return LUN_OK;
 }
 
-static lun_status null_run(lun_op_plan *plan)
+static lun_status null_run(lun_op_plan *plan, lun_part part)
 {
     lun_null_counts *counts = plan->device->state;
+    const int all = ((null_plan *)plan)->launches;
+    counts->launches += (uint64_t)(part == LUN_PART_ALL       ? all
+                                   : part == LUN_PART_PREPARE ? plan->prepares
+                                                              : all - plan->prepares);
+    if (part == LUN_PART_PREPARE)
+        return LUN_OK;
     counts->ops++;
-    counts->launches += (uint64_t)((null_plan *)plan)->launches;
     counts->flops += plan->flops;
     counts->bytes += plan->bytes;
     return LUN_OK;

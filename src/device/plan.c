@@ -20,6 +20,18 @@ static void add(reasons *r, const char *name, const char *reason)
         r->length += (size_t)wrote < left ? (size_t)wrote : left - 1;
 }
 
+/* What is prepared may be all that a later run finds: it must not depend on scratch, nor be scratch. */
+static bool good_prepare(const lun_lowering *lowering, int i)
+{
+    const lun_launch *launch = &lowering->launch[i];
+    if (!launch->prepare)
+        return true;
+    bool good = i == 0 || lowering->launch[i - 1].prepare;
+    for (int b = 0; b < launch->buffers; b++)
+        good = good && (launch->buffer[b].space == LUN_SPACE_SRC || launch->buffer[b].space == LUN_SPACE_KEPT);
+    return good;
+}
+
 /* Drivers trust a lowering, so a wrong one must not reach them. */
 static lun_status check_lowering(const lun_op *op, const char *name, const lun_lowering *lowering)
 {
@@ -27,14 +39,15 @@ static lun_status check_lowering(const lun_op *op, const char *name, const lun_l
     for (int i = 0; good && i < lowering->count; i++) {
         const lun_launch *launch = &lowering->launch[i];
         good = launch->buffers >= 1 && launch->buffers <= LUN_LAUNCH_MAX_BUFFERS &&
-               launch->args_bytes <= LUN_LAUNCH_MAX_ARGS;
+               launch->args_bytes <= LUN_LAUNCH_MAX_ARGS && good_prepare(lowering, i);
         for (int b = 0; good && b < launch->buffers; b++) {
             const lun_launch_buffer *buffer = &launch->buffer[b];
             const int operands = buffer->space == LUN_SPACE_SRC   ? op->nsrc
                                  : buffer->space == LUN_SPACE_DST ? op->ndst
                                                                   : 1;
             good = buffer->index >= 0 && buffer->index < operands &&
-                   (buffer->space != LUN_SPACE_WORKSPACE || buffer->offset < lowering->workspace);
+                   (buffer->space != LUN_SPACE_WORKSPACE || buffer->offset < lowering->workspace) &&
+                   (buffer->space != LUN_SPACE_KEPT || buffer->offset < lowering->kept);
         }
         if (!good)
             break;
@@ -50,6 +63,27 @@ static lun_status check_lowering(const lun_op *op, const char *name, const lun_l
     char what[160];
     lun_op_describe(op, what, sizeof what);
     return lun_fail(LUN_ERR_INTERNAL, "%s: candidate %s lowers to an impossible launch", what, name);
+}
+
+/* Scratch, and behind it what could be kept. */
+static size_t whole_workspace(const lun_lowering *lowering)
+{
+    return lowering->kept > 0 ? (size_t)lun_round_up((int64_t)lowering->workspace, 256) + lowering->kept
+                              : lowering->workspace;
+}
+
+void lun_op_plan_set_memory(lun_op_plan *plan, const lun_lowering *lowering)
+{
+    plan->workspace = whole_workspace(lowering);
+    plan->kept = lowering->kept;
+    plan->kept_src = 0;
+    plan->prepares = 0;
+    for (int i = 0; i < lowering->count && lowering->launch[i].prepare; i++) {
+        plan->prepares++;
+        for (int b = 0; b < lowering->launch[i].buffers; b++)
+            if (lowering->launch[i].buffer[b].space == LUN_SPACE_SRC)
+                plan->kept_src |= 1u << lowering->launch[i].buffer[b].index;
+    }
 }
 
 lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *candidate,
@@ -69,17 +103,17 @@ lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *c
         lun_status status = c->lower(op, &dev->caps, lowering);
         if (status == LUN_OK)
             status = check_lowering(op, c->name, lowering);
-        if (status == LUN_OK && dev->caps.max_alloc != 0 && lowering->workspace > dev->caps.max_alloc)
+        if (status == LUN_OK && dev->caps.max_alloc != 0 && whole_workspace(lowering) > dev->caps.max_alloc)
             status =
                 lun_fail(LUN_UNSUPPORTED, "its workspace of %zu bytes is more than one buffer of this device holds",
-                         lowering->workspace);
+                         whole_workspace(lowering));
         if (status == LUN_OK)
             status = ready(dev, lowering, payload);
         if (status == LUN_OK) {
             *name = c->name;
             lun_op_describe(op, what, sizeof what);
             lun_log(LUN_LOG_DEBUG, "%s: %s by %s (%d launches, %zu bytes of workspace)", dev->info.spec, what, c->name,
-                    lowering->count, lowering->workspace);
+                    lowering->count, whole_workspace(lowering));
             return LUN_OK;
         }
         if (status != LUN_UNSUPPORTED)

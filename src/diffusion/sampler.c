@@ -114,6 +114,7 @@ lun_status lun_sampler_create(lun_store *store, lun_device *dev, const lun_model
     s->schedule = *params->schedule;
     if (compile)
         s->compile = *compile;
+    s->compile.keep = 1; /* one step runs hundreds of times */
     const size_t batch = (size_t)params->batch;
     s->t = lun_malloc(batch, sizeof *s->t, "time steps");
     s->rows = lun_malloc(batch, LUN_RANDOM_ROW * sizeof *s->rows, "random rows");
@@ -127,6 +128,7 @@ lun_status lun_sampler_create(lun_store *store, lun_device *dev, const lun_model
         lun_sampler_destroy(&s);
         return status;
     }
+    s->compile.tune = NULL; /* what is compiled later takes what is known then */
     *out = s;
     return LUN_OK;
 }

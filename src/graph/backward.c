@@ -55,7 +55,7 @@ static void mark(const lun_graph *graph, bool *wants)
         for (int s = 0; s < node->op.nsrc; s++)
             any = any || wants[node->src[s]];
         for (int d = 0; d < node->op.ndst; d++)
-            wants[node->dst + d] = any && !info->alias[d];
+            wants[node->dst[d]] = any && !info->alias[d];
     }
 }
 
@@ -91,7 +91,7 @@ static void walk(lun_graph *graph, lun_value loss, const bool *wants, lun_value 
         const lun_op_info *info = lun_op_info_of(node->op.kind);
         bool any = false;
         for (int d = 0; d < node->op.ndst; d++)
-            any = any || (gradient[node->dst + d] >= 0 && wants[node->dst + d]);
+            any = any || (gradient[node->dst[d]] >= 0 && wants[node->dst[d]]);
         if (!any)
             continue;
         /* Leaving it out would train with a wrong gradient and nobody would know. */
@@ -100,7 +100,7 @@ static void walk(lun_graph *graph, lun_value loss, const bool *wants, lun_value 
                            "%s has no gradient, but the loss reaches a trained parameter through it", info->name);
             return;
         }
-        if (gradient[node->dst] < 0) {
+        if (gradient[node->dst[0]] < 0) {
             lun_graph_fail(graph, LUN_ERR_USAGE, "%s: its first result has no part in the loss but another one has",
                            info->name);
             return;
@@ -112,8 +112,8 @@ static void walk(lun_graph *graph, lun_value loss, const bool *wants, lun_value 
             b.base.wants[s] = wants[node->src[s]];
         }
         for (int d = 0; d < b.op.ndst; d++) {
-            b.base.dst[d] = node->dst + d;
-            b.base.ddst[d] = gradient[node->dst + d];
+            b.base.dst[d] = node->dst[d];
+            b.base.ddst[d] = gradient[node->dst[d]];
         }
         info->backward(&b.base);
     }

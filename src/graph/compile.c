@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/tune.h"
+
 #define FALLBACK_PREFIX "fallback:" /* before the candidate's name where plain C stands in, also in a pin */
 
 void lun_plan_destroy(lun_plan **plan)
@@ -13,6 +15,7 @@ void lun_plan_destroy(lun_plan **plan)
     lun_plan *p = *plan;
     for (int i = 0; i < p->step_count; i++) {
         lun_op_plan_destroy(&p->steps[i].plan);
+        lun_buffer_destroy(&p->steps[i].kept);
         free(p->steps[i].description);
         free(p->steps[i].candidate);
     }
@@ -28,6 +31,7 @@ void lun_plan_destroy(lun_plan **plan)
     lun_buffer_destroy(&p->cpu_workspace);
     lun_device_close(&p->cpu);
     lun_placement_destroy(&p->placement);
+    lun_graph_free_fused(&p->graph);
     free(p->readable);
     free(p->staging);
     free(p);
@@ -123,6 +127,50 @@ static lun_status plan_fallback(lun_plan *plan, lun_plan_step *step, const char 
     return LUN_OK;
 }
 
+/* A step as the tuner knows it. Whether it keeps what it prepares is known for sure only once it has a plan; until then
+ * it is taken from its filter. */
+static lun_tune_op tune_op(const lun_plan *plan, const lun_plan_step *step, const lun_compile_params *params)
+{
+    const lun_graph *graph = plan->graph;
+    lun_tune_op op = {.op = step->op};
+    if (params->keep && step->chunk < 0 && step->op.nsrc > 1 && !(graph->store && graph->store->training)) {
+        const lun_source filter = graph->tensors[graph->nodes[step->node].src[1]].source;
+        op.kept = filter == LUN_SOURCE_PARAM || filter == LUN_SOURCE_CONSTANT;
+    }
+    return op;
+}
+
+/* Measure what no pin decides, before the plan has its own memory. */
+static lun_status tune_steps(const lun_plan *plan, const lun_compile_params *params)
+{
+    if (!params || !params->tune || !params->tuning)
+        return LUN_OK;
+    lun_tune_op *ops = lun_calloc((size_t)plan->step_count, sizeof *ops, "tuning");
+    size_t count = 0;
+    if (!ops)
+        return LUN_ERR_MEMORY;
+    for (int i = 0; i < plan->step_count; i++) {
+        char text[256];
+        lun_op_describe(&plan->steps[i].op, text, sizeof text);
+        if (!params->pin || !params->pin(params->payload, text))
+            ops[count++] = tune_op(plan, &plan->steps[i], params);
+    }
+    const lun_status status = lun_tune_ops(plan->device, ops, count, params->tune, params->tuning);
+    free(ops);
+    return status;
+}
+
+/* The remembered choice for a step, or NULL. */
+static const char *tuned_candidate(const lun_plan *plan, const lun_plan_step *step, const lun_compile_params *params)
+{
+    char text[LUN_TUNE_TEXT];
+    if (!params || lun_tuning_count(params->tuning) == 0)
+        return NULL;
+    const lun_tune_op op = tune_op(plan, step, params);
+    lun_tune_describe(&op, text);
+    return lun_tuning_candidate(params->tuning, text);
+}
+
 static lun_status plan_step(lun_plan *plan, lun_plan_step *step, const lun_compile_params *params, bool *warned)
 {
     char text[256];
@@ -141,7 +189,11 @@ static lun_status plan_step(lun_plan *plan, lun_plan_step *step, const lun_compi
         const char *name = pin + strlen(FALLBACK_PREFIX);
         status = plan_fallback(plan, step, name, "recorded so when the run began", warned);
     } else {
-        status = lun_op_plan_create(plan->device, &step->op, pin, &step->plan);
+        const char *tuned = pin ? NULL : tuned_candidate(plan, step, params);
+        if (tuned)
+            status = lun_op_plan_create(plan->device, &step->op, tuned, &step->plan);
+        if (status == LUN_UNSUPPORTED) /* a choice for another build or setting than it says: never a reason to fail */
+            status = lun_op_plan_create(plan->device, &step->op, pin, &step->plan);
         if (status == LUN_UNSUPPORTED && !pin) {
             snprintf(reason, sizeof reason, "%s", lun_error_detail());
             if (!allowed || strcmp(plan->device->driver->name, "cpu") == 0)
@@ -201,6 +253,63 @@ static size_t lay_cpu_operands(lun_plan *plan, lun_plan_step *step)
     return end;
 }
 
+/* ---- What is kept from run to run ----
+ * Memory for speed: where the parameters stay as they are, filters are repacked once and not in every run. A store that
+ * trains does without; its parameters change in every step. */
+
+/* The most that a plan keeps, of the device's memory. */
+#define KEPT_SHARE 4
+
+static void find_keepable(lun_plan *plan)
+{
+    const lun_graph *graph = plan->graph;
+    for (int i = 0; i < plan->step_count; i++) {
+        lun_plan_step *step = &plan->steps[i];
+        const lun_op_info *info = lun_op_info_of(step->op.kind);
+        if (step->chunk >= 0) {
+            plan->changes_store = true;
+            continue;
+        }
+        const lun_node *node = &graph->nodes[step->node];
+        for (int d = 0; d < step->op.ndst; d++) {
+            const lun_tensor *root = &graph->tensors[graph->tensors[node->dst[d]].root];
+            plan->changes_store = plan->changes_store || (info->alias[d] && root->source == LUN_SOURCE_PARAM);
+        }
+        step->keepable = step->plan->kept > 0;
+        for (int s = 0; s < step->op.nsrc; s++) {
+            const lun_source source = graph->tensors[node->src[s]].source;
+            if ((step->plan->kept_src >> s & 1u) && source != LUN_SOURCE_PARAM && source != LUN_SOURCE_CONSTANT)
+                step->keepable = false;
+        }
+    }
+}
+
+static void drop_kept(lun_plan *plan)
+{
+    for (int i = 0; i < plan->step_count; i++)
+        lun_buffer_destroy(&plan->steps[i].kept);
+    plan->info.kept_bytes = 0;
+}
+
+/* Too little memory is no error here: then nothing is kept. */
+static lun_status make_kept(lun_plan *plan)
+{
+    const uint64_t memory = plan->device->info.memory_bytes, most = memory ? memory / KEPT_SHARE : UINT64_MAX;
+    for (int i = 0; i < plan->step_count; i++) {
+        lun_plan_step *step = &plan->steps[i];
+        const size_t bytes = align_up(step->plan->kept);
+        if (!step->keepable || bytes > most - plan->info.kept_bytes)
+            continue;
+        const lun_status status = lun_buffer_create(step->plan->device, bytes, &step->kept);
+        if (status != LUN_OK) {
+            drop_kept(plan);
+            return status == LUN_ERR_MEMORY ? LUN_OK : status;
+        }
+        plan->info.kept_bytes += bytes;
+    }
+    return LUN_OK;
+}
+
 static lun_status make_memory(lun_plan *plan)
 {
     const lun_graph *graph = plan->graph;
@@ -208,8 +317,9 @@ static lun_status make_memory(lun_plan *plan)
     for (int i = 0; i < plan->step_count; i++) {
         lun_plan_step *step = &plan->steps[i];
         size_t *most = step->fallback ? &cpu_workspace : &workspace;
-        if (step->plan->workspace > *most)
-            *most = step->plan->workspace;
+        const size_t needed = step->plan->workspace - (step->kept ? step->plan->kept : 0);
+        if (needed > *most)
+            *most = needed;
         if (!step->fallback)
             continue;
         const size_t operands = lay_cpu_operands(plan, step);
@@ -253,12 +363,18 @@ static lun_status bind_step(lun_plan *plan, lun_plan_step *step)
         for (int s = 0; s < step->op.nsrc; s++)
             step->src[s] = lun_plan_place(plan, node->src[s]);
         for (int d = 0; d < step->op.ndst; d++)
-            step->dst[d] = lun_plan_place(plan, node->dst + d);
+            step->dst[d] = lun_plan_place(plan, node->dst[d]);
     }
-    if (!step->fallback)
-        return lun_op_plan_bind(step->plan, step->src, step->dst, (lun_place){plan->workspace, 0});
-    lay_cpu_operands(plan, step);
-    return lun_op_plan_bind(step->plan, step->cpu_src, step->cpu_dst, (lun_place){plan->cpu_workspace, 0});
+    const lun_place *src = step->src, *dst = step->dst;
+    if (step->fallback) {
+        lay_cpu_operands(plan, step);
+        src = step->cpu_src;
+        dst = step->cpu_dst;
+    }
+    const lun_place workspace = {step->fallback ? plan->cpu_workspace : plan->workspace, 0};
+    if (step->kept)
+        return lun_op_plan_bind_kept(step->plan, src, dst, workspace, (lun_place){step->kept, 0});
+    return lun_op_plan_bind(step->plan, src, dst, workspace);
 }
 
 static lun_status set_contents(lun_plan *plan)
@@ -287,8 +403,12 @@ static lun_status compile(lun_plan *plan, const lun_compile_params *params)
     }
     LUN_TRY(lun_placement_create(graph, plan->device->caps.max_alloc, &plan->placement));
     LUN_TRY(make_steps(plan));
+    LUN_TRY(tune_steps(plan, params));
     for (int i = 0; i < plan->step_count; i++)
         LUN_TRY(plan_step(plan, &plan->steps[i], params, warned));
+    find_keepable(plan);
+    if (params && params->keep && !plan->changes_store && (!graph->store || !graph->store->training))
+        LUN_TRY(make_kept(plan));
     LUN_TRY(make_memory(plan));
     for (int i = 0; i < plan->step_count; i++)
         LUN_TRY(bind_step(plan, &plan->steps[i]));
@@ -307,10 +427,12 @@ lun_status lun_graph_compile(lun_graph *graph, lun_device *dev, const lun_compil
     lun_plan *plan = lun_calloc(1, sizeof *plan, "a plan");
     if (!plan)
         return LUN_ERR_MEMORY;
-    plan->graph = graph;
+    plan->recorded = graph;
     plan->device = dev;
     plan->value_count = graph->tensor_count;
-    const lun_status status = compile(plan, params);
+    lun_status status = lun_graph_fuse(graph, &plan->graph);
+    if (status == LUN_OK)
+        status = compile(plan, params);
     if (status == LUN_OK)
         *out = plan;
     else

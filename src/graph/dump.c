@@ -50,22 +50,24 @@ static void dump_node(const lun_graph *graph, const lun_placement *p, const lun_
             fprintf(file, " [%s]", plan->steps[i].candidate);
     fputc('\n', file);
     for (int d = 0; d < node->op.ndst; d++)
-        dump_value(graph, p, node->dst + d, file);
+        dump_value(graph, p, node->dst[d], file);
 }
 
 lun_status lun_graph_dump(const lun_graph *graph, const lun_plan *plan, FILE *file)
 {
     LUN_TRY(lun_graph_check(graph));
-    if (plan && (plan->graph != graph || plan->value_count != graph->tensor_count))
+    if (plan && (plan->recorded != graph || plan->value_count != graph->tensor_count))
         return lun_fail(LUN_ERR_USAGE, "dump: the plan is not of this graph as it is now");
     lun_placement *own = NULL;
-    if (!plan)
+    if (plan)
+        graph = plan->graph;
+    else
         LUN_TRY(lun_placement_create(graph, 0, &own));
     const lun_placement *p = plan ? plan->placement : own;
     fprintf(file, "%d nodes, arena %zu bytes in %d pools (saved %zu, temporary %zu), fixed %zu", graph->node_count,
             p->arena.total, p->arena.count, p->saved_bytes, p->temporary_bytes, p->fixed.total);
     if (plan)
-        fprintf(file, ", workspace %zu", plan->info.workspace_bytes);
+        fprintf(file, ", workspace %zu, kept %zu", plan->info.workspace_bytes, plan->info.kept_bytes);
     fputc('\n', file);
     for (int v = 0; v < graph->tensor_count; v++)
         if (graph->tensors[v].source != LUN_SOURCE_TEMP)

@@ -2,6 +2,7 @@
  *
  *   record.c    values and nodes; every node goes through lun_op_infer
  *   backward.c  lun_graph_backward, and the lun_backward_* of op/op.h
+ *   fuse.c      neighbouring ops made into one, in a copy of the graph that a plan owns
  *   place.c     which nodes run, where each value lies, and the checker of that
  *   compile.c   op plans, fallback, buffers
  *   run.c       write, run, read, copy, profile
@@ -35,7 +36,7 @@ typedef enum lun_source {
 typedef struct lun_tensor {
     lun_desc desc;
     lun_source source;
-    int node;    /* the producer, or -1 */
+    int node;    /* the producer, or -1; a LUN_SOURCE_TEMP without one is gone (fuse.c) */
     int root;    /* the value whose storage this is: itself, or for an in-place result the state or parameter */
     int param;   /* LUN_SOURCE_PARAM: number in the store, else -1 */
     int grad_of; /* the parameter in whose gradient slot this value lies, or -1 */
@@ -47,7 +48,7 @@ typedef struct lun_tensor {
 typedef struct lun_node {
     lun_op op;
     lun_value src[LUN_OP_MAX_SRC];
-    lun_value dst; /* the first; the others follow */
+    lun_value dst[LUN_OP_MAX_DST];
     /* An Adam step over the store: its only operand here is `hyper`; compile.c makes an op for each of the store's
      * chunks, which are known only once the store has its memory. */
     bool whole_store;
@@ -70,6 +71,11 @@ lun_value lun_graph_keep(lun_graph *graph, lun_status status);
 lun_value lun_graph_fail(lun_graph *graph, lun_status status, const char *format, ...) LUN_PRINTF(3, 4);
 /* Append a node; returns its first destination, or -1 with the error kept. `attrs` may be NULL. */
 lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc);
+
+/* A copy with neighbouring ops merged, for one plan. Values have the same numbers, those that are no more have no
+ * producer. Names and constants' contents are borrowed from `recorded`. */
+lun_status lun_graph_fuse(const lun_graph *recorded, lun_graph **out);
+void lun_graph_free_fused(lun_graph **graph);
 
 /* ---- The store ----
  * Each slot is one flat arena, cut into chunks where the device limits one buffer. In it every entry starts on
@@ -95,6 +101,7 @@ struct lun_store {
     int count, room;
     lun_device *device; /* NULL until lun_store_allocate */
     bool training;
+    uint64_t version; /* changes whenever a value may have */
     lun_store_chunk *chunks;
     int chunk_count, trained_chunks;
 };
@@ -148,14 +155,17 @@ typedef struct lun_plan_step {
     lun_op op;
     int node, chunk; /* chunk: of the store, for whole_store nodes; else -1 */
     lun_op_plan *plan;
-    bool fallback; /* plan is of plan->cpu */
+    bool fallback;    /* plan is of plan->cpu */
+    bool keepable;    /* what the plan prepares depends on parameters and constants alone */
+    lun_buffer *kept; /* what it has prepared, on its own device; NULL: made again in every run */
     char *description, *candidate;
     lun_place src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST];         /* on the plan's device */
     lun_place cpu_src[LUN_OP_MAX_SRC], cpu_dst[LUN_OP_MAX_DST]; /* fallback only: on plan->cpu */
 } lun_plan_step;
 
 struct lun_plan {
-    lun_graph *graph;
+    const lun_graph *recorded; /* what was compiled */
+    lun_graph *graph;          /* its fused copy: what runs */
     lun_device *device;
     lun_device *cpu; /* for fallback; NULL when nothing falls back */
     lun_placement *placement;
@@ -163,6 +173,8 @@ struct lun_plan {
     bool *readable;  /* by value */
     lun_plan_step *steps;
     int step_count;
+    bool changes_store;          /* a run changes values of the store */
+    uint64_t prepared;           /* version of the store that the kept memory was made from; 0: of none */
     lun_buffer **arena, **fixed; /* by pool */
     lun_buffer *workspace;
     lun_buffer *cpu_operands, *cpu_workspace;

@@ -30,8 +30,8 @@ static void find_live(const lun_graph *graph, bool *live, bool *read)
         const lun_op_info *info = lun_op_info_of(node->op.kind);
         bool needed = node->whole_store;
         for (int d = 0; d < node->op.ndst; d++) {
-            const lun_tensor *t = &graph->tensors[node->dst + d];
-            needed = needed || info->alias[d] || t->output || t->grad_of >= 0 || read[node->dst + d];
+            const lun_tensor *t = &graph->tensors[node->dst[d]];
+            needed = needed || info->alias[d] || t->output || t->grad_of >= 0 || read[node->dst[d]];
         }
         live[n] = needed;
         for (int s = 0; needed && s < node->op.nsrc; s++)
@@ -48,7 +48,9 @@ static void find_lives(const lun_graph *graph, lun_placement *p)
         if (root->source == LUN_SOURCE_PARAM || root->grad_of >= 0)
             region = LUN_REGION_STORE;
         else if (root->source == LUN_SOURCE_TEMP)
-            region = !p->live[root->node] ? LUN_REGION_NONE : root->output ? LUN_REGION_FIXED : LUN_REGION_ARENA;
+            region = root->node < 0 || !p->live[root->node] ? LUN_REGION_NONE
+                     : root->output                         ? LUN_REGION_FIXED
+                                                            : LUN_REGION_ARENA;
         p->spot[v] = (lun_spot){.region = region, .pool = -1, .first = t->node, .last = t->node};
     }
     for (int n = 0; n < graph->node_count; n++)
@@ -62,7 +64,7 @@ static lun_value inplace_source(const lun_graph *graph, const lun_placement *p, 
 {
     const lun_node *node = &graph->nodes[n];
     const unsigned allowed = lun_op_info_of(node->op.kind)->inplace;
-    if (node->op.ndst < 1 || p->spot[node->dst].region != LUN_REGION_ARENA)
+    if (node->op.ndst < 1 || p->spot[node->dst[0]].region != LUN_REGION_ARENA)
         return -1;
     for (int s = 0; s < node->op.nsrc; s++) {
         const lun_value v = node->src[s];
@@ -86,7 +88,7 @@ static int make_blocks(const lun_graph *graph, lun_placement *p, block *blocks, 
         const lun_node *node = &graph->nodes[n];
         const lun_value taken = p->live[n] ? inplace_source(graph, p, n) : -1;
         for (int d = 0; d < node->op.ndst; d++) {
-            const lun_value v = node->dst + d;
+            const lun_value v = node->dst[d];
             lun_spot *spot = &p->spot[v];
             if (spot->region != LUN_REGION_ARENA)
                 continue;
@@ -342,7 +344,7 @@ static lun_status check_node(checker *c, int n)
                             "placement: node %d (%s) reads value %d after something was written over it", n, info->name,
                             node->src[s]);
     for (int d = 0; d < node->op.ndst; d++) {
-        const lun_value v = node->dst + d;
+        const lun_value v = node->dst[d];
         if (c->p->spot[v].region == LUN_REGION_NONE)
             return lun_fail(LUN_ERR_INTERNAL, "placement: result %d of node %d has no place", v, n);
         for (int s = 0; s < node->op.nsrc; s++) {
@@ -354,11 +356,11 @@ static lun_status check_node(checker *c, int n)
                                 info->name, s);
         }
         for (int e = 0; e < d; e++)
-            if (overlap(c, v, node->dst + e))
+            if (overlap(c, v, node->dst[e]))
                 return lun_fail(LUN_ERR_INTERNAL, "placement: two results of node %d (%s) overlap", n, info->name);
     }
     for (int d = 0; d < node->op.ndst; d++)
-        write_value(c, node->dst + d);
+        write_value(c, node->dst[d]);
     return LUN_OK;
 }
 

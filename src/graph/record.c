@@ -210,17 +210,17 @@ lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *
     if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes,
               "a graph's nodes"))
         return -1;
-    node.dst = graph->tensor_count;
     for (int d = 0; d < node.op.ndst; d++) {
         const lun_value value = add_tensor(graph, LUN_SOURCE_TEMP, node.op.dst[d], NULL);
         if (value < 0)
             return -1;
+        node.dst[d] = value;
         graph->tensors[value].node = graph->node_count;
         if (info->alias[d])
             graph->tensors[value].root = graph->tensors[src[info->alias[d] - 1]].root;
     }
     graph->nodes[graph->node_count++] = node;
-    return node.dst;
+    return node.dst[0];
 }
 
 /* ---- The ops by name ---- */
@@ -413,7 +413,7 @@ void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta
     if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes,
               "a graph's nodes"))
         return;
-    lun_node node = {.op.kind = LUN_OP_ADAM, .op.nsrc = 1, .dst = graph->tensor_count, .whole_store = true};
+    lun_node node = {.op.kind = LUN_OP_ADAM, .op.nsrc = 1, .whole_store = true};
     node.op.attrs.adam = (lun_adam_attrs){beta1, beta2, eps, weight_decay, decoupled != 0};
     node.op.src[0] = desc;
     node.src[0] = hyper;

@@ -83,10 +83,39 @@ static lun_status run_step(lun_plan *plan, lun_plan_step *step)
     return step->fallback ? run_fallback(plan, step) : lun_op_plan_run(step->plan);
 }
 
+/* The operands of what is prepared lie where plain C finds them only after they have been copied there. */
+static lun_status prepare_step(lun_plan *plan, lun_plan_step *step)
+{
+    for (int s = 0; s < step->op.nsrc && step->fallback; s++) {
+        const size_t bytes = lun_bytes(step->op.src[s]);
+        if (!(step->plan->kept_src >> s & 1u))
+            continue;
+        LUN_TRY(lun_buffer_read(step->src[s], plan->staging, bytes));
+        LUN_TRY(lun_buffer_write(step->cpu_src[s], plan->staging, bytes));
+    }
+    return lun_op_plan_prepare(step->plan);
+}
+
+/* What is kept, made anew where the store's values have changed; and a note of it where this run changes them. */
+static lun_status begin_run(lun_plan *plan)
+{
+    lun_store *store = plan->graph->store;
+    if (plan->info.kept_bytes > 0 && plan->prepared != (store ? store->version : 1)) {
+        for (int i = 0; i < plan->step_count; i++)
+            if (plan->steps[i].kept)
+                LUN_TRY(prepare_step(plan, &plan->steps[i]));
+        plan->prepared = store ? store->version : 1;
+    }
+    if (plan->changes_store)
+        store->version++;
+    return LUN_OK;
+}
+
 lun_status lun_plan_run(lun_plan *plan)
 {
     if (!plan)
         return lun_fail(LUN_ERR_USAGE, "run: no plan");
+    LUN_TRY(begin_run(plan));
     for (int i = 0; i < plan->step_count; i++)
         LUN_TRY(run_step(plan, &plan->steps[i]));
     return LUN_OK;
@@ -135,7 +164,9 @@ lun_status lun_plan_profile(lun_plan *plan, int repeats, void (*visit)(void *pay
     double *seconds = lun_malloc((size_t)plan->step_count * (size_t)repeats, sizeof *seconds, "a profile");
     if (!seconds)
         return LUN_ERR_MEMORY;
-    lun_status status = lun_device_finish(plan->device);
+    lun_status status = begin_run(plan);
+    if (status == LUN_OK)
+        status = lun_device_finish(plan->device);
     for (int r = 0; r < repeats; r++) {
         for (int i = 0; i < plan->step_count && status == LUN_OK; i++) {
             const double start = lun_clock();

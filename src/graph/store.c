@@ -175,6 +175,7 @@ lun_status lun_store_allocate(lun_store *store, lun_device *dev, int training)
     store->chunk_count = count;
     store->trained_chunks = trained;
     store->training = training != 0;
+    store->version = 1;
     store->device = dev;
     return LUN_OK;
 fail:
@@ -222,6 +223,7 @@ lun_status lun_store_write(lun_store *store, size_t index, lun_slot slot, const 
     if (!stored)
         return LUN_ERR_MEMORY;
     lun_to_storage(desc, src, stored);
+    store->version++;
     const lun_status status = lun_buffer_write(lun_store_place(store, (int)index, slot), stored, lun_bytes(desc));
     free(stored);
     return status;

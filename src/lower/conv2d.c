@@ -12,7 +12,7 @@ static bool has_bias(const lun_op *op)
     return op->nsrc == 3;
 }
 
-static struct conv2d_gather_args gather_common(lun_shape src, lun_shape dst, lun_shape filter, bool bias)
+static struct conv2d_gather_args gather_common(lun_shape src, lun_shape dst, lun_shape filter, bool bias, bool relu)
 {
     return (struct conv2d_gather_args){.src_h = (int)src.h,
                                        .src_w = (int)src.w,
@@ -22,7 +22,8 @@ static struct conv2d_gather_args gather_common(lun_shape src, lun_shape dst, lun
                                        .dst_c = (int)dst.c,
                                        .kernel_h = (int)filter.h,
                                        .kernel_w = (int)filter.w,
-                                       .has_bias = bias};
+                                       .has_bias = bias,
+                                       .relu = relu};
 }
 
 /* The gathers that compute the op: one for conv2d, one a phase for conv2d_transpose. Returns their number, or 0 if
@@ -31,7 +32,7 @@ static int gathers(const lun_op *op, struct conv2d_gather_args *out, int max)
 {
     const lun_conv_attrs *a = &op->attrs.conv;
     const lun_shape src = op->src[0].shape, dst = op->dst[0].shape, filter = op->src[1].shape;
-    struct conv2d_gather_args g = gather_common(src, dst, filter, has_bias(op));
+    struct conv2d_gather_args g = gather_common(src, dst, filter, has_bias(op), a->relu);
     if (op->kind == LUN_OP_CONV2D) {
         g.grid_h = g.dst_h;
         g.grid_w = g.dst_w;
@@ -121,16 +122,16 @@ static lun_status panel_gather(const lun_op *op, const lun_caps *caps, lun_lower
         (size_t)panels * (size_t)taps * (size_t)phase[0].src_c * (size_t)width + (size_t)phase[0].src_c;
     if (floats > INT32_MAX)
         return lun_fail(LUN_UNSUPPORTED, "the packed filter is too large");
-    const size_t packed = lun_book(out, floats * sizeof(float));
+    const size_t packed = lun_book_kept(out, floats * sizeof(float));
 
     const struct conv2d_pack_args pack = {.taps = taps,
                                           .src_c = phase[0].src_c,
                                           .dst_c = phase[0].dst_c,
                                           .width = width,
                                           .transposed = phase[0].transposed};
-    lun_launch *launch = lun_emit(out, "cpu/conv2d.cl", "conv2d_pack", (int64_t)panels * taps);
+    lun_launch *launch = lun_emit_prepare(out, "cpu/conv2d.cl", "conv2d_pack", (int64_t)panels * taps);
     lun_emit_src(launch, 1);
-    lun_emit_workspace(launch, packed);
+    lun_emit_kept(launch, packed);
     lun_emit_args(launch, pack);
 
     for (int i = 0; i < phases; i++) {
@@ -140,7 +141,7 @@ static lun_status panel_gather(const lun_op *op, const lun_caps *caps, lun_lower
         g->panels_per_item = (int)lun_max_i64(1, lun_min_i64(panels, panels * blocks / ITEMS_WANTED));
         launch = lun_emit(out, "cpu/conv2d.cl", "conv2d_panel", blocks * lun_ceil_div(panels, g->panels_per_item));
         lun_emit_src(launch, 0);
-        lun_emit_workspace(launch, packed);
+        lun_emit_kept(launch, packed);
         emit_bias(launch, op);
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, *g);
@@ -262,7 +263,8 @@ static void direct_all_phases(const lun_op *op, const lun_caps *caps, lun_loweri
                                       .stride_w = a->stride_w,
                                       .pad_h = a->pad_h,
                                       .pad_w = a->pad_w,
-                                      .has_bias = has_bias(op)};
+                                      .has_bias = has_bias(op),
+                                      .relu = a->relu};
     args.channels_per_item = caps->gpu ? 1 : args.dst_c;
     lun_launch *launch = lun_emit(out, "conv2d_direct.cl", "conv2d_phases_direct",
                                   dst.n * dst.h * dst.w * lun_ceil_div(dst.c, args.channels_per_item));
@@ -393,10 +395,12 @@ static lun_status gemm_conv2d(const lun_op *op, const lun_caps *caps, lun_loweri
         lun_emit_dst(launch, 0);
         launch->buffer[2].offset = (size_t)(n * sample_rows * filter.n) * 4;
     }
-    if (has_bias(op)) {
+    if (has_bias(op) || op->attrs.conv.relu) {
         c.src_c = (int)dst.c;
+        c.has_bias = has_bias(op);
+        c.relu = op->attrs.conv.relu;
         lun_launch *launch = emit_columns(caps, out, "add_bias", &c, lun_count(dst));
-        lun_emit_src(launch, 2);
+        emit_bias(launch, op);
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, c);
     }
@@ -414,6 +418,7 @@ static lun_status gemm_conv2d_transpose(const lun_op *op, const lun_caps *caps, 
     const size_t col = lun_book(out, (size_t)(samples * sample_rows * depth) * 4);
     struct im2col_args c = column_args(dst, src, filter, &op->attrs.conv);
     c.has_bias = has_bias(op);
+    c.relu = op->attrs.conv.relu;
     for (int64_t n = 0; n < src.n; n += samples) {
         const int64_t batch = lun_min_i64(samples, src.n - n), rows = batch * sample_rows;
         lun_launch *launch = emit_gemm(
@@ -469,13 +474,16 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
     return LUN_OK;
 }
 
-const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather},   {"winograd_4x4", lun_winograd_gather},
+const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather},   {"winograd_4x4", lun_winograd_gather}, {"winograd_2x2", lun_winograd_gather_2x2},
+    {"winograd_4x4_deep", lun_winograd_deep_4x4}, {"winograd_2x2_deep", lun_winograd_deep_2x2},
                                                {"tile", tile_gather},     {"im2col_gemm", gemm_conv2d},
                                                {"direct", direct_gather}, {NULL, NULL}};
 const lun_candidate lun_conv2d_transpose_candidates[] = {
-    {"panel", panel_gather},   {"winograd_4x4", lun_winograd_gather},
+    {"panel", panel_gather},   {"winograd_4x4", lun_winograd_gather}, {"winograd_2x2", lun_winograd_gather_2x2},
+    {"winograd_4x4_deep", lun_winograd_deep_4x4}, {"winograd_2x2_deep", lun_winograd_deep_2x2},
     {"tile", tile_gather},     {"im2col_gemm", gemm_conv2d_transpose},
     {"direct", direct_gather}, {NULL, NULL}};
-const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad},   {"winograd_4x4", lun_winograd_wgrad},
+const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad},   {"winograd_4x4", lun_winograd_wgrad_4x4},
+                                                     {"winograd_2x2", lun_winograd_wgrad_2x2},
                                                      {"tile", tile_wgrad},     {"im2col_gemm", gemm_wgrad},
                                                      {"direct", direct_wgrad}, {NULL, NULL}};

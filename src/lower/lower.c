@@ -52,6 +52,13 @@ lun_launch *lun_emit(lun_lowering *out, const char *file, const char *kernel, in
     return launch;
 }
 
+lun_launch *lun_emit_prepare(lun_lowering *out, const char *file, const char *kernel, int64_t items)
+{
+    lun_launch *launch = lun_emit(out, file, kernel, items);
+    launch->prepare = true;
+    return launch;
+}
+
 void lun_emit_buffer(lun_launch *launch, lun_launch_buffer buffer)
 {
     if (launch->buffers < LUN_LAUNCH_MAX_BUFFERS)
@@ -72,6 +79,11 @@ void lun_emit_workspace(lun_launch *launch, size_t offset)
     lun_emit_buffer(launch, (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0, offset});
 }
 
+void lun_emit_kept(lun_launch *launch, size_t offset)
+{
+    lun_emit_buffer(launch, (lun_launch_buffer){LUN_SPACE_KEPT, 0, offset});
+}
+
 void lun_emit_args_(lun_launch *launch, const void *args, size_t bytes)
 {
     if (bytes <= sizeof launch->args)
@@ -79,11 +91,21 @@ void lun_emit_args_(lun_launch *launch, const void *args, size_t bytes)
     launch->args_bytes = bytes;
 }
 
+static size_t book(size_t *end, size_t bytes)
+{
+    const size_t offset = (*end + 255) & ~(size_t)255;
+    *end = offset + bytes;
+    return offset;
+}
+
 size_t lun_book(lun_lowering *out, size_t bytes)
 {
-    const size_t offset = (out->workspace + 255) & ~(size_t)255;
-    out->workspace = offset + bytes;
-    return offset;
+    return book(&out->workspace, bytes);
+}
+
+size_t lun_book_kept(lun_lowering *out, size_t bytes)
+{
+    return book(&out->kept, bytes);
 }
 
 int64_t lun_grain(const lun_caps *caps, int64_t n)

@@ -21,11 +21,11 @@ typedef struct lun_caps {
     size_t max_alloc;   /* largest single buffer */
 } lun_caps;
 
-typedef enum lun_space { LUN_SPACE_SRC, LUN_SPACE_DST, LUN_SPACE_WORKSPACE } lun_space;
+typedef enum lun_space { LUN_SPACE_SRC, LUN_SPACE_DST, LUN_SPACE_WORKSPACE, LUN_SPACE_KEPT } lun_space;
 
 typedef struct lun_launch_buffer {
     lun_space space;
-    int index;     /* operand number; 0 for the workspace */
+    int index;     /* operand number; 0 for the workspace and for what is kept */
     size_t offset; /* bytes */
 } lun_launch_buffer;
 
@@ -50,6 +50,7 @@ typedef struct lun_launch {
     _Alignas(8) unsigned char args[LUN_LAUNCH_MAX_ARGS];
     int64_t items; /* work-items; a multiple of group where group > 0 */
     int group;     /* 0: items are independent and the device picks; else the exact work-group size (cl/gpu only) */
+    bool prepare;  /* reads sources that may stay the same from run to run, writes what is kept */
     lun_gemm_args gemm; /* where file is NULL */
 } lun_launch;
 
@@ -58,6 +59,7 @@ typedef struct lun_launch {
 typedef struct lun_lowering {
     int count;
     size_t workspace;                    /* bytes of scratch; contents need not survive from one run to the next */
+    size_t kept;                         /* bytes that the prepare launches write and the others only read */
     lun_launch launch[LUN_MAX_LAUNCHES]; /* last, so that a plan can keep only those in use */
 } lun_lowering;
 
@@ -72,14 +74,21 @@ const lun_candidate *lun_candidates(lun_op_kind kind);
 /* For the files of this folder. lun_emit returns the next launch with everything zero but file, kernel and items. What
  * does not fit (a launch, a buffer, a struct of arguments) is counted all the same, and the front door refuses it. */
 lun_launch *lun_emit(lun_lowering *out, const char *file, const char *kernel, int64_t items);
+/* The same for a launch that turns sources, mostly a filter, into another form in the kept memory. It reads sources and
+ * kept memory only, writes kept memory only, and comes before every other launch. Who owns the plan runs it again only
+ * when those sources have changed, or before every run where it has no memory to keep the result in. */
+lun_launch *lun_emit_prepare(lun_lowering *out, const char *file, const char *kernel, int64_t items);
 void lun_emit_buffer(lun_launch *launch, lun_launch_buffer buffer);
 void lun_emit_src(lun_launch *launch, int index);
 void lun_emit_dst(lun_launch *launch, int index);
 void lun_emit_workspace(lun_launch *launch, size_t offset);
+void lun_emit_kept(lun_launch *launch, size_t offset);
 #define lun_emit_args(launch, struct_value) lun_emit_args_(launch, &(struct_value), sizeof(struct_value))
 void lun_emit_args_(lun_launch *launch, const void *args, size_t bytes);
 /* Book scratch, aligned to 256 bytes; returns its offset for lun_emit_workspace. */
 size_t lun_book(lun_lowering *out, size_t bytes);
+/* The same for kept memory and lun_emit_kept. */
+size_t lun_book_kept(lun_lowering *out, size_t bytes);
 
 /* How a device likes n independent elements cut: elements an item (fixed by n and the kind of device, never by the
  * thread count, so that results cannot depend on it). */

@@ -11,8 +11,9 @@
 #define LUN_PLAIN_OPS(X)                                                                                               \
     X(channel_sum)                                                                                                     \
     X(spatial_sum)                                                                                                     \
-    X(batch_norm) X(batch_norm_backward) X(relu) X(relu_backward) X(add) X(add_channel) X(concat) X(slice) X(embed)    \
-        X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store)
+    X(batch_norm)                                                                                                      \
+    X(batch_norm_backward) X(relu) X(relu_backward) X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) \
+        X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)
@@ -31,7 +32,7 @@ lun_cut lun_cut_rows(const lun_caps *caps, int64_t rows, int64_t columns);
 /* Columns of an item of reduce.cl and norm.cl; at most the default that those texts have for plain C. */
 static inline int lun_columns(const lun_caps *caps)
 {
-    return caps->gpu ? 1 : 64;
+    return caps->gpu ? 1 : 256;
 }
 /* Rows a chunk of their first pass, and how many partial results later passes join. */
 static inline int64_t lun_chunk(const lun_caps *caps)
@@ -39,6 +40,9 @@ static inline int64_t lun_chunk(const lun_caps *caps)
     return caps->gpu ? 64 : 256;
 }
 
+/* One pass of that sum: each lun_chunk(caps) rows become one, groups x chunks x columns at `to`. */
+void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
+                       int64_t columns, float scale, lun_launch_buffer to);
 /* Sum groups x rows x columns floats over the rows, with scale, into destination `dst` (groups x columns), in as many
  * passes as it takes. `from` is filled in as the source buffer of the first pass. */
 void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,

@@ -12,11 +12,13 @@ static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *ker
     return launch;
 }
 
-static struct norm_chunk_args chunk_args(const lun_op *op, const lun_caps *caps)
+/* With `samples` each sample is a group of its own, else the batch is one. */
+static struct norm_chunk_args chunk_args(const lun_op *op, const lun_caps *caps, bool samples)
 {
     const lun_shape s = op->src[0].shape;
-    const int64_t rows = s.n * s.h * s.w;
-    return (struct norm_chunk_args){.rows = (int)rows,
+    const int64_t groups = samples ? s.n : 1, rows = s.n / groups * s.h * s.w;
+    return (struct norm_chunk_args){.groups = (int)groups,
+                                    .rows = (int)rows,
                                     .columns = (int)s.c,
                                     .chunk = (int)lun_chunk(caps),
                                     .chunks = (int)lun_ceil_div(rows, lun_chunk(caps)),
@@ -24,25 +26,24 @@ static struct norm_chunk_args chunk_args(const lun_op *op, const lun_caps *caps)
                                     .blocks = (int)lun_ceil_div(s.c, lun_columns(caps))};
 }
 
-static struct norm_apply_args apply_args(const lun_op *op, const lun_caps *caps, int64_t *items)
+/* Rows of one item that applies: a grain of elements. */
+static int64_t apply_height(const lun_op *op, const lun_caps *caps, int64_t rows)
 {
-    const lun_shape s = op->src[0].shape;
-    const int64_t rows = s.n * s.h * s.w;
-    const lun_cut cut = lun_cut_rows(caps, rows, s.c);
-    *items = cut.pieces;
-    return (struct norm_apply_args){.rows = (int)rows,
-                                    .columns = (int)s.c,
-                                    .height = (int)cut.rows,
-                                    .width = (int)cut.width,
-                                    .blocks = (int)cut.blocks,
-                                    .inverse = op->attrs.norm.training ? (float)(1.0 / (double)rows) : 0.0f};
+    const int64_t width = lun_min_i64(op->src[0].shape.c, lun_columns(caps));
+    return caps->gpu ? 1 : lun_min_i64(rows, lun_max_i64(1, lun_grain(caps, INT32_MAX) / width));
+}
+
+/* Columns of an item of the small passes in between: more items than whole rows would be. */
+static int narrow(const lun_caps *caps)
+{
+    return caps->gpu ? 1 : 32;
 }
 
 /* Batch statistics into destinations 1 and 2 (and, with update, 3 and 4). */
 static void statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
     const lun_norm_attrs *a = &op->attrs.norm;
-    const struct norm_chunk_args chunk = chunk_args(op, caps);
+    const struct norm_chunk_args chunk = chunk_args(op, caps, false);
     size_t bytes = (size_t)chunk.chunks * (size_t)chunk.columns * 4;
     size_t mean = lun_book(out, bytes), m2 = lun_book(out, bytes);
     lun_launch *launch = emit(out, caps, "norm_chunk", (int64_t)chunk.chunks * chunk.blocks);
@@ -81,12 +82,13 @@ static void statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out
                                           .columns = chunk.columns,
                                           .span = (int)lun_min_i64(span, INT32_MAX),
                                           .partials = (int)partials,
-                                          .width = chunk.width,
+                                          .width = narrow(caps),
                                           .eps = a->eps,
                                           .fresh = a->momentum,
                                           .kept = (float)(1.0 - (double)a->momentum),
                                           .unbias = a->update ? (float)(rows / (rows - 1)) : 0.0f};
-    launch = emit(out, caps, a->update ? "norm_finish_update" : "norm_finish", chunk.blocks);
+    launch =
+        emit(out, caps, a->update ? "norm_finish_update" : "norm_finish", lun_ceil_div(chunk.columns, narrow(caps)));
     lun_emit_workspace(launch, mean);
     lun_emit_workspace(launch, m2);
     for (int i = 1; i < op->ndst; i++)
@@ -94,60 +96,125 @@ static void statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out
     lun_emit_args(launch, args);
 }
 
+/* The last pass: `kernel` with gamma, beta, two vectors of statistics and what is added to each sample's channels. */
+static void apply(const lun_op *op, const lun_caps *caps, lun_lowering *out, const char *kernel,
+                  lun_launch_buffer statistic[2])
+{
+    const lun_shape s = op->src[0].shape;
+    const bool shifted = op->nsrc > 5;
+    const int64_t groups = shifted ? s.n : 1, rows = s.n / groups * s.h * s.w, height = apply_height(op, caps, rows);
+    const struct norm_apply_args args = {.rows = (int)rows,
+                                         .columns = (int)s.c,
+                                         .height = (int)height,
+                                         .pieces = (int)lun_ceil_div(rows, height),
+                                         .width = lun_columns(caps),
+                                         .blocks = (int)lun_ceil_div(s.c, lun_columns(caps)),
+                                         .shifted = shifted,
+                                         .eps = op->attrs.norm.eps};
+    lun_launch *launch = emit(out, caps, kernel, groups * args.pieces * args.blocks);
+    for (int i = 0; i < 3; i++)
+        lun_emit_src(launch, i);
+    for (int i = 0; i < 2; i++)
+        lun_emit_buffer(launch, statistic[i]);
+    lun_emit_src(launch, shifted ? 5 : 2); /* some buffer, where nothing is added */
+    lun_emit_dst(launch, 0);
+    lun_emit_args(launch, args);
+}
+
 lun_status lun_lower_batch_norm(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
+    lun_launch_buffer used[2] = {{LUN_SPACE_DST, 1, 0}, {LUN_SPACE_DST, 2, 0}};
+    lun_launch_buffer running[2] = {{LUN_SPACE_SRC, 3, 0}, {LUN_SPACE_SRC, 4, 0}};
     if (op->attrs.norm.training) {
         statistics(op, caps, out);
-    } else {
-        const int64_t c = op->src[0].shape.c, blocks = lun_ceil_div(c, lun_columns(caps));
-        const struct norm_fixed_args args = {.columns = (int)c, .width = lun_columns(caps), .eps = op->attrs.norm.eps};
-        lun_launch *launch = emit(out, caps, "norm_fixed", blocks);
+    } else if (op->ndst > 1) {
+        const int64_t c = op->src[0].shape.c;
+        const struct norm_fixed_args args = {.columns = (int)c, .width = narrow(caps), .eps = op->attrs.norm.eps};
+        lun_launch *launch = emit(out, caps, "norm_fixed", lun_ceil_div(c, narrow(caps)));
         lun_emit_src(launch, 3);
         lun_emit_src(launch, 4);
         lun_emit_dst(launch, 1);
         lun_emit_dst(launch, 2);
         lun_emit_args(launch, args);
+    } else {
+        apply(op, caps, out, "norm_fixed_apply", running);
+        return LUN_OK;
     }
-    int64_t items = 0;
-    const struct norm_apply_args args = apply_args(op, caps, &items);
-    lun_launch *launch = emit(out, caps, "norm_apply", items);
-    for (int i = 0; i < 3; i++)
-        lun_emit_src(launch, i);
-    lun_emit_dst(launch, 1);
-    lun_emit_dst(launch, 2);
-    lun_emit_dst(launch, 0);
-    lun_emit_args(launch, args);
+    apply(op, caps, out, "norm_apply", used);
     return LUN_OK;
+}
+
+/* Sums over chunks, joined until few are left for norm_back_finish. Returns where they lie; *partials: a group's. */
+static size_t back_sums(const lun_caps *caps, lun_lowering *out, const struct norm_chunk_args *chunk, int64_t *partials)
+{
+    const int64_t groups = chunk->groups, columns = chunk->columns;
+    int64_t left = chunk->chunks;
+    size_t part = lun_book(out, (size_t)(2 * groups * left * columns) * 4);
+    lun_launch *launch = emit(out, caps, "norm_back_chunk", groups * left * chunk->blocks);
+    lun_emit_src(launch, 0);
+    lun_emit_src(launch, 1);
+    lun_emit_src(launch, 3);
+    lun_emit_workspace(launch, part);
+    lun_emit_args(launch, *chunk);
+    while (left > 1 && groups * left > lun_chunk(caps)) {
+        const int64_t fewer = lun_ceil_div(left, lun_chunk(caps));
+        const size_t joined = lun_book(out, (size_t)(2 * groups * fewer * columns) * 4);
+        lun_emit_sum_pass(out, caps, (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0, part}, 2 * groups, left, columns, 1,
+                          (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0, joined});
+        part = joined;
+        left = fewer;
+    }
+    *partials = left;
+    return part;
 }
 
 lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
-    const struct norm_chunk_args chunk = chunk_args(op, caps);
-    const bool single = chunk.chunks == 1;
-    lun_launch_buffer part[2] = {{LUN_SPACE_DST, 1, 0}, {LUN_SPACE_DST, 2, 0}};
-    for (int i = 0; i < 2 && !single; i++)
-        part[i] = (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0,
-                                      lun_book(out, (size_t)chunk.chunks * (size_t)chunk.columns * 4)};
+    const lun_norm_attrs *a = &op->attrs.norm;
+    const lun_shape s = op->src[0].shape;
+    const int64_t rows = s.n * s.h * s.w;
+    const struct norm_chunk_args chunk = chunk_args(op, caps, a->dshift);
+    int64_t partials = 0;
+    const size_t part = back_sums(caps, out, &chunk, &partials), coef = lun_book(out, (size_t)(3 * s.c) * 4);
+    const struct norm_back_finish_args finish = {.groups = chunk.groups,
+                                                 .partials = (int)partials,
+                                                 .columns = chunk.columns,
+                                                 .width = narrow(caps),
+                                                 .shifted = a->dshift,
+                                                 .inverse = a->training ? (float)(1.0 / (double)rows) : 0.0f};
+    lun_launch *launch = emit(out, caps, "norm_back_finish", lun_ceil_div(s.c, narrow(caps)));
+    lun_emit_workspace(launch, part);
+    lun_emit_src(launch, 2);
+    lun_emit_src(launch, 4);
+    lun_emit_dst(launch, 1);
+    lun_emit_dst(launch, 2);
+    lun_emit_dst(launch, a->dshift ? op->ndst - 1 : 2); /* some buffer, where there is none */
+    lun_emit_workspace(launch, coef);
+    lun_emit_args(launch, finish);
 
-    lun_launch *launch = emit(out, caps, "norm_back_chunk", (int64_t)chunk.chunks * chunk.blocks);
+    const int64_t height = a->dbias ? lun_min_i64(rows, lun_chunk(caps)) : apply_height(op, caps, rows);
+    const int64_t pieces = lun_ceil_div(rows, height);
+    const struct norm_back_apply_args args = {.rows = (int)rows,
+                                              .columns = chunk.columns,
+                                              .height = (int)height,
+                                              .width = chunk.width,
+                                              .blocks = chunk.blocks,
+                                              .relu = a->relu,
+                                              .sums = a->dbias};
+    lun_launch_buffer sums = {LUN_SPACE_WORKSPACE, 0, coef};
+    if (a->dbias && pieces > 1)
+        sums.offset = lun_book(out, (size_t)(pieces * s.c) * 4);
+    else if (a->dbias)
+        sums = (lun_launch_buffer){LUN_SPACE_DST, 3, 0};
+    launch = emit(out, caps, "norm_back_apply", pieces * chunk.blocks);
     lun_emit_src(launch, 0);
     lun_emit_src(launch, 1);
     lun_emit_src(launch, 3);
-    lun_emit_src(launch, 4);
-    for (int i = 0; i < 2; i++)
-        lun_emit_buffer(launch, part[i]);
-    lun_emit_args(launch, chunk);
-    for (int i = 0; i < 2 && !single; i++)
-        lun_emit_sum(out, caps, part[i], 1, chunk.chunks, chunk.columns, 1, 1 + i);
-
-    int64_t items = 0;
-    const struct norm_apply_args args = apply_args(op, caps, &items);
-    launch = emit(out, caps, "norm_back_apply", items);
-    for (int i = 0; i < 5; i++)
-        lun_emit_src(launch, i);
-    lun_emit_dst(launch, 1);
-    lun_emit_dst(launch, 2);
+    lun_emit_workspace(launch, coef);
+    lun_emit_buffer(launch, sums);
     lun_emit_dst(launch, 0);
     lun_emit_args(launch, args);
+    if (a->dbias && pieces > 1)
+        lun_emit_sum(out, caps, sums, 1, pieces, s.c, 1, 3);
     return LUN_OK;
 }

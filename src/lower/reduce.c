@@ -12,30 +12,39 @@ static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *ker
     return launch;
 }
 
+void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
+                       int64_t columns, float scale, lun_launch_buffer to)
+{
+    const int64_t chunk = lun_chunk(caps), chunks = lun_ceil_div(rows, chunk);
+    /* Few items, as where sums are joined, are cut narrower. */
+    int64_t width = lun_columns(caps);
+    while (width > 32 && groups * chunks * lun_ceil_div(columns, width) < 16)
+        width /= 2;
+    const int64_t blocks = lun_ceil_div(columns, width);
+    const struct sum_args args = {.rows = (int)rows,
+                                  .columns = (int)columns,
+                                  .chunk = (int)chunk,
+                                  .chunks = (int)chunks,
+                                  .width = (int)width,
+                                  .blocks = (int)blocks,
+                                  .scale = scale};
+    lun_launch *launch = emit(out, caps, "sum_rows", groups * chunks * blocks);
+    lun_emit_buffer(launch, from);
+    lun_emit_buffer(launch, to);
+    lun_emit_args(launch, args);
+}
+
 void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
                   int64_t columns, float scale, int dst)
 {
-    const int64_t chunk = lun_chunk(caps), blocks = lun_ceil_div(columns, lun_columns(caps));
-    for (;;) {
-        const int64_t chunks = lun_ceil_div(rows, chunk);
-        const struct sum_args args = {.rows = (int)rows,
-                                      .columns = (int)columns,
-                                      .chunk = (int)chunk,
-                                      .chunks = (int)chunks,
-                                      .width = lun_columns(caps),
-                                      .blocks = (int)blocks,
-                                      .scale = chunks == 1 ? scale : 1.0f};
-        lun_launch *launch = emit(out, caps, "sum_rows", groups * chunks * blocks);
-        lun_emit_buffer(launch, from);
-        lun_emit_args(launch, args);
-        if (chunks == 1) {
-            lun_emit_dst(launch, dst);
-            return;
-        }
-        from = (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0, lun_book(out, (size_t)(groups * chunks * columns) * 4)};
-        lun_emit_workspace(launch, from.offset);
+    while (rows > lun_chunk(caps)) {
+        const int64_t chunks = lun_ceil_div(rows, lun_chunk(caps));
+        const lun_launch_buffer part = {LUN_SPACE_WORKSPACE, 0, lun_book(out, (size_t)(groups * chunks * columns) * 4)};
+        lun_emit_sum_pass(out, caps, from, groups, rows, columns, 1, part);
+        from = part;
         rows = chunks;
     }
+    lun_emit_sum_pass(out, caps, from, groups, rows, columns, scale, (lun_launch_buffer){LUN_SPACE_DST, dst, 0});
 }
 
 lun_status lun_lower_channel_sum(const lun_op *op, const lun_caps *caps, lun_lowering *out)

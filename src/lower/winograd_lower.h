@@ -5,6 +5,10 @@
 #include "lower.h"
 
 lun_status lun_winograd_gather(const lun_op *op, const lun_caps *caps, lun_lowering *out);
-lun_status lun_winograd_wgrad(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+lun_status lun_winograd_gather_2x2(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+lun_status lun_winograd_deep_4x4(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+lun_status lun_winograd_deep_2x2(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+lun_status lun_winograd_wgrad_4x4(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+lun_status lun_winograd_wgrad_2x2(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 
 #endif

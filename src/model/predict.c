@@ -202,7 +202,7 @@ static lun_status network_open(lun_device *dev, const lun_predict_params *params
                                lun_shape shape, lun_norm_mode norm, network *n)
 {
     const lun_desc picture = {LUN_F32, LUN_IMAGE, shape};
-    const lun_compile_params compile = {.allow_fallback = params->allow_fallback};
+    const lun_compile_params compile = {.allow_fallback = params->allow_fallback, .tuning = params->tuning};
     LUN_TRY(lun_store_create(&n->store));
     LUN_TRY(lun_graph_create(n->store, &n->graph));
     n->x = lun_graph_input(n->graph, "x", picture);

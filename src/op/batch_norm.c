@@ -1,11 +1,12 @@
 /* batch_norm (Ioffe and Szegedy, 2015), with PyTorch's rules for the running statistics.
  *
- *   dst = (src - mean) rstd gamma + beta, per channel, rstd = 1 / sqrt(var + eps)
+ *   dst = (src - mean) rstd gamma + beta [+ shift], per channel, rstd = 1 / sqrt(var + eps)
  *
  * Gradient, with xhat = (src - mean) rstd and M values a channel:
  *   dbeta = sum ddst, dgamma = sum ddst xhat,
  *   training:   dsrc = gamma rstd (ddst - dbeta / M - xhat dgamma / M)
  *   evaluation: dsrc = gamma rstd ddst            (mean and rstd are constants then)
+ *   dshift = sum over h, w of ddst
  */
 #include <math.h>
 
@@ -29,12 +30,18 @@ LUN_RULE(batch_norm)
     LUN_TRY(check_attrs(op));
     LUN_TRY(lun_rule_operand(op, 0, "src", LUN_F32, LUN_IMAGE));
     const lun_shape s = op->src[0].shape;
+    if (op->attrs.norm.relu || op->attrs.norm.dbias || op->attrs.norm.dshift)
+        return lun_rule_fail(op, "relu, dbias and dshift are of its gradient");
+    if (op->attrs.norm.bare && op->attrs.norm.training)
+        return lun_rule_fail(op, "without statistics in evaluation mode only");
+    if (op->nsrc > 5)
+        LUN_TRY(lun_rule_shape(op, 5, "shift", LUN_F32, LUN_IMAGE, lun_shape4(s.n, s.c, 1, 1)));
     for (int i = 1; i < 5; i++)
         LUN_TRY(lun_rule_vector(op, i, names[i], s.c));
     /* The unbiased variance of one value does not exist. */
     if (op->attrs.norm.update && s.n * s.h * s.w < 2)
         return lun_rule_fail(op, "updating the running statistics needs more than one value a channel");
-    op->ndst = op->attrs.norm.update ? 5 : 3;
+    op->ndst = op->attrs.norm.update ? 5 : op->attrs.norm.bare ? 1 : 3;
     op->dst[0] = op->src[0];
     for (int i = 1; i < op->ndst; i++)
         op->dst[i] = lun_image(1, s.c, 1, 1);
@@ -50,13 +57,22 @@ LUN_RULE(batch_norm_backward)
     LUN_TRY(lun_rule_vector(op, 2, "gamma", c));
     LUN_TRY(lun_rule_vector(op, 3, "mean", c));
     LUN_TRY(lun_rule_vector(op, 4, "rstd", c));
+    if (op->attrs.norm.update || op->attrs.norm.bare)
+        return lun_rule_fail(op, "the gradient changes no statistics");
+    op->ndst = 3;
     op->dst[0] = op->src[0];
     op->dst[1] = op->dst[2] = lun_image(1, c, 1, 1);
+    if (op->attrs.norm.dbias)
+        op->dst[op->ndst++] = lun_image(1, c, 1, 1);
+    if (op->attrs.norm.dshift)
+        op->dst[op->ndst++] = lun_image(op->src[0].shape.n, c, 1, 1);
     return LUN_OK;
 }
 
 LUN_GRADIENT(batch_norm)
 {
+    if (b->op->nsrc > 5 && b->wants[5])
+        b->give(b, 5, b->emit(b, LUN_OP_SPATIAL_SUM, NULL, &b->ddst[0], 1));
     if (!b->wants[0] && !b->wants[1] && !b->wants[2])
         return;
     lun_attrs attrs = {.norm = b->op->attrs.norm};

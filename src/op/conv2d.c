@@ -3,7 +3,8 @@
  *   dst[n,k,ho,wo] = bias[k] + sum over c,r,s of src[n,c, ho stride_h - pad_h + r, wo stride_w - pad_w + s]
  * weight[k,c,r,s]
  *
- * with zeros outside the source. The three are each other's gradients, so one rule about sizes serves all.
+ * with zeros outside the source, and with .relu dst = max(dst, 0). The three are each other's gradients, so one rule
+ * about sizes serves all.
  */
 #include <inttypes.h>
 
@@ -99,6 +100,8 @@ LUN_RULE(conv2d_wgrad)
     LUN_TRY(lun_rule_operand(op, 1, "small", LUN_F32, LUN_IMAGE));
     const lun_shape big = op->src[0].shape, small = op->src[1].shape;
     const lun_conv_attrs *a = &op->attrs.conv;
+    if (a->relu)
+        return lun_rule_fail(op, "a gradient is not clamped");
     LUN_TRY(check_window(op, a->kernel_h, a->kernel_w));
     LUN_TRY(check_room(op, big.h, big.w));
     if (big.n != small.n)
@@ -108,6 +111,13 @@ LUN_RULE(conv2d_wgrad)
     return LUN_OK;
 }
 
+/* The gradient that reaches what relu, if there is one, has clamped. */
+static lun_value before_relu(lun_backward *b)
+{
+    const lun_value src[] = {b->dst[0], b->ddst[0]};
+    return b->op->attrs.conv.relu ? b->emit(b, LUN_OP_RELU_BACKWARD, NULL, src, 2) : b->ddst[0];
+}
+
 static void give_wgrad(lun_backward *b, lun_value big, lun_value small)
 {
     const lun_op *op = b->op;
@@ -115,6 +125,7 @@ static void give_wgrad(lun_backward *b, lun_value big, lun_value small)
     attrs.conv.kernel_h = (int)op->src[1].shape.h;
     attrs.conv.kernel_w = (int)op->src[1].shape.w;
     attrs.conv.out_h = attrs.conv.out_w = 0;
+    attrs.conv.relu = false;
     b->give(b, 1, b->emit(b, LUN_OP_CONV2D_WGRAD, &attrs, (lun_value[]){big, small}, 2));
 }
 
@@ -128,11 +139,12 @@ static void give_bias(lun_backward *b, lun_value ddst)
 LUN_GRADIENT(conv2d)
 {
     const lun_op *op = b->op;
-    const lun_value ddst = b->ddst[0];
+    const lun_value ddst = before_relu(b);
     if (b->wants[0]) {
         lun_attrs attrs = {.conv = op->attrs.conv};
         attrs.conv.out_h = (int)op->src[0].shape.h;
         attrs.conv.out_w = (int)op->src[0].shape.w;
+        attrs.conv.relu = false;
         const lun_value src[] = {ddst, b->src[1]};
         b->give(b, 0, b->emit(b, LUN_OP_CONV2D_TRANSPOSE, &attrs, src, 2));
     }
@@ -144,10 +156,11 @@ LUN_GRADIENT(conv2d)
 /* dsrc = conv2d(ddst, weight), dweight = conv2d_wgrad(ddst, src), dbias = channel_sum(ddst). */
 LUN_GRADIENT(conv2d_transpose)
 {
-    const lun_value ddst = b->ddst[0];
+    const lun_value ddst = before_relu(b);
     if (b->wants[0]) {
         lun_attrs attrs = {.conv = b->op->attrs.conv};
         attrs.conv.out_h = attrs.conv.out_w = 0;
+        attrs.conv.relu = false;
         const lun_value src[] = {ddst, b->src[1]};
         b->give(b, 0, b->emit(b, LUN_OP_CONV2D, &attrs, src, 2));
     }

@@ -8,18 +8,18 @@
 #define NAMED(op_name, least, most, results)                                                                           \
     .name = #op_name, .min_src = least, .max_src = most, .ndst = results, .shape = lun_shape_##op_name
 
-/* .ndst is the most an op has; batch_norm without `update` has fewer. An op without .backward gives its sources no
- * gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or nothing differentiates it
- * (slice). */
+/* .ndst is the most an op has; batch norms have fewer, depending on their attributes. An op without .backward gives its
+ * sources no gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or nothing
+ * differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 1), .backward = lun_gradient_conv2d},
     [LUN_OP_CONV2D_TRANSPOSE] = {NAMED(conv2d_transpose, 2, 3, 1), .backward = lun_gradient_conv2d_transpose},
     [LUN_OP_CONV2D_WGRAD] = {NAMED(conv2d_wgrad, 2, 2, 1)},
     [LUN_OP_CHANNEL_SUM] = {NAMED(channel_sum, 1, 1, 1)},
     [LUN_OP_SPATIAL_SUM] = {NAMED(spatial_sum, 1, 1, 1)},
-    [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 5, 5), .backward = lun_gradient_batch_norm, .alias = {0, 0, 0, 4, 5},
+    [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 6, 5), .backward = lun_gradient_batch_norm, .alias = {0, 0, 0, 4, 5},
                            .inplace = 1},
-    [LUN_OP_BATCH_NORM_BACKWARD] = {NAMED(batch_norm_backward, 5, 5, 3), .inplace = 1 | 2},
+    [LUN_OP_BATCH_NORM_BACKWARD] = {NAMED(batch_norm_backward, 5, 5, 5), .inplace = 1 | 2},
     [LUN_OP_RELU] = {NAMED(relu, 1, 1, 1), .backward = lun_gradient_relu, .inplace = 1},
     [LUN_OP_RELU_BACKWARD] = {NAMED(relu_backward, 2, 2, 1), .inplace = 1 | 2},
     [LUN_OP_ADD] = {NAMED(add, 2, 2, 1), .backward = lun_gradient_add, .inplace = 1 | 2},
@@ -149,10 +149,14 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
             append(&at, end, " k%dx%d", a->conv.kernel_h, a->conv.kernel_w);
         if (op->kind == LUN_OP_CONV2D_TRANSPOSE)
             append(&at, end, " to %dx%d", a->conv.out_h, a->conv.out_w);
+        if (a->conv.relu)
+            append(&at, end, " relu");
         break;
     case LUN_OP_BATCH_NORM:
     case LUN_OP_BATCH_NORM_BACKWARD:
-        append(&at, end, " %s%s", a->norm.training ? "train" : "eval", a->norm.update ? " update" : "");
+        append(&at, end, " %s%s%s%s%s%s", a->norm.training ? "train" : "eval", a->norm.update ? " update" : "",
+               a->norm.bare ? " bare" : "", a->norm.relu ? " relu" : "", a->norm.dbias ? " dbias" : "",
+               a->norm.dshift ? " dshift" : "");
         break;
     case LUN_OP_SLICE: append(&at, end, " %d+%d", a->slice.first, a->slice.count); break;
     case LUN_OP_LOSS:

@@ -11,9 +11,10 @@
  *   conv2d_wgrad       big (N,C,H,W), small (N,K,Ho,Wo)               -> dweight (K,C,R,S)        .conv, kernel_h/_w
  *   channel_sum        src (N,C,H,W)                                  -> dst (1,C,1,1)
  *   spatial_sum        src (N,C,H,W)                                  -> dst (N,C,1,1)
- *   batch_norm         src, gamma C, beta C, running_mean C, running_var C -> dst, mean C, rstd C,
+ *   batch_norm         src, gamma C, beta C, running_mean C, running_var C, [shift (N,C,1,1)] -> dst, mean C, rstd C,
  *                      [running_mean, running_var in place]                                       .norm
- *   batch_norm_backward src, ddst, gamma C, mean C, rstd C            -> dsrc, dgamma C, dbeta C  .norm
+ *   batch_norm_backward src, ddst, gamma C, mean C, rstd C            -> dsrc, dgamma C, dbeta C, [dbias C],
+ *                      [dshift (N,C,1,1)]                                                         .norm
  *   relu               src                                            -> dst
  *   relu_backward      dst (relu's result), ddst                      -> dsrc
  *   add                a, b (one shape)                               -> dst
@@ -85,10 +86,16 @@ typedef struct lun_conv_attrs {
 /* training: statistics of the batch, with the biased variance for normalising; otherwise the running ones.
  * update: also running = (1 - momentum) running + momentum batch, with the unbiased variance (PyTorch's rule);
  * needs training, and more than one value a channel. Without update there are three destinations.
- * rstd = 1 / sqrt(var + eps), mean and var being those used for normalising. */
+ * rstd = 1 / sqrt(var + eps), mean and var being those used for normalising. shift is added to dst.
+ *
+ * What src/graph/fuse.c makes of ops around it:
+ * bare (batch_norm, evaluation mode): dst is the only destination;
+ * relu (batch_norm_backward): src is relu's result, and dsrc is 0 where src <= 0: relu's gradient;
+ * dbias (batch_norm_backward): the sum of dsrc over n, h, w is a destination;
+ * dshift (batch_norm_backward): the sum of ddst over h, w is a destination. */
 typedef struct lun_norm_attrs {
     float eps, momentum;
-    bool training, update;
+    bool training, update, bare, relu, dbias, dshift;
 } lun_norm_attrs;
 
 typedef struct lun_slice_attrs {

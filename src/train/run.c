@@ -12,6 +12,7 @@
 #include "checkpoint/json.h"
 #include "checkpoint/runfolder.h"
 #include "config.h"
+#include "feed.h"
 #include "report.h"
 #include "trainer.h"
 
@@ -27,6 +28,7 @@ typedef struct run_state {
     lun_run_record record;
     lun_trainer *trainer;
     lun_sampler *sampler; /* of the strips; NULL without any */
+    lun_tuning *tuning;   /* NULL: not asked for */
     lun_schedule schedule;
     lun_history history;
     uint64_t last_step;               /* UINT64_MAX: only the clock ends the run */
@@ -283,7 +285,7 @@ static lun_status make_sampler(run_state *r)
                                        .clip = r->params->clip,
                                        .norm = r->params->norm,
                                        .schedule = &r->schedule};
-    const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback};
+    const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback, .tuning = r->tuning};
     return lun_sampler_create(lun_trainer_store(r->trainer), r->dev, &c->model, &params, &compile, &r->sampler);
 }
 
@@ -329,15 +331,48 @@ static lun_status sample(run_state *r)
 /* ---- The run
  * ---------------------------------------------------------------------------------------------------------------- */
 
+static int on_tune(void *payload, const lun_tune_progress *progress)
+{
+    run_state *r = payload;
+    const lun_tune_params *tuner = r->params->tuner;
+    if (tuner && tuner->progress && tuner->progress(tuner->payload, progress))
+        r->stop = true;
+    return r->stop;
+}
+
+static void on_tuned(void *payload, const lun_tune_result *result)
+{
+    const run_state *r = payload;
+    const lun_tune_params *tuner = r->params->tuner;
+    if (tuner && tuner->result)
+        tuner->result(tuner->payload, result);
+}
+
+static lun_status make_trainer(run_state *r, bool pin)
+{
+    const lun_run_params *p = r->params;
+    const lun_tune_params tune = {.force = p->tune == LUN_TUNE_FORCE,
+                                  .seconds = p->tuner ? p->tuner->seconds : 0,
+                                  .progress = on_tune,
+                                  .result = on_tuned,
+                                  .payload = r};
+    if (p->tune != LUN_TUNE_OFF)
+        LUN_TRY(lun_tuning_open(r->dev, &r->tuning));
+    const lun_compile_params compile = {.allow_fallback = p->allow_fallback,
+                                        .pin = pin ? pinned : NULL,
+                                        .payload = r->record.candidates,
+                                        .tuning = r->tuning,
+                                        .tune = p->tune == LUN_TUNE_AUTO || p->tune == LUN_TUNE_FORCE ? &tune : NULL};
+    return lun_trainer_create(r->dev, r->config, lun_dataset_count(r->dataset), &compile, &r->trainer);
+}
+
 static lun_status start(run_state *r)
 {
     const lun_run_params *p = r->params;
     bool pin = false;
     LUN_TRY(lun_runfolder_open(p->folder, p->resume != 0, &r->folder));
     LUN_TRY(prepare_record(r, &pin));
-    const lun_compile_params compile = {
-        .allow_fallback = p->allow_fallback, .pin = pin ? pinned : NULL, .payload = r->record.candidates};
-    LUN_TRY(lun_trainer_create(r->dev, r->config, lun_dataset_count(r->dataset), &compile, &r->trainer));
+    LUN_TRY(make_trainer(r, pin));
     LUN_TRY(lun_schedule_linear(r->config->model.steps, r->config->beta_first, r->config->beta_last, &r->schedule));
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
     const lun_run_length *length = &p->length;
@@ -390,15 +425,14 @@ static lun_status loop(run_state *r)
     const lun_train_config *c = r->config;
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
     const uint64_t log_every = p->log_every > 0 ? (uint64_t)p->log_every : 1;
-    uint32_t *index = lun_malloc((size_t)c->batch, sizeof *index, "a batch");
-    float *images = lun_malloc((size_t)c->batch * 3 * (size_t)c->height * (size_t)c->width, sizeof *images, "a batch");
-    lun_status status = index && images ? LUN_OK : LUN_ERR_MEMORY;
+    lun_feed *feed = NULL;
+    const float *images = NULL;
+    lun_status status = lun_feed_start(r->dataset, c->seed, (size_t)c->batch, lun_trainer_step(r->trainer), &feed);
     r->started = r->logged_at = r->drained_at = lun_clock();
     r->first_step = r->logged_step = lun_trainer_step(r->trainer);
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
            !(p->length.hours > 0 && lun_clock() - r->started >= p->length.hours * 3600)) {
-        lun_trainer_next(r->trainer, index);
-        LUN_TRY_GOTO(status, done, lun_dataset_images(r->dataset, index, (size_t)c->batch, images));
+        LUN_TRY_GOTO(status, done, lun_feed_next(feed, &images));
         LUN_TRY_GOTO(status, done, lun_trainer_run(r->trainer, images));
         const uint64_t step = lun_trainer_step(r->trainer);
         const bool last = step == r->last_step;
@@ -427,8 +461,7 @@ static lun_status loop(run_state *r)
     LUN_TRY_GOTO(status, done, log_line(r));
     LUN_TRY_GOTO(status, done, save(r));
 done:
-    free(index);
-    free(images);
+    lun_feed_stop(&feed);
     if (status == LUN_ERR_DIVERGED && r->saved_step != UINT64_MAX)
         return lun_fail(status, "%s; the checkpoint of step %" PRIu64 " is untouched; a lower learning rate may help",
                         lun_error_detail(), r->saved_step);
@@ -469,6 +502,7 @@ lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_
         status = loop(&r);
     lun_sampler_destroy(&r.sampler);
     lun_trainer_destroy(&r.trainer);
+    lun_tuning_close(&r.tuning);
     lun_schedule_free(&r.schedule);
     lun_history_free(&r.history);
     lun_run_record_free(&r.record);

@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "base/philox.h"
+#include "feed.h"
 #include "model/model_file.h"
 
 struct lun_trainer {
@@ -20,9 +21,8 @@ struct lun_trainer {
     lun_graph *graph;
     lun_plan *plan;
     lun_value images, time_rows, noise_rows, hyper, ring, slot;
-    uint32_t *rows;  /* batch x LUN_RANDOM_ROW, reused every step */
-    uint32_t *order; /* the permutation of epoch `order_epoch` */
-    uint64_t order_epoch;
+    uint32_t *rows; /* batch x LUN_RANDOM_ROW, reused every step */
+    lun_order order;
 };
 
 uint64_t lun_trainer_steps_per_epoch(const lun_trainer *trainer)
@@ -67,9 +67,9 @@ static lun_status record(lun_trainer *t)
 static lun_status build(lun_trainer *t, lun_device *dev, const lun_compile_params *compile)
 {
     t->rows = lun_calloc((size_t)t->config.batch * LUN_RANDOM_ROW, sizeof *t->rows, "random rows");
-    t->order = lun_calloc(t->images_count, sizeof *t->order, "the order of an epoch");
-    if (!t->rows || !t->order)
+    if (!t->rows)
         return LUN_ERR_MEMORY;
+    LUN_TRY(lun_order_init(&t->order, t->config.seed, t->images_count, (size_t)t->config.batch));
     LUN_TRY(lun_store_create(&t->store));
     LUN_TRY(lun_graph_create(t->store, &t->graph));
     LUN_TRY(record(t));
@@ -89,7 +89,6 @@ lun_status lun_trainer_create(lun_device *dev, const lun_train_config *config, s
         return LUN_ERR_MEMORY;
     t->config = *config;
     t->images_count = images_count;
-    t->order_epoch = UINT64_MAX;
     const lun_status status = build(t, dev, compile);
     if (status != LUN_OK) {
         lun_trainer_destroy(&t);
@@ -108,7 +107,7 @@ void lun_trainer_destroy(lun_trainer **trainer)
     lun_graph_destroy(&t->graph);
     lun_store_destroy(&t->store);
     free(t->rows);
-    free(t->order);
+    lun_order_free(&t->order);
     free(t);
     *trainer = NULL;
 }
@@ -128,13 +127,7 @@ uint64_t lun_trainer_step(const lun_trainer *trainer)
 
 void lun_trainer_next(lun_trainer *t, uint32_t *index)
 {
-    const uint64_t batch = (uint64_t)t->config.batch, per_epoch = lun_trainer_steps_per_epoch(t) * batch;
-    const uint64_t first = t->step * batch, epoch = first / per_epoch;
-    if (epoch != t->order_epoch) {
-        lun_random_permutation(t->config.seed, epoch, (uint32_t)t->images_count, t->order);
-        t->order_epoch = epoch;
-    }
-    memcpy(index, t->order + first % per_epoch, sizeof *index * batch);
+    lun_order_at(&t->order, t->step, index);
 }
 
 static lun_status write_rows(lun_trainer *t, lun_value value, lun_purpose purpose)

@@ -97,6 +97,18 @@ env -u HOME -u LUNETTE_CACHE -u XDG_CACHE_HOME "$LUNETTE" train pictures --out o
 checks=$((checks + 1))
 LUNETTE_CACHE=$DIR/file/cache "$LUNETTE" train pictures --out out-cache $small >out 2>err
 [ $? = 0 ] && cmp -s "$model" out-cache/checkpoints/step-00000002.safetensors || fail "without a cache"
+# Decoded pictures: none kept, kept elsewhere, taken from there, and a file that was cut
+checks=$((checks + 4))
+"$LUNETTE" train pictures --out out-none $small --no-cache >out 2>err
+[ $? = 0 ] && cmp -s "$model" out-none/checkpoints/step-00000002.safetensors && ! grep -q '^cache:' out || fail "--no-cache"
+for turn in made taken cut; do
+    [ $turn != cut ] || truncate -s 5000 decoded/pictures-*
+    "$LUNETTE" train pictures --out out-$turn $small --cache decoded >out 2>err
+    [ $? = 0 ] && cmp -s "$model" out-$turn/checkpoints/step-00000002.safetensors && grep -q '^cache: decoded/pictures-' out ||
+        fail "--cache decoded: $turn"
+done
+grep -q 'warning: the cache .* is damaged' err || fail "--cache decoded: cut, not said"
+refuses 2 'exclude each other' train pictures --out out-both $small --cache decoded --no-cache
 for locale in de_DE.UTF-8 de_DE fr_FR.UTF-8; do
     checks=$((checks + 1))
     LC_ALL=$locale "$LUNETTE" train pictures --out out-$locale $small --lr 0.001 >out 2>err

@@ -3,7 +3,7 @@
  * Bound. Each result is a sum of T products (T = C R S, K R S or N Ho Wo, one more with a bias). Any order of float32
  * additions, fused or not, stays within gamma_T |W||X| with gamma_T = T u / (1 - T u) (Higham, Accuracy and Stability,
  * 3.1): that is the certain bound. Roundings being as good as random, c u sqrt(T) |W||X| with c = 6 is asked for where
- * it is smaller, and u |y| for the last rounding. */
+ * it is smaller, and u |y| for the last rounding; relu moves no two numbers apart. */
 #include <string.h>
 
 #include "opcheck.h"
@@ -67,6 +67,24 @@ static const int fixed[][12] = {
     {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},  {1, 3, 5, 17, 19, 3, 4, 9, 8, 1, 2, 1},
     {2, 3, 5, 20, 19, 11, 10, 8, 8, 4, 3, 1},
 };
+/* For the minimal algorithms: maps smaller than a tile, tiles that hang over on both sides, all paddings that a filter
+ * can have, sizes that leave pixels of one phase over, channels that fill no lane or panel, sums deeper than a piece of
+ * the depth on small maps, and more tiles than a block. Real data, once. */
+static const int minimal[][12] = {
+    {1, 1, 1, 1, 1, 3, 3, 1, 1, 1, 1, 1},     {5, 3, 17, 1, 1, 3, 3, 1, 1, 2, 2, 1},
+    {4, 17, 3, 5, 5, 3, 3, 1, 1, 0, 0, 0},    {1, 70, 33, 7, 6, 3, 3, 1, 1, 2, 2, 1},
+    {3, 33, 70, 3, 2, 3, 3, 1, 1, 1, 1, 1},   {2, 1, 33, 30, 27, 3, 3, 1, 1, 1, 1, 0},
+    {1, 3, 17, 45, 50, 3, 3, 1, 1, 0, 0, 1},  {5, 17, 1, 9, 13, 3, 3, 1, 1, 2, 1, 1},
+    {2, 130, 40, 4, 4, 3, 3, 1, 1, 1, 1, 1},  {5, 300, 8, 4, 4, 3, 3, 1, 1, 1, 1, 1},
+    {1, 80, 33, 8, 8, 3, 3, 1, 1, 1, 1, 0},   {3, 257, 6, 2, 3, 3, 3, 1, 1, 1, 1, 1},
+    {2, 5, 7, 11, 10, 3, 3, 1, 1, 0, 2, 1},   {1, 8, 260, 4, 4, 3, 3, 1, 1, 1, 1, 1},
+    {1, 1, 1, 2, 2, 4, 4, 2, 2, 1, 1, 1},     {2, 3, 17, 4, 6, 4, 4, 2, 2, 1, 1, 1},
+    {1, 17, 33, 13, 15, 4, 4, 2, 2, 0, 0, 1}, {3, 33, 3, 12, 9, 4, 4, 2, 2, 2, 2, 0},
+    {1, 3, 70, 17, 22, 4, 4, 2, 2, 3, 3, 1},  {5, 70, 17, 8, 8, 4, 4, 2, 2, 1, 1, 1},
+    {2, 80, 40, 8, 8, 4, 4, 2, 2, 1, 1, 0},   {1, 300, 10, 8, 8, 4, 4, 2, 2, 1, 1, 1},
+    {4, 160, 6, 9, 7, 4, 4, 2, 2, 1, 1, 1},   {1, 2, 3, 62, 71, 4, 4, 2, 2, 1, 1, 1},
+    {2, 5, 7, 11, 10, 4, 4, 2, 2, 0, 3, 1},   {1, 6, 260, 6, 5, 4, 4, 2, 2, 1, 2, 1},
+};
 /* Two groups a dimension and more: the tiles of cl/gpu are 64 rows (pixels; taps and channels for wgrad) x 64 channels,
  * 16 deep. Oclgrind is slow, so the tiled sum is just two steps deep, which differs from direction to direction. */
 static const int tiny[][12] = {{1, 2, 66, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1}};
@@ -109,7 +127,7 @@ enum { COVERED = 120, COVERED_LONG = 400 };
 static int count(oc_set set)
 {
     switch (set) {
-    case OC_SUITE: return 2 * COUNT(fixed) + COVERED;
+    case OC_SUITE: return 2 * COUNT(fixed) + COVERED + COUNT(minimal);
     case OC_TINY: return COUNT(tiny) + TINY_PANEL;
     case OC_LONG: return COUNT(layers) + COVERED_LONG;
     case OC_PERF: return COUNT(timed);
@@ -149,6 +167,9 @@ static void choose(lun_op_kind kind, oc_set set, int index, int *v)
         take_layer(layers[index], 2, v);
     } else if (set == OC_SUITE && index < 2 * COUNT(fixed)) {
         memcpy(v, fixed[index / 2], sizeof fixed[0]);
+    } else if (set == OC_SUITE && index >= 2 * COUNT(fixed) + COVERED) {
+        memcpy(v, minimal[index - 2 * COUNT(fixed) - COVERED], sizeof minimal[0]);
+        v[REAL] = 1;
     } else {
         const int skip = set == OC_SUITE ? 2 * COUNT(fixed) : COUNT(layers);
         oc_cover(dims, dims, DIMS, set == OC_SUITE ? COVERED : COVERED_LONG, oc_seed, usable, set, index - skip, v);
@@ -182,6 +203,10 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
     a->pad_w = v[PW];
     c->exact = !v[REAL];
     c->layout = (oc_layout)v[LAYOUT];
+    /* Every third of the forward and the data gradient, in turn with real data and layouts. */
+    a->relu = c->op.kind != LUN_OP_CONV2D_WGRAD && index % 3 == 2;
+    if (a->relu)
+        c->max_zero = 0.8f;
     c->only = set == OC_TINY && index >= COUNT(tiny) ? "panel" : NULL;
     int64_t terms;
     if (c->op.kind == LUN_OP_CONV2D) {

@@ -47,6 +47,20 @@ static int shared_source(const oc_case *c)
     return count == 0 ? -1 : found[lun_count(c->op.dst[0].shape) % count];
 }
 
+static lun_status bind(oc_setup *u, const oc_case *c, bool keep)
+{
+    lun_place src[LUN_OP_MAX_SRC] = {{0}}, dst[LUN_OP_MAX_DST] = {{0}}, workspace = {0};
+    for (int s = 0; s < c->op.nsrc; s++)
+        src[s] = place_of(u, s);
+    for (int d = 0; d < c->op.ndst; d++)
+        dst[d] = place_of(u, u->dst_region[d]);
+    if (u->workspace_region >= 0)
+        workspace = place_of(u, u->workspace_region);
+    if (keep)
+        return lun_op_plan_bind_kept(u->plan, src, dst, workspace, place_of(u, u->kept_region));
+    return lun_op_plan_bind(u->plan, src, dst, workspace);
+}
+
 lun_status oc_setup_create(lun_device *dev, const oc_case *c, const char *candidate, oc_setup *u)
 {
     memset(u, 0, sizeof *u);
@@ -71,6 +85,11 @@ lun_status oc_setup_create(lun_device *dev, const oc_case *c, const char *candid
         u->workspace_region = u->regions;
         book(u, c->layout, u->plan->workspace, true);
     }
+    u->kept_region = -1;
+    if (u->plan->kept > 0) {
+        u->kept_region = u->regions;
+        book(u, c->layout, u->plan->kept, true);
+    }
     for (int b = 0; b < u->buffers; b++) {
         u->image[b] = oc_alloc(u->bytes[b] / 4, 4);
         u->after[b] = oc_alloc(u->bytes[b] / 4, 4);
@@ -86,14 +105,7 @@ lun_status oc_setup_create(lun_device *dev, const oc_case *c, const char *candid
             for (size_t i = 0; i < u->region[r].words; i++)
                 words[i] = OC_UNWRITTEN;
     }
-    lun_place src[LUN_OP_MAX_SRC] = {{0}}, dst[LUN_OP_MAX_DST] = {{0}}, workspace = {0};
-    for (int s = 0; s < c->op.nsrc; s++)
-        src[s] = place_of(u, s);
-    for (int d = 0; d < c->op.ndst; d++)
-        dst[d] = place_of(u, u->dst_region[d]);
-    if (u->workspace_region >= 0)
-        workspace = place_of(u, u->workspace_region);
-    LUN_TRY_GOTO(status, fail, lun_op_plan_bind(u->plan, src, dst, workspace));
+    LUN_TRY_GOTO(status, fail, bind(u, c, false));
     return LUN_OK;
 fail:
     oc_setup_destroy(u);
@@ -119,9 +131,15 @@ lun_status oc_setup_write(oc_setup *u)
     return LUN_OK;
 }
 
-static lun_status run_once(oc_setup *u)
+/* With `keep`, what the plan can keep has memory of its own, is made once and used twice. */
+static lun_status run_once(oc_setup *u, const oc_case *c, bool keep)
 {
     LUN_TRY(oc_setup_write(u));
+    if (keep) {
+        LUN_TRY(bind(u, c, true));
+        LUN_TRY(lun_op_plan_prepare(u->plan));
+        LUN_TRY(lun_op_plan_run(u->plan));
+    }
     LUN_TRY(lun_op_plan_run(u->plan));
     for (int b = 0; b < u->buffers; b++) {
         const lun_place all = {u->buffer[b], 0};
@@ -149,7 +167,10 @@ static lun_status untouched(const oc_setup *u, const oc_case *c)
             const size_t first = u->region[r].offset / 4, end = first + u->region[r].words;
             if (u->region[r].buffer != b || i + CANARY_WORDS < first || i >= end + CANARY_WORDS)
                 continue;
-            const char *what = r < c->op.nsrc ? "source" : r == u->workspace_region ? "workspace" : "destination";
+            const char *what = r < c->op.nsrc             ? "source"
+                               : r == u->workspace_region ? "workspace"
+                               : r == u->kept_region      ? "kept memory"
+                                                          : "destination";
             const int number = r < c->op.nsrc ? r : r - c->op.nsrc;
             if (i >= first && i < end)
                 return lun_fail(LUN_ERR_INTERNAL, "wrote to %s %d at element %zu", what, number, i - first);
@@ -169,7 +190,7 @@ lun_status oc_run(lun_device *dev, const oc_case *c, const char *candidate, int 
     LUN_TRY(oc_setup_create(dev, c, candidate, u));
     lun_status status = LUN_OK;
     for (int run = 0; run < runs; run++) {
-        LUN_TRY_GOTO(status, done, run_once(u));
+        LUN_TRY_GOTO(status, done, run_once(u, c, run == 1 && u->kept_region >= 0));
         for (int d = 0; d < c->op.ndst; d++) {
             const oc_region *region = &u->region[u->dst_region[d]];
             const uint32_t *words = u->after[region->buffer] + region->offset / 4;

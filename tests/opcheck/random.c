@@ -51,10 +51,14 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
     const int rows = oc_source(c, lun_typed(lun_image(s[0], LUN_RANDOM_ROW, 1, 1), LUN_U32));
     for (int n = 0; n < s[0]; n++) {
         /* Every word of the row in use: numbers and seeds beyond 32 bits, all purposes, a sub. */
-        const uint64_t seed = (uint64_t)oc_u32(rng) << 32 | oc_u32(rng),
-                       number = (uint64_t)oc_u32(rng) << 32 | oc_u32(rng);
+        /* One draw a statement: what a compiler draws first within one is its own affair. */
+        uint64_t seed = oc_u32(rng);
+        seed = seed << 32 | oc_u32(rng);
+        uint64_t number = oc_u32(rng);
+        number = number << 32 | oc_u32(rng);
+        const uint32_t sub = oc_u32(rng);
         uint32_t row[LUN_RANDOM_ROW];
-        lun_random_row(seed, (lun_purpose)(1 + oc_below(rng, 8)), number, oc_u32(rng), row);
+        lun_random_row(seed, (lun_purpose)(1 + oc_below(rng, 8)), number, sub, row);
         for (int i = 0; i < LUN_RANDOM_ROW; i++) {
             c->bits[rows][n * LUN_RANDOM_ROW + i] = row[i];
             c->src[rows][n * LUN_RANDOM_ROW + i] = row[i];

@@ -24,6 +24,12 @@ static void gather(double *dst, double *mag, int64_t i, double term)
         mag[i] += fabs(term);
 }
 
+static void clamp(const lun_op *op, double *values)
+{
+    for (int64_t i = 0; op->attrs.conv.relu && i < lun_count(op->dst[0].shape); i++)
+        values[i] = values[i] < 0 ? 0 : values[i];
+}
+
 /* Visit every (n, k, c, ho, wo, r, s) whose source pixel lies in the picture. */
 #define CONV_VISIT(a, big, filter, small, BODY)                                                                        \
     for (int64_t n = 0; n < (small).n; n++)                                                                            \
@@ -43,7 +49,8 @@ static void gather(double *dst, double *mag, int64_t i, double term)
                             }                                                                                          \
                     }
 
-/* dst[n,k,ho,wo] = bias[k] + sum over c,r,s of weight[k,c,r,s] src[n,c,ho stride - pad + r, wo stride - pad + s] */
+/* dst[n,k,ho,wo] = bias[k] + sum over c,r,s of weight[k,c,r,s] src[n,c,ho stride - pad + r, wo stride - pad + s],
+ * with .relu not below 0 */
 void ref_conv2d(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
     const lun_conv_attrs a = op->attrs.conv;
@@ -56,9 +63,10 @@ void ref_conv2d(const lun_op *op, const double *const *src, double *const *dst, 
     if (op->nsrc > 2)
         for (int64_t i = 0; i < lun_count(small); i++)
             gather(dst[0], mag[0], i, src[2][i / (small.h * small.w) % small.c]);
+    clamp(op, dst[0]);
 }
 
-/* dst[n,c,h,w] = bias[c] + the same products, scattered back to where conv2d gathered from */
+/* dst[n,c,h,w] = bias[c] + the same products, scattered back to where conv2d gathered from; .relu as above */
 void ref_conv2d_transpose(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
     const lun_conv_attrs a = op->attrs.conv;
@@ -71,6 +79,7 @@ void ref_conv2d_transpose(const lun_op *op, const double *const *src, double *co
     if (op->nsrc > 2)
         for (int64_t i = 0; i < lun_count(big); i++)
             gather(dst[0], mag[0], i, src[2][i / (big.h * big.w) % big.c]);
+    clamp(op, dst[0]);
 }
 
 /* dweight[k,c,r,s] = sum over n,ho,wo of small[n,k,ho,wo] big[n,c,ho stride - pad + r, wo stride - pad + s] */

@@ -8,8 +8,9 @@ static int64_t at(lun_shape s, int64_t n, int64_t c, int64_t i)
     return (n * s.c + c) * s.h * s.w + i;
 }
 
-/* dst = gamma (x - mean) rstd + beta; training: mean and biased variance of the batch, else the running ones.
- * mag[1] is the mean of |x| (what the mean sums); the others are computed by the case, which knows the cancellations.
+/* dst = gamma (x - mean) rstd + beta (+ shift[n][c]); training: mean and biased variance of the batch, else the running
+ * ones. mag[1] is the mean of |x| (what the mean sums); the others are computed by the case, which knows the
+ * cancellations.
  */
 void ref_batch_norm(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
@@ -38,21 +39,26 @@ void ref_batch_norm(const lun_op *op, const double *const *src, double *const *d
             var = src[4][c];
         }
         const double rstd = 1 / sqrt(var + (double)a.eps);
-        dst[1][c] = mean;
-        dst[2][c] = rstd;
-        if (mag[1] != NULL)
+        if (!a.bare) {
+            dst[1][c] = mean;
+            dst[2][c] = rstd;
+        }
+        if (!a.bare && mag[1] != NULL)
             mag[1][c] = sum_abs / count;
         for (int64_t n = 0; n < s.n; n++)
             for (int64_t i = 0; i < area; i++)
-                dst[0][at(s, n, c, i)] = src[1][c] * (src[0][at(s, n, c, i)] - mean) * rstd + src[2][c];
+                dst[0][at(s, n, c, i)] = src[1][c] * (src[0][at(s, n, c, i)] - mean) * rstd + src[2][c] +
+                                         (op->nsrc > 5 ? src[5][n * s.c + c] : 0);
     }
 }
 
 /* With xhat = (x - mean) rstd: dbeta = sum dy, dgamma = sum dy xhat,
  * dx = gamma rstd (dy - dbeta / M - xhat dgamma / M); in evaluation mean and rstd are constants: dx = gamma rstd dy.
- * mag[1], mag[2]: sums of |dy xhat| and |dy|. */
+ * relu: dx = 0 where x <= 0. dbias = sum dx, dshift = sum of a sample's dy.
+ * mag[1], mag[2], of dbias, of dshift: sums of |dy xhat|, |dy|, |dx|, |dy|. */
 void ref_batch_norm_backward(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
+    const lun_norm_attrs a = op->attrs.norm;
     const lun_shape s = op->src[0].shape;
     const int64_t area = s.h * s.w;
     const double count = (double)(s.n * area);
@@ -77,7 +83,30 @@ void ref_batch_norm_backward(const lun_op *op, const double *const *src, double 
             for (int64_t i = 0; i < area; i++) {
                 const double dy = src[1][at(s, n, c, i)], xhat = (src[0][at(s, n, c, i)] - mean) * rstd;
                 const double through = op->attrs.norm.training ? dbeta / count + xhat * dgamma / count : 0;
-                dst[0][at(s, n, c, i)] = gamma * rstd * (dy - through);
+                dst[0][at(s, n, c, i)] = a.relu && src[0][at(s, n, c, i)] <= 0 ? 0 : gamma * rstd * (dy - through);
             }
+        int d = 3;
+        if (a.dbias) {
+            double sum = 0, sum_abs = 0;
+            for (int64_t n = 0; n < s.n; n++)
+                for (int64_t i = 0; i < area; i++) {
+                    sum += dst[0][at(s, n, c, i)];
+                    sum_abs += fabs(dst[0][at(s, n, c, i)]);
+                }
+            dst[d][c] = sum;
+            if (mag[d] != NULL)
+                mag[d][c] = sum_abs;
+            d++;
+        }
+        for (int64_t n = 0; a.dshift && n < s.n; n++) {
+            double sum = 0, sum_abs = 0;
+            for (int64_t i = 0; i < area; i++) {
+                sum += src[1][at(s, n, c, i)];
+                sum_abs += fabs(src[1][at(s, n, c, i)]);
+            }
+            dst[d][n * s.c + c] = sum;
+            if (mag[d] != NULL)
+                mag[d][n * s.c + c] = sum_abs;
+        }
     }
 }

@@ -4,22 +4,23 @@
 
 #include "opcheck.h"
 
-#define OC_MAX_REGIONS (LUN_OP_MAX_SRC + LUN_OP_MAX_DST + 1)
+#define OC_MAX_REGIONS (LUN_OP_MAX_SRC + LUN_OP_MAX_DST + 2)
 
 typedef struct oc_region {
     int buffer;
     size_t offset, words;
-    bool changes; /* a destination or the workspace */
+    bool changes; /* a destination, the workspace or the kept memory */
 } oc_region;
 
 typedef struct oc_setup {
     lun_op_plan *plan;
-    int buffers, regions; /* regions: the sources, the destinations with storage of their own, the workspace */
+    int buffers, regions; /* regions: the sources, the destinations with storage of their own, the workspace, what is
+                             kept */
     size_t bytes[OC_MAX_REGIONS];
     lun_buffer *buffer[OC_MAX_REGIONS];
     uint32_t *image[OC_MAX_REGIONS], *after[OC_MAX_REGIONS];
     oc_region region[OC_MAX_REGIONS];
-    int dst_region[LUN_OP_MAX_DST], workspace_region; /* -1: none */
+    int dst_region[LUN_OP_MAX_DST], workspace_region, kept_region; /* -1: none */
 } oc_setup;
 
 /* LUN_UNSUPPORTED where the candidate declines. */

@@ -24,7 +24,7 @@ static lun_op small_op(lun_op_kind kind)
     case LUN_OP_CONV2D:
         op.src[1] = lun_filter(17, 5, 3, 2);
         op.src[2] = lun_image(1, 17, 1, 1);
-        op.attrs.conv = (lun_conv_attrs){.stride_h = 1, .stride_w = 2, .pad_h = 1, .pad_w = 0};
+        op.attrs.conv = (lun_conv_attrs){.stride_h = 1, .stride_w = 2, .pad_h = 1, .pad_w = 0, .relu = true};
         break;
     case LUN_OP_CONV2D_TRANSPOSE:
         op.src[1] = lun_filter(5, 9, 4, 4);
@@ -40,12 +40,13 @@ static lun_op small_op(lun_op_kind kind)
     case LUN_OP_BATCH_NORM:
         for (int s = 1; s < 5; s++)
             op.src[s] = vector;
+        op.src[5] = lun_image(3, 5, 1, 1);
         op.attrs.norm = (lun_norm_attrs){.eps = 1e-5f, .momentum = 0.1f, .training = true, .update = true};
         break;
     case LUN_OP_BATCH_NORM_BACKWARD:
         for (int s = 2; s < 5; s++)
             op.src[s] = vector;
-        op.attrs.norm = (lun_norm_attrs){.eps = 1e-5f, .training = true};
+        op.attrs.norm = (lun_norm_attrs){.eps = 1e-5f, .training = true, .relu = true, .dbias = true, .dshift = true};
         break;
     case LUN_OP_ADD_CHANNEL: op.src[1] = lun_image(3, 5, 1, 1); break;
     case LUN_OP_CONCAT: op.src[1] = lun_image(3, 2, 7, 6); break;

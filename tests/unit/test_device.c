@@ -435,6 +435,7 @@ START_TEST(programs_are_cached)
 {
     if (!has("opencl"))
         return;
+    setenv("POCL_KERNEL_CACHE", "0", 1); /* else PoCL's binaries are left to its own cache */
     use_fresh_cache();
     relu_anew();
     ck_assert_int_eq(compiled, 1);
@@ -474,6 +475,18 @@ START_TEST(programs_are_cached)
     free(key);
     free(text);
     free(path);
+
+    unsetenv("POCL_KERNEL_CACHE");
+    lun_device *dev = open_device("opencl");
+    const bool pocl = strstr(lun_device_get_info(dev)->platform, "Portable Computing Language") != NULL;
+    lun_device_close(&dev);
+    if (pocl) {
+        use_fresh_cache();
+        relu_anew();
+        relu_anew();
+        ck_assert_int_eq(loaded, 0);
+        ck_assert_int_eq(rmdir(getenv("LUNETTE_CACHE")), 0); /* nothing was put there */
+    }
 }
 END_TEST
 

@@ -153,6 +153,26 @@ START_TEST(batch_norm_rules)
         REFUSED(bad, back_names[i]);
     }
     REFUSED(norm(back, 0, 0, true, false), "eps");
+    REFUSED(norm(back, 1e-5f, 0.1f, true, true), "changes no statistics");
+
+    /* What fusion makes of them. */
+    lun_op merged = OP(BATCH_NORM, x, V(6), V(6), V(6), V(6), lun_image(x.shape.n, 6, 1, 1));
+    ACCEPTED(norm(merged, 1e-5f, 0.1f, true, true), x, V(6), V(6), V(6), V(6));
+    merged = norm(merged, 1e-5f, 0.1f, false, false);
+    merged.attrs.norm.bare = true;
+    ACCEPTED(merged, x);
+    merged.attrs.norm.training = true;
+    REFUSED(merged, "evaluation mode only");
+    merged = norm(OP(BATCH_NORM, x, V(6), V(6), V(6), V(6), V(6)), 1e-5f, 0.1f, true, true);
+    REFUSED(merged, "shift is");
+    merged = norm(op, 1e-5f, 0.1f, true, true);
+    merged.attrs.norm.relu = true;
+    REFUSED(merged, "of its gradient");
+    merged = norm(back, 1e-5f, 0.1f, true, false);
+    merged.attrs.norm.relu = merged.attrs.norm.dshift = true;
+    ACCEPTED(merged, x, V(6), V(6), lun_image(x.shape.n, 6, 1, 1));
+    merged.attrs.norm.dbias = true;
+    ACCEPTED(merged, x, V(6), V(6), V(6), lun_image(x.shape.n, 6, 1, 1));
 }
 END_TEST
 

@@ -394,6 +394,14 @@ static lun_dataset_params params_of(const char *folder)
     return (lun_dataset_params){.folder = folder, .width = 8, .height = 6, .fit = LUN_FIT_STRETCH, .threads = 2};
 }
 
+/* The pixels of picture `i`, in one buffer. */
+static const uint8_t *pixels_of(const lun_dataset *ds, size_t i)
+{
+    static uint8_t pixels[8 * 6 * 3];
+    ck_assert_msg(lun_dataset_pixels(ds, i, pixels) == LUN_OK, "%s", lun_error_detail());
+    return pixels;
+}
+
 /* `count` good pictures named good-00.png on. */
 static void put_good(int count)
 {
@@ -436,12 +444,12 @@ START_TEST(a_folder_becomes_a_dataset)
         lun_picture whole = {0}, small = {0};
         ck_assert_int_eq(lun_picture_load(path_in(scratch, sorted[i]), 0, &whole), LUN_OK);
         ck_assert_int_eq(lun_picture_resize(&whole, 8, 6, &small), LUN_OK);
-        ck_assert_mem_eq(lun_dataset_pixels(ds, i), small.pixels, 8 * 6 * 3);
+        ck_assert_mem_eq(pixels_of(ds, i), small.pixels, 8 * 6 * 3);
         lun_picture_free(&whole);
         lun_picture_free(&small);
     }
     ck_assert_ptr_null(lun_dataset_name(ds, LUN_COUNT(sorted)));
-    ck_assert_ptr_null(lun_dataset_pixels(ds, LUN_COUNT(sorted)));
+    ck_assert_int_eq(lun_dataset_pixels(ds, LUN_COUNT(sorted), (uint8_t[8 * 6 * 3]){0}), LUN_ERR_USAGE);
 
     const uint32_t index[] = {7, 0, 7}, wrong[] = {0, 8};
     float images[3 * 3 * 6 * 8];
@@ -449,7 +457,7 @@ START_TEST(a_folder_becomes_a_dataset)
     for (size_t n = 0; n < 3; n++) {
         for (size_t c = 0; c < 3; c++) {
             for (size_t p = 0; p < 48; p++) {
-                const float v = (float)lun_dataset_pixels(ds, index[n])[3 * p + c];
+                const float v = (float)pixels_of(ds, index[n])[3 * p + c];
                 ck_assert_float_eq(images[(n * 3 + c) * 48 + p], v / 255.0f * 2.0f - 1.0f);
             }
         }
@@ -526,7 +534,7 @@ START_TEST(bad_files_are_named_and_skipped)
     lun_picture whole = {0}, small = {0};
     ck_assert_int_eq(lun_picture_load(path_in(scratch, lun_dataset_name(ds, 1)), 0, &whole), LUN_OK);
     ck_assert_int_eq(lun_picture_resize(&whole, 8, 6, &small), LUN_OK);
-    ck_assert_mem_eq(lun_dataset_pixels(ds, 1), small.pixels, 8 * 6 * 3);
+    ck_assert_mem_eq(pixels_of(ds, 1), small.pixels, 8 * 6 * 3);
     lun_picture_free(&whole);
     lun_picture_free(&small);
     lun_dataset_close(&ds);

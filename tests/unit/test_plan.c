@@ -45,7 +45,7 @@ START_TEST(placement_is_checked)
     for (int n = 0; n < m.graph->node_count; n++) {
         const lun_node *node = &m.graph->nodes[n];
         for (int i = 0; i < node->op.nsrc; i++) {
-            lun_spot *to = &p->spot[node->src[i]], *from = &p->spot[node->dst];
+            lun_spot *to = &p->spot[node->src[i]], *from = &p->spot[node->dst[0]];
             if (to->region != LUN_REGION_ARENA || from->region != LUN_REGION_ARENA || to->last != n ||
                 lun_op_info_of(node->op.kind)->inplace >> i & 1)
                 continue;
@@ -473,7 +473,7 @@ static const char *pin_seen(void *payload, const char *op)
 static const char *pin_wrong(void *payload, const char *op)
 {
     (void)payload;
-    return strncmp(op, "relu ", 5) == 0 ? "no_such_kernel" : NULL;
+    return strncmp(op, "concat ", 7) == 0 ? "no_such_kernel" : NULL;
 }
 
 START_TEST(candidates_are_pinned)
@@ -569,7 +569,7 @@ static void compare_with_fallback(lun_device *on)
         lun_graph_adam(m.graph, lun_graph_input(m.graph, "hyper", lun_image(1, 4, 1, 1)), 0.9, 0.999, 1e-8, 0, 0);
         start_net(&m, used);
         if (side)
-            setenv("LUNETTE_DECLINE", "conv2d,relu,relu_backward,batch_norm,adam,loss", 1);
+            setenv("LUNETTE_DECLINE", "conv2d,concat,relu_backward,batch_norm,adam,loss", 1);
         warnings = 0;
         lun_log_set(count_warning, NULL, LUN_LOG_WARN);
         const lun_status status = lun_graph_compile(m.graph, used, &(lun_compile_params){.allow_fallback = 1}, &plan);
@@ -582,10 +582,12 @@ static void compare_with_fallback(lun_device *on)
         if (side) { /* what is recorded can be pinned, without the list, and is then refused only if fallback is */
             lun_plan *pinned = NULL;
             unsetenv("LUNETTE_DECLINE");
-            OK(lun_graph_compile(m.graph, used, &(lun_compile_params){1, pin_seen, &ops}, &pinned));
+            OK(lun_graph_compile(
+                m.graph, used, &(lun_compile_params){.allow_fallback = 1, .pin = pin_seen, .payload = &ops}, &pinned));
             ck_assert_uint_eq(lun_plan_get_info(pinned).launches_fallback, (size_t)ops.fallback);
             lun_plan_destroy(&pinned);
-            NOT_OK(lun_graph_compile(m.graph, used, &(lun_compile_params){0, pin_seen, &ops}, &pinned), LUN_ERR_USAGE);
+            NOT_OK(lun_graph_compile(m.graph, used, &(lun_compile_params){.pin = pin_seen, .payload = &ops}, &pinned),
+                   LUN_ERR_USAGE);
         }
         feed_net(&m, plan);
         OK(lun_plan_write(plan, m.graph->nodes[m.graph->node_count - 1].src[0], (float[]){1e-3f, 0.1f, 0.0316f, 0}));

@@ -6,17 +6,21 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "bench_ops.h"
 #include "common.h"
 #include "live.h"
 #include "peak.h"
+#include "tuner.h"
 
 #define WARM_UP 2
 
 typedef struct bench {
     const char *mode, *device_spec;
-    int batch, size, steps, threads, channels[LUN_MODEL_MAX_LEVELS], levels;
+    int batch, size, steps, threads, tune, channels[LUN_MODEL_MAX_LEVELS], levels;
     bool json, channels_given, allow_fallback;
     lun_device *dev;
+    lun_tuning *tuning;
+    tuner_view tuner;
     lun_train_config config;
     double *times; /* (steps) */
     int timed;
@@ -37,7 +41,8 @@ static lun_status prepare(bench *b)
     b->times = lun_calloc((size_t)b->steps, sizeof *b->times, "times");
     if (!b->times)
         return LUN_ERR_MEMORY;
-    return open_device(b->device_spec, b->threads, &b->dev);
+    LUN_TRY(open_device(b->device_spec, b->threads, &b->dev));
+    return open_tuning(b->dev, b->tune, &b->tuning);
 }
 
 /* ---- Training
@@ -73,11 +78,25 @@ static lun_status time_training(bench *b, lun_trainer *trainer, const float *ima
     return LUN_OK;
 }
 
+static lun_tune_params tune_params(bench *b)
+{
+    return (lun_tune_params){
+        .force = b->tune == LUN_TUNE_FORCE, .progress = tuner_progress, .result = tuner_result, .payload = &b->tuner};
+}
+
+static lun_compile_params compile_params(const bench *b, const lun_tune_params *tune)
+{
+    return (lun_compile_params){
+        .allow_fallback = b->allow_fallback, .tuning = b->tuning, .tune = b->tune >= LUN_TUNE_AUTO ? tune : NULL};
+}
+
 static lun_status with_trainer(bench *b, lun_status (*after)(bench *b, lun_trainer *trainer))
 {
     lun_trainer *trainer = NULL;
-    const lun_compile_params compile = {.allow_fallback = b->allow_fallback};
+    const lun_tune_params tune = tune_params(b);
+    const lun_compile_params compile = compile_params(b, &tune);
     LUN_TRY(lun_trainer_create(b->dev, &b->config, (size_t)b->batch, &compile, &trainer));
+    tuner_end(&b->tuner);
     float *images = make_images(b);
     lun_status status = images ? time_training(b, trainer, images) : LUN_ERR_MEMORY;
     if (status == LUN_OK && after)
@@ -156,8 +175,10 @@ static lun_status bench_sample(bench *b)
                                        .clip = LUN_CLIP_MODE_XT,
                                        .norm = LUN_NORM_EVAL,
                                        .schedule = &schedule};
-    const lun_compile_params compile = {.allow_fallback = b->allow_fallback};
+    const lun_tune_params tune = tune_params(b);
+    const lun_compile_params compile = compile_params(b, &tune);
     LUN_TRY_GOTO(status, done, lun_sampler_create(store, b->dev, model, &params, &compile, &sampler));
+    tuner_end(&b->tuner);
     status = draw_until_done(b, sampler);
     b->step_s = median(b->times, (size_t)b->timed);
 done:
@@ -168,126 +189,6 @@ done:
     return status;
 }
 
-/* ---- Ops
- * ------------------------------------------------------------------------------------------------------------------ */
-
-typedef struct op_row {
-    char *kind, *shape, *candidate;
-    double flops, bytes, seconds;
-    bool fallback;
-} op_row;
-
-typedef struct op_table {
-    op_row *rows;
-    size_t count, room;
-    double seconds, flops;
-    bool failed;
-} op_table;
-
-static void add_op(void *payload, const lun_plan_op *op)
-{
-    op_table *t = payload;
-    if (t->count == t->room) {
-        const size_t room = t->room ? 2 * t->room : 128;
-        op_row *rows = lun_realloc(t->rows, room, sizeof *rows, "ops");
-        if (!rows) {
-            t->failed = true;
-            return;
-        }
-        t->rows = rows;
-        t->room = room;
-    }
-    /* A description is the op's name, its operands' shapes and its attributes. */
-    const char *shape = strchr(op->description, ' ');
-    op_row row = {.kind = lun_strdup(op->kind),
-                  .shape = lun_strdup(shape ? shape + 1 : ""),
-                  .candidate = lun_strdup(op->candidate),
-                  .flops = op->flops,
-                  .bytes = op->bytes,
-                  .seconds = op->seconds,
-                  .fallback = op->fallback};
-    t->failed = t->failed || !row.kind || !row.shape || !row.candidate;
-    t->rows[t->count++] = row;
-    t->seconds += op->seconds;
-    t->flops += op->flops;
-}
-
-static void free_ops(op_table *t)
-{
-    for (size_t i = 0; i < t->count; i++) {
-        free(t->rows[i].kind);
-        free(t->rows[i].shape);
-        free(t->rows[i].candidate);
-    }
-    free(t->rows);
-}
-
-static int by_time(const void *a, const void *b)
-{
-    const double x = ((const op_row *)a)->seconds, y = ((const op_row *)b)->seconds;
-    return (x < y) - (x > y);
-}
-
-/* NULL-able real: what does not apply is null. */
-static json_t *share(double part, double whole)
-{
-    return whole > 0 ? json_real(100 * part / whole) : json_null();
-}
-
-static json_t *ops_json(const op_table *t, double peak)
-{
-    json_t *rows = json_array();
-    for (size_t i = 0; i < t->count; i++) {
-        const op_row *r = &t->rows[i];
-        const double rate = r->seconds > 0 ? r->flops / r->seconds : 0;
-        json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:f, s:f, s:o, s:f, s:b}", "kind", r->kind, "shape",
-                                              r->shape, "candidate", r->candidate, "ms", 1e3 * r->seconds, "gflop_s",
-                                              1e-9 * rate, "percent_of_peak", share(rate, peak), "gb_s",
-                                              r->seconds > 0 ? 1e-9 * r->bytes / r->seconds : 0, "fallback",
-                                              (int)r->fallback));
-    }
-    return rows;
-}
-
-/* Ops of one kind, shape and candidate on one line, the dearest first. */
-static void print_ops(op_table *t, double peak)
-{
-    size_t used = 0;
-    int *count = lun_calloc(t->count, sizeof *count, "a table");
-    if (!count)
-        return;
-    for (size_t i = 0; i < t->count; i++) {
-        op_row *r = &t->rows[i];
-        size_t k = 0;
-        while (k < used && (strcmp(t->rows[k].kind, r->kind) != 0 || strcmp(t->rows[k].shape, r->shape) != 0 ||
-                            strcmp(t->rows[k].candidate, r->candidate) != 0))
-            k++;
-        if (k == used) {
-            const op_row swap = t->rows[k];
-            t->rows[k] = *r;
-            *r = swap;
-            used++;
-        } else {
-            t->rows[k].seconds += r->seconds;
-            t->rows[k].flops += r->flops;
-        }
-        /* How many share the line, kept in `bytes`, which the table does not show. */
-        t->rows[k].bytes = (double)++count[k];
-    }
-    free(count);
-    qsort(t->rows, used, sizeof *t->rows, by_time);
-    printf("%9s %4s %9s %6s  %s\n", "ms", "ops", "GFLOP/s", "% peak", "op");
-    for (size_t k = 0; k < used; k++) {
-        const op_row *r = &t->rows[k];
-        const double rate = r->seconds > 0 ? r->flops / r->seconds : 0;
-        char percent[16] = "-";
-        if (peak > 0)
-            snprintf(percent, sizeof percent, "%.1f", 100 * rate / peak);
-        printf("%9.3f %4.0f %9.1f %6s  %s %s [%s%s]\n", 1e3 * r->seconds, r->bytes, 1e-9 * rate, percent, r->kind,
-               r->shape, r->candidate, r->fallback ? ", fallback" : "");
-    }
-}
-
 /* ---- The answer
  * ----------------------------------------------------------------------------------------------------------- */
 
@@ -296,10 +197,10 @@ static json_t *answer(const bench *b)
     const lun_device_info *info = lun_device_get_info(b->dev);
     char name[200];
     snprintf(name, sizeof name, "%s: %s", info->spec, info->name);
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:I}", "lunette", lun_version(), "mode", b->mode,
-                     "device", name, "batch", b->batch, "size", b->size, "steps", b->steps, "threads", info->units,
-                     "step_s", b->step_s, "images_per_s", b->batch / b->step_s, "peak_bytes",
-                     (json_int_t)peak_bytes(b->dev));
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:i, s:f, s:f, s:I}", "lunette", lun_version(), "mode",
+                     b->mode, "device", name, "batch", b->batch, "size", b->size, "steps", b->steps, "threads",
+                     info->units, "tune", tune_names[b->tune], "tuned_ops", (int)lun_tuning_count(b->tuning), "step_s",
+                     b->step_s, "images_per_s", b->batch / b->step_s, "peak_bytes", (json_int_t)peak_bytes(b->dev));
 }
 
 static void print_answer(const bench *b)
@@ -307,6 +208,10 @@ static void print_answer(const bench *b)
     char text[400], memory[32];
     device_text(b->dev, b->device_spec, text, sizeof text);
     printf("device: %s\n", text);
+    printf("kernels: %s\n", b->tune == LUN_TUNE_OFF ? "the device's own choice"
+                            : lun_tuning_count(b->tuning) == 0
+                                ? "the device's own choice; nothing is remembered (--tune auto)"
+                                : "as remembered ('lunette tune'), else the device's own choice");
     printf("%s, batch %d, %dx%d: %.5f s a step (median of %d), %.3f images/s, peak memory %s\n", b->mode, b->batch,
            b->size, b->size, b->step_s, b->steps, b->batch / b->step_s,
            bytes_text((double)peak_bytes(b->dev), memory, sizeof memory));
@@ -314,28 +219,21 @@ static void print_answer(const bench *b)
 
 static lun_status profile(bench *b, lun_trainer *trainer)
 {
-    op_table table = {.rows = NULL};
+    op_table table;
     const lun_device_info *info = lun_device_get_info(b->dev);
-    lun_status status = lun_plan_profile(lun_trainer_plan(trainer), b->steps, add_op, &table);
-    if (status == LUN_OK && table.failed)
-        status = LUN_ERR_MEMORY;
+    const lun_status status = measure_ops(lun_trainer_plan(trainer), b->steps, &table);
     if (status == LUN_OK) {
-        const double peak = info->type == LUN_DEVICE_CPU ? peak_flops(info->units) : 0;
+        json_t *root = b->json ? answer(b) : NULL;
+        if (!b->json)
+            print_answer(b); /* before the buffers below count as its memory */
+        const bool cpu = info->type == LUN_DEVICE_CPU;
+        const op_limits limits = {
+            .flops = cpu ? peak_flops(info->units) : 0, .copy = cpu ? peak_copy(info->units) : 0, .step_s = b->step_s};
         if (b->json) {
-            json_t *root = answer(b);
-            json_object_set_new(root, "ops_s", json_real(table.seconds));
-            json_object_set_new(root, "gflop", json_real(1e-9 * table.flops));
-            json_object_set_new(root, "peak_gflop_s", peak > 0 ? json_real(1e-9 * peak) : json_null());
-            json_object_set_new(root, "ops", ops_json(&table, peak));
+            ops_to_json(root, &table, &limits);
             print_json(root, 1);
         } else {
-            print_answer(b);
-            print_ops(&table, peak);
-            printf("sum of ops %.5f s beside a measured step of %.5f s; %.3g GFLOP a step", table.seconds, b->step_s,
-                   1e-9 * table.flops);
-            if (peak > 0)
-                printf("; measured peak %.1f GFLOP/s", 1e-9 * peak);
-            printf("\n");
+            print_ops(&table, &limits);
         }
     }
     free_ops(&table);
@@ -354,6 +252,7 @@ static lun_status run(bench *b)
         else if (status == LUN_OK)
             print_answer(b);
     }
+    lun_tuning_close(&b->tuning);
     lun_device_close(&b->dev);
     free(b->times);
     return status;
@@ -361,7 +260,7 @@ static lun_status run(bench *b)
 
 int lun_cmd_bench(int argc, char **argv)
 {
-    bench b = {.device_spec = "auto", .batch = 16, .size = 64, .steps = 5};
+    bench b = {.device_spec = "auto", .batch = 16, .size = 64, .steps = 5, .tune = LUN_TUNE_KNOWN};
     const arg_option options[] = {
         {.name = "--batch",
          .type = ARG_INT,
@@ -405,6 +304,12 @@ int lun_cmd_bench(int argc, char **argv)
          .max = MAX_THREADS,
          .meta = "N",
          .help = "of the cpu device (all cores)"},
+        {.name = "--tune",
+         .type = ARG_CHOICE,
+         .value = &b.tune,
+         .choices = tune_names,
+         .meta = "MODE",
+         .help = "known (the default): kernels as remembered; auto or force: tune first; off: as the device has them"},
         {.name = "--allow-fallback",
          .type = ARG_FLAG,
          .value = &b.allow_fallback,
@@ -419,9 +324,13 @@ int lun_cmd_bench(int argc, char **argv)
                  "of a training step by itself. A step is waited for before the next begins; the median counts.",
         .notes = "peak_bytes is the process's peak on a CPU device and the device memory held at most on others. "
                  "percent_of_peak\n"
-                 "compares with a loop of multiply-adds in registers on every thread, measured on the spot; null on "
-                 "devices that\n"
-                 "are no CPU. FLOPs are those of the direct method, whatever the candidate does.\n\n"
+                 "compares with a loop of multiply-adds in registers on every thread, percent_of_copy (bytes read and "
+                 "written) with\n"
+                 "copying buffers much larger than the caches; both measured on the spot, null on devices that are no "
+                 "CPU. FLOPs are\n"
+                 "those of the direct method and bytes those of the operands, whatever the candidate does: a small op "
+                 "may find its\n"
+                 "operands in a cache and exceed 100 %. The floor is the direct method's FLOPs at that peak.\n\n"
                  "example:\n  lunette bench train --batch 16 --steps 5 --json",
         .options = options,
         .min_positionals = 1,

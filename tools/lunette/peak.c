@@ -1,7 +1,10 @@
 #include "peak.h"
 
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/base.h"
 
@@ -163,5 +166,80 @@ double peak_flops(int threads)
         const double flops = measure(rounds, lanes, threads);
         best = flops > best ? flops : best;
     }
+    return best;
+}
+
+/* ---- Copying
+ * --------------------------------------------------------------------------------------------------------------- */
+
+typedef struct copier {
+    char *dst;
+    const char *src;
+    size_t bytes;
+    double until, rate;
+} copier;
+
+/* In the thread's own time, as above. On a machine that is busy otherwise this is an upper bound: the others' share of
+ * the memory's bandwidth may be counted while this thread waits for its turn. */
+static void *copy_some(void *payload)
+{
+    copier *c = payload;
+    const double start = thread_seconds();
+    double done = 0;
+    while (lun_clock() < c->until) {
+        memcpy(c->dst, c->src, c->bytes);
+        done += 2.0 * (double)c->bytes;
+    }
+    const double took = thread_seconds() - start;
+    c->rate = took > 0 ? done / took : 0;
+    return NULL;
+}
+
+static double measure_copy(char *buffer, size_t bytes, int threads)
+{
+    static copier copiers[MAX_WORKERS];
+    pthread_t ids[MAX_WORKERS];
+    const size_t half = bytes / 2, part = half / (size_t)threads;
+    const double start = lun_clock();
+    int started = 0;
+    for (; started < threads; started++) {
+        const size_t at = (size_t)started * part;
+        copiers[started] =
+            (copier){.dst = buffer + half + at, .src = buffer + at, .bytes = part, .until = start + RUN_SECONDS};
+        if (pthread_create(&ids[started], NULL, copy_some, &copiers[started]) != 0)
+            break;
+    }
+    double total = 0;
+    for (int i = 0; i < started; i++) {
+        pthread_join(ids[i], NULL);
+        total += copiers[i].rate;
+    }
+    return started == threads ? total : 0;
+}
+
+double peak_copy(int threads)
+{
+    if (threads < 1 || threads > MAX_WORKERS)
+        return 0;
+    /* Eight times the last cache, both halves together. */
+    long cache = -1;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    size_t bytes = (size_t)128 << 20;
+    if (cache > 0 && (size_t)cache * 8 > bytes)
+        bytes = (size_t)cache * 8;
+    if (bytes > (size_t)512 << 20)
+        bytes = (size_t)512 << 20;
+    char *buffer = malloc(bytes);
+    if (!buffer)
+        return 0;
+    memset(buffer, 1, bytes); /* real pages */
+    double best = 0;
+    for (int run = 0; run < RUNS; run++) {
+        const double copied = measure_copy(buffer, bytes, threads);
+        best = copied > best ? copied : best;
+    }
+    free(buffer);
     return best;
 }

@@ -79,7 +79,10 @@ int lun_cmd_predict(int argc, char **argv)
         return report(lun_fail(LUN_ERR_USAGE, "--huber-delta: only with --loss huber"));
 
     lun_device *dev = NULL;
+    lun_tuning *tuning = NULL;
     lun_status status = open_device(spec, threads, &dev);
+    if (status == LUN_OK)
+        status = lun_tuning_open(dev, &tuning);
     const lun_predict_params params = {.model = paths[0],
                                        .in = paths[1],
                                        .out = paths[2],
@@ -89,9 +92,11 @@ int lun_cmd_predict(int argc, char **argv)
                                        .norm = !norm_given ? LUN_PREDICT_NORM_DEFAULT
                                                : norm      ? LUN_PREDICT_NORM_TRAIN
                                                            : LUN_PREDICT_NORM_EVAL,
-                                       .allow_fallback = allow_fallback};
+                                       .allow_fallback = allow_fallback,
+                                       .tuning = tuning};
     if (status == LUN_OK)
         status = lun_predict(dev, &params);
+    lun_tuning_close(&tuning);
     lun_device_close(&dev);
     return status == LUN_OK ? 0 : report(status);
 }

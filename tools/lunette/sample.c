@@ -28,6 +28,7 @@ typedef struct drawing {
     char *file;  /* of the model */
     loaded_model model;
     lun_schedule full, schedule;
+    lun_tuning *tuning;
     lun_sampler *sampler;
     int batch, height, width, panels; /* panels a picture: 1, or those of a strip */
     size_t elements;                  /* of one image */
@@ -202,7 +203,8 @@ static lun_status prepare(drawing *d, lun_device *dev)
                                        .clip = (lun_clip_mode)a->clip,
                                        .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
                                        .schedule = &d->schedule};
-    const lun_compile_params compile = {.allow_fallback = a->allow_fallback};
+    LUN_TRY(lun_tuning_open(dev, &d->tuning));
+    const lun_compile_params compile = {.allow_fallback = a->allow_fallback, .tuning = d->tuning};
     LUN_TRY(lun_sampler_create(d->model.store, dev, &info->config, &params, &compile, &d->sampler));
     d->elements = (size_t)info->config.image_channels * (size_t)d->height * (size_t)d->width;
     size_t bytes = 0;
@@ -248,6 +250,7 @@ static lun_status run(const sample_args *a)
 done:
     live_clear();
     lun_sampler_destroy(&d.sampler);
+    lun_tuning_close(&d.tuning);
     lun_schedule_free(&d.schedule);
     lun_schedule_free(&d.full);
     free_model(&d.model);
@@ -347,7 +350,9 @@ int lun_cmd_sample(int argc, char **argv)
                  "the seeds that\n"
                  "follow. The same --seed, --count and --batch give the same pictures. With --norm-mode eval a picture "
                  "depends on\n"
-                 "its own seed alone. --clip x0 keeps more of the brightness and the colours of the data.\n\n"
+                 "its own seed alone. Rounding apart, that is: 'lunette tune --for sample' may choose faster kernels. "
+                 "--clip x0\n"
+                 "keeps more of the brightness and the colours of the data.\n\n"
                  "example:\n  lunette sample run --out grid.png --count 16 --seed 7",
         .options = options,
         .min_positionals = 1,

@@ -12,16 +12,18 @@
 #include "base/file.h"
 #include "checkpoint/runfolder.h"
 #include "common.h"
+#include "device/cache.h"
 #include "live.h"
+#include "tuner.h"
 
 #define DEFAULT_EPOCHS 500
 
 typedef struct train_args {
-    const char *folder, *out, *preset, *device, *init;
-    int size, batch, threads, sample_every, log_every, keep, clip, norm, loss, channels[LUN_MODEL_MAX_LEVELS], levels;
+    const char *folder, *out, *preset, *device, *init, *cache;
+    int tune, size, batch, threads, sample_every, log_every, keep, clip, norm, loss, channels[LUN_MODEL_MAX_LEVELS], levels;
     bool size_given, batch_given, lr_given, seed_given, channels_given, preset_given, loss_given;
     bool epochs_given, steps_given, hours_given, checkpoint_given;
-    bool resume, quiet, allow_fallback;
+    bool resume, quiet, allow_fallback, no_cache;
     uint64_t epochs, steps, seed, checkpoint_every;
     double hours;
     double lr;
@@ -59,7 +61,13 @@ typedef struct watch {
     const lun_device *dev;
     lun_run_progress last;
     bool memory_said;
+    tuner_view tuner;
 } watch;
+
+static bool is_caught(void)
+{
+    return caught != 0;
+}
 
 static int on_progress(void *payload, const lun_run_progress *p)
 {
@@ -67,6 +75,7 @@ static int on_progress(void *payload, const lun_run_progress *p)
     char head[80], left[32], done[64];
     if (!w->memory_said) {
         size_t now = 0, peak = 0;
+        tuner_end(&w->tuner);
         lun_device_memory(w->dev, &now, &peak);
         say("memory: %s on the device", bytes_text((double)now, done, sizeof done));
         w->memory_said = true;
@@ -185,6 +194,8 @@ static lun_status check_args(const train_args *a, const lun_train_config *c)
 {
     if (a->epochs_given + a->steps_given + a->hours_given > 1)
         return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
+    if (a->no_cache && a->cache)
+        return lun_fail(LUN_ERR_USAGE, "--cache and --no-cache exclude each other: give one");
     if (a->resume && a->init)
         return lun_fail(LUN_ERR_USAGE, "--init and --resume exclude each other: a run goes on from its own checkpoint");
     if (a->init) {
@@ -259,6 +270,8 @@ static void say_start(const train_args *a, const lun_train_config *c, const lun_
     say("device: %s", text);
     say("data: %zu pictures at %dx%d from %s, %zu skipped", lun_dataset_count(dataset), c->width, c->height, a->folder,
         lun_dataset_skipped(dataset));
+    if (lun_dataset_cache(dataset))
+        say("cache: %s", lun_dataset_cache(dataset));
     say("model: %s, channels %s, %" PRIu64 " parameters", c->preset,
         channels_text(&c->model, channels, sizeof channels), count_parameters(c));
     const uint64_t per_epoch = lun_dataset_count(dataset) / (uint64_t)c->batch;
@@ -301,6 +314,7 @@ static lun_status run(const train_args *a, int *exit_code)
     lun_dataset *dataset = NULL;
     lun_device *dev = NULL;
     lun_run_length length = {a->steps, a->epochs, a->hours};
+    char *cache = NULL;
     LUN_TRY(make_config(a, &config, &length));
     LUN_TRY(check_args(a, &config));
     LUN_TRY(check_computes(a->device));
@@ -309,13 +323,19 @@ static lun_status run(const train_args *a, int *exit_code)
     LUN_TRY(check_out(a->out));
 
     lun_status status = LUN_OK;
-    watch w = {.last = {.loss = NAN}};
+    watch w = {.last = {.loss = NAN}, .tuner = {.stopped = is_caught}};
+    const lun_tune_params tuner = {.progress = tuner_progress, .result = tuner_result, .payload = &w.tuner};
+    if (!a->no_cache)
+        cache = a->cache ? lun_strdup(a->cache) : lun_cache_folder();
+    if (a->cache && !cache)
+        return LUN_ERR_MEMORY;
     /* The seed experiment stretches its pictures and ignores orientation. */
     const lun_dataset_params data = {.folder = a->folder,
                                      .width = config.width,
                                      .height = config.height,
                                      .fit = LUN_FIT_STRETCH,
-                                     .threads = a->threads};
+                                     .threads = a->threads,
+                                     .cache = cache};
     lun_run_params params = {.folder = a->out,
                              .resume = a->resume,
                              .init = a->init,
@@ -327,6 +347,8 @@ static lun_status run(const train_args *a, int *exit_code)
                              .clip = (lun_clip_mode)a->clip,
                              .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
                              .allow_fallback = a->allow_fallback,
+                             .tune = (lun_tune_mode)a->tune,
+                             .tuner = &tuner,
                              .progress = on_progress,
                              .payload = &w};
     LUN_TRY_GOTO(status, done, lun_dataset_open(&data, &dataset));
@@ -351,6 +373,7 @@ done:
         rmdir(a->out); /* only if nothing was written into it */
     lun_device_close(&dev);
     lun_dataset_close(&dataset);
+    free(cache);
     return status;
 }
 
@@ -362,7 +385,8 @@ int lun_cmd_train(int argc, char **argv)
                     .keep = 2,
                     .checkpoint_every = 250,
                     .clip = LUN_CLIP_MODE_XT,
-                    .norm = 1};
+                    .norm = 1,
+                    .tune = LUN_TUNE_AUTO};
     const arg_option options[] = {
         {.name = "--out",
          .type = ARG_TEXT,
@@ -503,6 +527,21 @@ int lun_cmd_train(int argc, char **argv)
          .max = MAX_THREADS,
          .meta = "N",
          .help = "of the cpu device and of reading pictures (all cores)"},
+        {.name = "--cache",
+         .type = ARG_TEXT,
+         .value = &a.cache,
+         .meta = "DIR",
+         .help = "where decoded pictures are kept (see below)"},
+        {.name = "--no-cache",
+         .type = ARG_FLAG,
+         .value = &a.no_cache,
+         .help = "keep them in memory; read no cache and write none"},
+        {.name = "--tune",
+         .type = ARG_CHOICE,
+         .value = &a.tune,
+         .choices = tune_names,
+         .meta = "MODE",
+         .help = "auto (the default): measure kernels that are not remembered; known, force, off"},
         {.name = "--allow-fallback",
          .type = ARG_FLAG,
          .value = &a.allow_fallback,
@@ -522,6 +561,19 @@ int lun_cmd_train(int argc, char **argv)
                  "and the length too unless one is given. On the same device the result is that of a run without a "
                  "break, bit\n"
                  "for bit.\n\n"
+                 "Before the first step the kernels of each op are timed, less than a minute in all, unless that is "
+                 "remembered: --tune\n"
+                 "known takes what is remembered and measures nothing, force measures everything anew, off leaves the "
+                 "choice to the\n"
+                 "device. See lunette tune --help, also for where it is remembered. --resume keeps what the run was "
+                 "begun with.\n\n"
+                 "Pictures are decoded once and kept, 3 bytes a pixel at the run's size, in a file pictures-* in the "
+                 "cache folder:\n"
+                 "$LUNETTE_CACHE, else $XDG_CACHE_HOME/lunette, else ~/.cache/lunette. The next run on the same folder "
+                 "decodes only what\n"
+                 "has another name, size or time; the file is read as it is needed and may be larger than memory. "
+                 "Remove it whenever\n"
+                 "you like (rm ~/.cache/lunette/pictures-*).\n\n"
                  "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 "
                  "--epochs 50",
         .options = options,

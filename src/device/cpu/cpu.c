@@ -269,7 +269,7 @@ static lun_status cpu_plan_op(lun_device *dev, const lun_op *op, const char *can
     /* Keep only the launches there are: the full table is large. */
     const size_t used = offsetof(lun_lowering, launch) + sizeof(lun_launch) * (size_t)lowering->count;
     plan->base.candidate = name;
-    plan->base.workspace = lowering->workspace;
+    lun_op_plan_set_memory(&plan->base, lowering);
     plan->count = lowering->count;
     lun_lowering *trimmed = realloc(lowering, used);
     plan->lowering = trimmed ? trimmed : lowering;
@@ -289,16 +289,18 @@ static void cpu_plan_destroy(lun_op_plan *base)
     free(plan);
 }
 
-static lun_status cpu_bind(lun_op_plan *base, const lun_place *src, const lun_place *dst, lun_place workspace)
+static lun_status cpu_bind(lun_op_plan *base, const lun_place *src, const lun_place *dst, lun_place workspace,
+                           lun_place kept)
 {
     cpu_plan *plan = (cpu_plan *)base;
     for (int i = 0; i < plan->count; i++) {
         const lun_launch *launch = plan->launch[i].launch;
         for (int b = 0; b < launch->buffers; b++) {
             const lun_launch_buffer *buffer = &launch->buffer[b];
-            const lun_place place = buffer->space == LUN_SPACE_SRC   ? src[buffer->index]
-                                    : buffer->space == LUN_SPACE_DST ? dst[buffer->index]
-                                                                     : workspace;
+            const lun_place place = buffer->space == LUN_SPACE_SRC    ? src[buffer->index]
+                                    : buffer->space == LUN_SPACE_DST  ? dst[buffer->index]
+                                    : buffer->space == LUN_SPACE_KEPT ? kept
+                                                                      : workspace;
             plan->launch[i].pointer[b] = (char *)at(place) + buffer->offset;
         }
     }
@@ -311,11 +313,12 @@ static void run_item(void *payload, int item)
     launch->run(launch->pointer, launch->launch->args, item);
 }
 
-static lun_status cpu_run(lun_op_plan *base)
+static lun_status cpu_run(lun_op_plan *base, lun_part part)
 {
     cpu_plan *plan = (cpu_plan *)base;
     cpu_state *state = base->device->state;
-    for (int i = 0; i < plan->count; i++)
+    const int end = part == LUN_PART_PREPARE ? base->prepares : plan->count;
+    for (int i = part == LUN_PART_REST ? base->prepares : 0; i < end; i++)
         lun_pool_run(state->pool, plan->launch[i].items, run_item, &plan->launch[i]);
     return LUN_OK;
 }

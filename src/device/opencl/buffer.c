@@ -49,14 +49,27 @@ void lun_opencl_buffer_destroy(lun_buffer *buffer)
 
 /* ---- the staging ring ---- */
 
-static cl_int retire_oldest(lun_staging *ring)
+static void drop_oldest(lun_staging *ring)
 {
-    lun_staging_entry *oldest = &ring->entry[ring->first];
-    const cl_int error = clWaitForEvents(1, &oldest->copied);
-    (void)clReleaseEvent(oldest->copied);
+    (void)clReleaseEvent(ring->entry[ring->first].copied);
     ring->first = (ring->first + 1) % LUN_STAGING_ENTRIES;
     ring->count--;
+}
+
+static cl_int retire_oldest(lun_staging *ring)
+{
+    const cl_int error = clWaitForEvents(1, &ring->entry[ring->first].copied);
+    drop_oldest(ring);
     return error;
+}
+
+/* Has the oldest copy been made? Asking does not wait. */
+static bool oldest_is_done(const lun_staging *ring)
+{
+    cl_int state = CL_QUEUED;
+    return clGetEventInfo(ring->entry[ring->first].copied, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state,
+                          NULL) == CL_SUCCESS &&
+           state == CL_COMPLETE;
 }
 
 static bool in_use(const lun_staging *ring, size_t begin, size_t end)
@@ -79,6 +92,8 @@ static lun_status reserve(lun_staging *ring, size_t bytes, size_t *begin)
     }
     if (ring->next + bytes > LUN_STAGING_BYTES)
         ring->next = 0;
+    while (ring->count > 0 && oldest_is_done(ring))
+        drop_oldest(ring);
     while (ring->count == LUN_STAGING_ENTRIES || in_use(ring, ring->next, ring->next + bytes))
         LUN_TRY(lun_opencl_check(retire_oldest(ring), "clWaitForEvents", "an earlier write"));
     *begin = ring->next;

@@ -98,7 +98,7 @@ lun_status lun_opencl_plan(lun_device *dev, const lun_op *op, const char *candid
         status = lun_choose_candidate(dev, op, candidate, ready, plan, lowering, &plan->base.candidate);
     }
     if (status == LUN_OK) {
-        plan->base.workspace = lowering->workspace;
+        lun_op_plan_set_memory(&plan->base, lowering);
         *out = &plan->base;
     } else {
         free(plan);
@@ -125,7 +125,8 @@ static lun_status set_arg(opencl_launch *l, cl_uint index, size_t bytes, const v
 }
 
 /* The order of the KERNEL macros (cl/kernel.h): p0, o0, p1, o1, ..., the struct, the number of items. */
-lun_status lun_opencl_bind(lun_op_plan *base, const lun_place *src, const lun_place *dst, lun_place workspace)
+lun_status lun_opencl_bind(lun_op_plan *base, const lun_place *src, const lun_place *dst, lun_place workspace,
+                           lun_place kept)
 {
     opencl_plan *plan = (opencl_plan *)base;
     for (int i = 0; i < plan->count; i++) {
@@ -133,9 +134,10 @@ lun_status lun_opencl_bind(lun_op_plan *base, const lun_place *src, const lun_pl
         cl_uint arg = 0;
         for (int b = 0; b < l->launch.buffers; b++) {
             const lun_launch_buffer *from = &l->launch.buffer[b];
-            lun_place place = from->space == LUN_SPACE_SRC   ? src[from->index]
-                              : from->space == LUN_SPACE_DST ? dst[from->index]
-                                                             : workspace;
+            lun_place place = from->space == LUN_SPACE_SRC    ? src[from->index]
+                              : from->space == LUN_SPACE_DST  ? dst[from->index]
+                              : from->space == LUN_SPACE_KEPT ? kept
+                                                              : workspace;
             place.offset += from->offset;
             if (!l->kernel) {
                 l->gemm_place[b] = place;
@@ -156,12 +158,13 @@ lun_status lun_opencl_bind(lun_op_plan *base, const lun_place *src, const lun_pl
     return LUN_OK;
 }
 
-lun_status lun_opencl_run(lun_op_plan *base)
+lun_status lun_opencl_run(lun_op_plan *base, lun_part part)
 {
     opencl_plan *plan = (opencl_plan *)base;
     lun_opencl *cl = lun_opencl_of(base->device);
     char what[240];
-    for (int i = 0; i < plan->count; i++) {
+    const int end = part == LUN_PART_PREPARE ? base->prepares : plan->count;
+    for (int i = part == LUN_PART_REST ? base->prepares : 0; i < end; i++) {
         opencl_launch *l = &plan->launch[i];
         if (!l->kernel) {
             lun_op_describe(&base->op, what, sizeof what);

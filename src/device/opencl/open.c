@@ -301,6 +301,14 @@ static void opencl_close(lun_device *dev)
     dev->state = NULL;
 }
 
+/* PoCL keeps what it has compiled for itself. To be asked for a program's binary makes it compile every kernel of the
+ * program once more, in a general form that is not the one it runs: a cold start would take three times as long. */
+static bool driver_keeps_binaries(const lun_opencl *cl)
+{
+    const char *cache = getenv("POCL_KERNEL_CACHE");
+    return strstr(cl->platform_name, "Portable Computing Language") && !(cache && strcmp(cache, "0") == 0);
+}
+
 static lun_status opencl_open(lun_device *dev, int index, const lun_device_params *params)
 {
     (void)params;
@@ -323,6 +331,7 @@ static lun_status opencl_open(lun_device *dev, int index, const lun_device_param
     char version[128];
     platform_text(cl->platform, CL_PLATFORM_VERSION, version, sizeof version);
     snprintf(cl->platform_name, sizeof cl->platform_name, "%s %s", dev->info.platform, version);
+    cl->keeps_binaries = driver_keeps_binaries(cl);
 
     lun_status status = LUN_OK;
     const char *folder = getenv("LUNETTE_KERNELS");

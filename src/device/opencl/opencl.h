@@ -48,6 +48,7 @@ typedef struct lun_opencl {
     size_t max_group;        /* largest work-group */
     char platform_name[256]; /* name and version */
     char *folder;            /* $LUNETTE_KERNELS when the device was opened, or NULL */
+    bool keeps_binaries;     /* the driver has a cache of its own on disk */
     lun_opencl_program *programs;
     lun_staging staging;
     int unflushed; /* commands since the last clFlush */
@@ -85,8 +86,9 @@ void lun_opencl_programs_release(lun_opencl *cl);
 /* launch.c */
 lun_status lun_opencl_plan(lun_device *dev, const lun_op *op, const char *candidate, lun_op_plan **out);
 void lun_opencl_plan_destroy(lun_op_plan *plan);
-lun_status lun_opencl_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace);
-lun_status lun_opencl_run(lun_op_plan *plan);
+lun_status lun_opencl_bind(lun_op_plan *plan, const lun_place *src, const lun_place *dst, lun_place workspace,
+                           lun_place kept);
+lun_status lun_opencl_run(lun_op_plan *plan, lun_part part);
 
 /* buffer.c */
 lun_status lun_opencl_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out);

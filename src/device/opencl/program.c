@@ -220,7 +220,7 @@ lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *
         if (!key)
             status = LUN_ERR_MEMORY;
     }
-    if (status == LUN_OK && lun_cache_load("opencl", key, &binary, &bytes)) {
+    if (status == LUN_OK && !cl->keeps_binaries && lun_cache_load("opencl", key, &binary, &bytes)) {
         program = build_binary(cl, options, binary, bytes);
         if (!program)
             lun_log(LUN_LOG_DEBUG, "OpenCL: the driver refuses the cached binary of %s", file);
@@ -228,7 +228,7 @@ lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *
     const bool cached = program != NULL;
     if (status == LUN_OK && !program) {
         status = build_source(cl, file, options, text, &program);
-        if (status == LUN_OK)
+        if (status == LUN_OK && !cl->keeps_binaries)
             store_binary(key, program);
     }
     free(binary);

@@ -1,0 +1,4 @@
+/* F(4x4, 3x3), filter-stationary: 3x3 filters with stride 1. */
+#define WINOGRAD_OUT  4
+#define WINOGRAD_TAPS 3
+#include "cpu/winograd_deep_kernels.h"

@@ -1,0 +1,177 @@
+#include "feed.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "base/philox.h"
+
+#define AHEAD       3
+#define AHEAD_BYTES ((size_t)64 << 20)
+
+/* ---- The order
+ * ------------------------------------------------------------------------------------------------------------- */
+
+lun_status lun_order_init(lun_order *order, uint64_t seed, size_t count, size_t batch)
+{
+    *order = (lun_order){.seed = seed, .epoch = UINT64_MAX, .count = count, .batch = batch};
+    order->pictures = lun_calloc(count, sizeof *order->pictures, "the order of an epoch");
+    return order->pictures ? LUN_OK : LUN_ERR_MEMORY;
+}
+
+void lun_order_free(lun_order *order)
+{
+    free(order->pictures);
+    *order = (lun_order){.epoch = UINT64_MAX};
+}
+
+void lun_order_at(lun_order *order, uint64_t step, uint32_t *index)
+{
+    const uint64_t per_epoch = order->count / order->batch, epoch = step / per_epoch;
+    if (epoch != order->epoch) {
+        lun_random_permutation(order->seed, epoch, (uint32_t)order->count, order->pictures);
+        order->epoch = epoch;
+    }
+    memcpy(index, order->pictures + step % per_epoch * order->batch, sizeof *index * order->batch);
+}
+
+/* ---- The batches
+ * ----------------------------------------------------------------------------------------------------------- */
+
+/* A ring of buffers: the one handed out last, and behind it those that the thread has filled. */
+struct lun_feed {
+    const lun_dataset *dataset;
+    lun_order order;
+    uint64_t step; /* of the batch to be made next */
+    uint32_t *index;
+    float *buffers[AHEAD + 1];
+    int slots;
+
+    pthread_t thread;
+    bool threaded;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* Under the lock. */
+    uint64_t made, taken; /* batches */
+    bool stop;
+    lun_status status; /* ends the thread */
+    char *detail;
+};
+
+/* Make the next batch; one thread at a time. */
+static lun_status make(lun_feed *f, float *images)
+{
+    lun_order_at(&f->order, f->step, f->index);
+    LUN_TRY(lun_dataset_images(f->dataset, f->index, f->order.batch, images));
+    f->step++;
+    return LUN_OK;
+}
+
+static void *work(void *payload)
+{
+    lun_feed *f = payload;
+    pthread_mutex_lock(&f->lock);
+    while (!f->stop && f->status == LUN_OK) {
+        /* The buffer of batch taken - 1 is in use until the next is asked for. */
+        if (f->made - f->taken + 1 >= (uint64_t)f->slots) {
+            pthread_cond_wait(&f->changed, &f->lock);
+            continue;
+        }
+        float *images = f->buffers[f->made % (uint64_t)f->slots];
+        pthread_mutex_unlock(&f->lock);
+        const lun_status status = make(f, images);
+        char *detail = status == LUN_OK ? NULL : lun_strdup(lun_error_detail());
+        pthread_mutex_lock(&f->lock);
+        f->status = status;
+        f->detail = detail;
+        f->made += status == LUN_OK;
+        pthread_cond_signal(&f->changed);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+static lun_status build(lun_feed *f, uint64_t seed, size_t batch)
+{
+    int width = 0, height = 0;
+    lun_dataset_size(f->dataset, &width, &height);
+    const size_t elements = batch * 3 * (size_t)height * (size_t)width;
+    LUN_TRY(lun_order_init(&f->order, seed, lun_dataset_count(f->dataset), batch));
+    f->index = lun_malloc(batch, sizeof *f->index, "a batch");
+    if (!f->index)
+        return LUN_ERR_MEMORY;
+    const size_t fit = AHEAD_BYTES / (elements * sizeof(float));
+    const int wanted = 1 + (fit >= AHEAD ? AHEAD : fit > 1 ? (int)fit : 1);
+    for (; f->slots < wanted; f->slots++) {
+        f->buffers[f->slots] = lun_malloc(elements, sizeof(float), "a batch");
+        if (!f->buffers[f->slots])
+            return LUN_ERR_MEMORY;
+    }
+    f->threaded = pthread_create(&f->thread, NULL, work, f) == 0;
+    return LUN_OK;
+}
+
+lun_status lun_feed_start(const lun_dataset *dataset, uint64_t seed, size_t batch, uint64_t step, lun_feed **out)
+{
+    if (batch < 1 || lun_dataset_count(dataset) < batch || lun_dataset_count(dataset) > UINT32_MAX)
+        return lun_fail(LUN_ERR_DATA, "%zu pictures are fewer than one batch of %zu", lun_dataset_count(dataset),
+                        batch);
+    lun_feed *f = lun_calloc(1, sizeof *f, "batches");
+    if (!f)
+        return LUN_ERR_MEMORY;
+    f->dataset = dataset;
+    f->step = step;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    const lun_status status = build(f, seed, batch);
+    if (status != LUN_OK) {
+        lun_feed_stop(&f);
+        return status;
+    }
+    *out = f;
+    return LUN_OK;
+}
+
+lun_status lun_feed_next(lun_feed *f, const float **images)
+{
+    if (!f->threaded) {
+        LUN_TRY(make(f, f->buffers[0]));
+        *images = f->buffers[0];
+        return LUN_OK;
+    }
+    lun_status status = LUN_OK;
+    pthread_mutex_lock(&f->lock);
+    while (f->made == f->taken && f->status == LUN_OK)
+        pthread_cond_wait(&f->changed, &f->lock);
+    if (f->made == f->taken)
+        status = f->detail ? lun_fail(f->status, "%s", f->detail) : f->status;
+    else
+        *images = f->buffers[f->taken++ % (uint64_t)f->slots];
+    pthread_cond_signal(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return status;
+}
+
+void lun_feed_stop(lun_feed **feed)
+{
+    lun_feed *f = feed ? *feed : NULL;
+    if (!f)
+        return;
+    if (f->threaded) {
+        pthread_mutex_lock(&f->lock);
+        f->stop = true;
+        pthread_cond_signal(&f->changed);
+        pthread_mutex_unlock(&f->lock);
+        pthread_join(f->thread, NULL);
+    }
+    pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->lock);
+    for (int i = 0; i < f->slots; i++)
+        free(f->buffers[i]);
+    free(f->index);
+    free(f->detail);
+    lun_order_free(&f->order);
+    free(f);
+    *feed = NULL;
+}

@@ -1,0 +1,39 @@
+/* The batches of a run in their order, read ahead of the step by a thread of its own, so that no step waits for the
+ * disk. Private.
+ *
+ * The order of the pictures depends on (seed, step) alone: whole batches of a fresh permutation each epoch. The thread
+ * only runs ahead of it, by as many batches as fit into 64 MiB, at most three; without it (the system allows no more)
+ * each batch is made when it is asked for, with the same numbers.
+ */
+#ifndef LUN_FEED_H
+#define LUN_FEED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lunette/data.h>
+
+/* Which pictures a step takes. */
+typedef struct lun_order {
+    uint64_t seed, epoch;
+    size_t count, batch;
+    uint32_t *pictures; /* the permutation of `epoch` */
+} lun_order;
+
+/* `count` is at least `batch` and below 2^32. Release with lun_order_free, on failure too. */
+lun_status lun_order_init(lun_order *order, uint64_t seed, size_t count, size_t batch);
+void lun_order_free(lun_order *order);
+/* The pictures of step `step` (0: the first) into index[0..batch). */
+void lun_order_at(lun_order *order, uint64_t step, uint32_t *index);
+
+typedef struct lun_feed lun_feed;
+
+/* Begin with the batch of `step`. The data set is borrowed and must outlive the feed. */
+lun_status lun_feed_start(const lun_dataset *dataset, uint64_t seed, size_t batch, uint64_t step, lun_feed **out);
+/* The next batch (batch, 3, height, width), which stays until the next call. What went wrong while it was read fails
+ * here, and here only. */
+lun_status lun_feed_next(lun_feed *feed, const float **images);
+/* End the thread (it finishes the batch at hand) and free; *feed may be NULL. */
+void lun_feed_stop(lun_feed **feed);
+
+#endif
