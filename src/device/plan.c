@@ -86,40 +86,57 @@ void lun_op_plan_set_memory(lun_op_plan *plan, const lun_lowering *lowering)
     }
 }
 
+/* One candidate: lowered, checked, made ready; LUN_UNSUPPORTED if it or the device declines. */
+static lun_status try_candidate(lun_device *dev, const lun_op *op, const lun_candidate *c,
+                                lun_status (*ready)(lun_device *dev, const lun_lowering *lowering, void *payload),
+                                void *payload, lun_lowering *lowering)
+{
+    memset(lowering, 0, sizeof *lowering);
+    LUN_TRY(c->lower(op, &dev->caps, lowering));
+    LUN_TRY(check_lowering(op, c->name, lowering));
+    if (dev->caps.max_alloc != 0 && whole_workspace(lowering) > dev->caps.max_alloc)
+        return lun_fail(LUN_UNSUPPORTED, "its workspace of %zu bytes is more than one buffer of this device holds",
+                        whole_workspace(lowering));
+    LUN_TRY(ready(dev, lowering, payload));
+    char what[160];
+    lun_op_describe(op, what, sizeof what);
+    lun_log(LUN_LOG_DEBUG, "%s: %s by %s (%d launches, %zu bytes of workspace)", dev->info.spec, what, c->name,
+            lowering->count, whole_workspace(lowering));
+    return LUN_OK;
+}
+
+/* First those that suit the op, then all others; by name, only the one. */
+static bool has_turn(const lun_device *dev, const lun_op *op, const lun_candidate *c, const char *named, bool first)
+{
+    if (named)
+        return first && strcmp(named, c->name) == 0;
+    const bool suits = c->suits && c->suits(op, &dev->caps);
+    return first == suits;
+}
+
 lun_status lun_choose_candidate(lun_device *dev, const lun_op *op, const char *candidate,
                                 lun_status (*ready)(lun_device *dev, const lun_lowering *lowering, void *payload),
                                 void *payload, lun_lowering *lowering, const char **name)
 {
     reasons declined = {{0}, 0}, names = {{0}, 0};
     const lun_candidate *list = lun_candidates(op->kind);
-    char what[160];
     bool known = false;
-    for (const lun_candidate *c = list; c && c->name; c++) {
-        add(&names, c->name, "");
-        if (candidate && strcmp(candidate, c->name) != 0)
-            continue;
-        known = true;
-        memset(lowering, 0, sizeof *lowering);
-        lun_status status = c->lower(op, &dev->caps, lowering);
-        if (status == LUN_OK)
-            status = check_lowering(op, c->name, lowering);
-        if (status == LUN_OK && dev->caps.max_alloc != 0 && whole_workspace(lowering) > dev->caps.max_alloc)
-            status =
-                lun_fail(LUN_UNSUPPORTED, "its workspace of %zu bytes is more than one buffer of this device holds",
-                         whole_workspace(lowering));
-        if (status == LUN_OK)
-            status = ready(dev, lowering, payload);
-        if (status == LUN_OK) {
-            *name = c->name;
-            lun_op_describe(op, what, sizeof what);
-            lun_log(LUN_LOG_DEBUG, "%s: %s by %s (%d launches, %zu bytes of workspace)", dev->info.spec, what, c->name,
-                    lowering->count, whole_workspace(lowering));
-            return LUN_OK;
+    for (int turn = 0; turn < 2; turn++) {
+        for (const lun_candidate *c = list; c && c->name; c++) {
+            if (turn == 0)
+                add(&names, c->name, "");
+            if (!has_turn(dev, op, c, candidate, turn == 0))
+                continue;
+            known = true;
+            const lun_status status = try_candidate(dev, op, c, ready, payload, lowering);
+            if (status == LUN_OK)
+                *name = c->name;
+            if (status != LUN_UNSUPPORTED)
+                return status;
+            add(&declined, c->name, lun_error_detail());
         }
-        if (status != LUN_UNSUPPORTED)
-            return status;
-        add(&declined, c->name, lun_error_detail());
     }
+    char what[160];
     lun_op_describe(op, what, sizeof what);
     if (candidate && !known)
         return lun_fail(LUN_UNSUPPORTED, "%s: no candidate %s; there are %s", what, candidate,

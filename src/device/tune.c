@@ -19,10 +19,10 @@
 #define ROUNDS         3
 #define TOO_SLOW       1.6 /* times the fastest, in the best of two runs: not timed again */
 #define HOPELESS       8.0 /* times the fastest: not tried on other ops of the class */
-#define HOPELESS_SMALL 4.0 /* the same for the small op that is tried first */
 #define PROBE_FLOPS    2e8 /* below, an op is its own probe */
-#define PROBE_C        128 /* channels and pixels a side of a probe at most */
-#define PROBE_SIDE     16
+#define PROBE_C        32 /* channels, pixels a side and pixels in all of a probe at most: few channels and many pixels, */
+#define PROBE_SIDE     32 /* so that what a candidate does with the filter before it starts counts as little as in an */
+#define PROBE_PIXELS   4096 /* op of full size */
 #define LEAST_TIME     2e-3 /* seconds that are timed as one: shorter ops are run several times */
 #define MOST_RUNS      64
 #define PIECE          262144 /* floats compared at a time */
@@ -293,7 +293,7 @@ static lun_status run_probe(tuner *t, const lun_op *op, bool kept, contender *tr
         }
     }
     if (!t->stop)
-        note_hopeless(t, op, trials, count, HOPELESS_SMALL);
+        note_hopeless(t, op, trials, count, HOPELESS);
     return LUN_OK;
 }
 
@@ -302,14 +302,16 @@ static void cap(int64_t *value, int64_t most)
     *value = lun_min_i64(*value, most);
 }
 
-/* An op of the same class with one picture, few channels and small maps. */
+/* An op of the same class with few pictures, few channels and small maps. */
 static lun_status shrink(lun_op *op)
 {
     lun_conv_attrs *a = &op->attrs.conv;
     lun_shape *x = &op->src[0].shape, *y = &op->src[1].shape;
     const lun_shape small = op->kind == LUN_OP_CONV2D ? op->dst[0].shape : op->kind == LUN_OP_CONV2D_WGRAD ? *y : *x;
+    const int64_t pictures =
+        lun_max_i64(1, PROBE_PIXELS / (lun_min_i64(small.h, PROBE_SIDE) * lun_min_i64(small.w, PROBE_SIDE)));
     const int less_h = (int)lun_max_i64(0, small.h - PROBE_SIDE), less_w = (int)lun_max_i64(0, small.w - PROBE_SIDE);
-    x->n = 1;
+    cap(&x->n, pictures);
     cap(&x->c, PROBE_C);
     cap(&y->c, PROBE_C);
     if (op->kind == LUN_OP_CONV2D_TRANSPOSE) {
@@ -322,7 +324,7 @@ static lun_status shrink(lun_op *op)
         x->w -= less_w * a->stride_w;
     }
     if (op->kind == LUN_OP_CONV2D_WGRAD) {
-        y->n = 1;
+        cap(&y->n, pictures);
         y->h -= less_h;
         y->w -= less_w;
     } else {

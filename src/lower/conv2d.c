@@ -474,16 +474,29 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
     return LUN_OK;
 }
 
-const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather},   {"winograd_4x4", lun_winograd_gather}, {"winograd_2x2", lun_winograd_gather_2x2},
-    {"winograd_4x4_deep", lun_winograd_deep_4x4}, {"winograd_2x2_deep", lun_winograd_deep_2x2},
-                                               {"tile", tile_gather},     {"im2col_gemm", gemm_conv2d},
-                                               {"direct", direct_gather}, {NULL, NULL}};
+const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather, NULL},
+                                               {"winograd_4x4", lun_winograd_gather, lun_winograd_suits},
+                                               {"winograd_4x4_deep", lun_winograd_deep_4x4, lun_winograd_deep_suits},
+                                               {"winograd_2x2", lun_winograd_gather_2x2, NULL},
+                                               {"winograd_2x2_deep", lun_winograd_deep_2x2, NULL},
+                                               {"tile", tile_gather, NULL},
+                                               {"im2col_gemm", gemm_conv2d, NULL},
+                                               {"direct", direct_gather, NULL},
+                                               {NULL, NULL, NULL}};
 const lun_candidate lun_conv2d_transpose_candidates[] = {
-    {"panel", panel_gather},   {"winograd_4x4", lun_winograd_gather}, {"winograd_2x2", lun_winograd_gather_2x2},
-    {"winograd_4x4_deep", lun_winograd_deep_4x4}, {"winograd_2x2_deep", lun_winograd_deep_2x2},
-    {"tile", tile_gather},     {"im2col_gemm", gemm_conv2d_transpose},
-    {"direct", direct_gather}, {NULL, NULL}};
-const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad},   {"winograd_4x4", lun_winograd_wgrad_4x4},
-                                                     {"winograd_2x2", lun_winograd_wgrad_2x2},
-                                                     {"tile", tile_wgrad},     {"im2col_gemm", gemm_wgrad},
-                                                     {"direct", direct_wgrad}, {NULL, NULL}};
+    {"panel", panel_gather, NULL},
+    {"winograd_4x4", lun_winograd_gather, lun_winograd_suits},
+    {"winograd_4x4_deep", lun_winograd_deep_4x4, lun_winograd_deep_suits},
+    {"winograd_2x2", lun_winograd_gather_2x2, NULL},
+    {"winograd_2x2_deep", lun_winograd_deep_2x2, NULL},
+    {"tile", tile_gather, NULL},
+    {"im2col_gemm", gemm_conv2d_transpose, NULL},
+    {"direct", direct_gather, NULL},
+    {NULL, NULL, NULL}};
+const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad, NULL},
+                                                     {"winograd_4x4", lun_winograd_wgrad_4x4, lun_winograd_wgrad_suits},
+                                                     {"winograd_2x2", lun_winograd_wgrad_2x2, NULL},
+                                                     {"tile", tile_wgrad, NULL},
+                                                     {"im2col_gemm", gemm_wgrad, NULL},
+                                                     {"direct", direct_wgrad, NULL},
+                                                     {NULL, NULL, NULL}};

@@ -5,7 +5,8 @@
 #include "lower/lower.h"
 #include "lowerings.h"
 
-#define PLAIN(op_name) static const lun_candidate plain_##op_name[] = {{"plain", lun_lower_##op_name}, {NULL, NULL}};
+#define PLAIN(op_name)                                                                                                 \
+    static const lun_candidate plain_##op_name[] = {{.name = "plain", .lower = lun_lower_##op_name}, {.name = NULL}};
 LUN_PLAIN_OPS(PLAIN)
 #undef PLAIN
 
@@ -36,7 +37,7 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_STORE: return plain_store;
     case LUN_OP_KIND_COUNT: break;
     }
-    static const lun_candidate none[] = {{NULL, NULL}};
+    static const lun_candidate none[] = {{.name = NULL}};
     return none;
 }
 

@@ -66,9 +66,11 @@ typedef struct lun_lowering {
 typedef struct lun_candidate {
     const char *name; /* "panel", "tile", "im2col_gemm", "direct", "plain" */
     lun_status (*lower)(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+    /* A rule of thumb where nothing has been measured: for this op, before all others. NULL: never. */
+    bool (*suits)(const lun_op *op, const lun_caps *caps);
 } lun_candidate;
 
-/* The candidates of a kind, best first, ended by one whose name is NULL. */
+/* The candidates of a kind, best first but for those that suit an op, ended by one whose name is NULL. */
 const lun_candidate *lun_candidates(lun_op_kind kind);
 
 /* For the files of this folder. lun_emit returns the next launch with everything zero but file, kernel and items. What

@@ -136,3 +136,39 @@ lun_status lun_winograd_gather_2x2(const lun_op *op, const lun_caps *caps, lun_l
 {
     return gather(op, caps, 2, out);
 }
+
+/* ---- Which form suits an op ---- */
+
+#define LEAST_CHANNELS 32
+#define MANY_TILES     128
+
+static bool many_channels(int64_t a, int64_t b)
+{
+    return a >= LEAST_CHANNELS && b >= LEAST_CHANNELS;
+}
+
+bool lun_winograd_suits(const lun_op *op, const lun_caps *caps)
+{
+    const lun_shape src = op->src[0].shape, dst = op->dst[0].shape;
+    const transform *t = NULL;
+    if (!many_channels(src.c, dst.c) || choose(op, caps, 4, &t) != LUN_OK)
+        return false;
+    const int side = t->out + t->taps - 1;
+    const int64_t small_h = lun_min_i64(src.h, dst.h), small_w = lun_min_i64(src.w, dst.w);
+    const int64_t tiles = src.n * lun_ceil_div(small_h, t->out) * lun_ceil_div(small_w, t->out);
+    const int64_t phases = (int64_t)op->attrs.conv.stride_h * op->attrs.conv.stride_w;
+    return tiles >= MANY_TILES || side * side * phases * src.c * dst.c <= CACHED_FLOATS;
+}
+
+bool lun_winograd_deep_suits(const lun_op *op, const lun_caps *caps)
+{
+    const transform *t = NULL;
+    return many_channels(op->src[0].shape.c, op->dst[0].shape.c) && choose(op, caps, 4, &t) == LUN_OK &&
+           !lun_winograd_suits(op, caps);
+}
+
+bool lun_winograd_wgrad_suits(const lun_op *op, const lun_caps *caps)
+{
+    (void)caps;
+    return many_channels(op->src[0].shape.c, op->src[1].shape.c);
+}
