@@ -187,7 +187,8 @@ static void transform_piece(const struct winograd_deep_args arg, GLOBAL const fl
 }
 
 /* m += v u for the rows of a register tile, or half as many. V comes in order, but from a cache too far away for the
- * hardware's foresight: the rows after these, of this point or the next, are fetched meanwhile. */
+ * hardware's foresight: the rows after these, of this point or the next, are fetched meanwhile, line by line, for many
+ * at once would wait for each other. */
 #define BEGIN(i)                                                                                                       \
     lane acc##i##0 = first ? lane_splat(0.0f) : lane_load(m + i * NR);                                                 \
     lane acc##i##1 = first ? lane_splat(0.0f) : lane_load(m + i * NR + LANES);
@@ -204,10 +205,9 @@ static void transform_piece(const struct winograd_deep_args arg, GLOBAL const fl
 static void multiply_rows(GLOBAL const float *v, GLOBAL const float *u, GLOBAL float *m, const int channels,
                           const int first)
 {
-    for (int j = 0; j < MR * CHUNK; j += 16)
-        lane_soon_read(v + MR * CHUNK + j);
     ROWS(BEGIN)
     for (int c = 0; c < channels; c++) {
+        lane_soon_read(v + MR * CHUNK + c * MR);
         const lane b0 = lane_load(u + c * NR), b1 = lane_load(u + c * NR + LANES);
         ROWS(STEP)
     }
@@ -225,10 +225,9 @@ static void multiply_rows(GLOBAL const float *v, GLOBAL const float *u, GLOBAL f
 static void multiply_half(GLOBAL const float *v, GLOBAL const float *u, GLOBAL float *m, const int channels,
                           const int first)
 {
-    for (int j = 0; j < MR / 2 * CHUNK; j += 16)
-        lane_soon_read(v + MR / 2 * CHUNK + j);
     HALF_ROWS(BEGIN)
     for (int c = 0; c < channels; c++) {
+        lane_soon_read(v + MR / 2 * CHUNK + c * (MR / 2));
         const lane b0 = lane_load(u + c * NR), b1 = lane_load(u + c * NR + LANES);
         HALF_ROWS(STEP)
     }

@@ -91,12 +91,19 @@ static const hopeless *find_hopeless(const tuner *t, const lun_op *op, const cha
 
 static void note_hopeless(tuner *t, const lun_op *op, const contender *trials, int count, double limit)
 {
-    double fastest = INFINITY;
-    for (int i = 0; i < count; i++)
+    double fastest = INFINITY, fastest_direct = INFINITY;
+    int direct = -1; /* the best that can be the reference: without any, the next ops could not be tuned */
+    for (int i = 0; i < count; i++) {
         fastest = fmin(fastest, trials[i].best); /* fmin leaves NaN out */
+        if (trials[i].best < fastest_direct && lun_amplification(op, trials[i].name) == 1) {
+            fastest_direct = trials[i].best;
+            direct = i;
+        }
+    }
     for (int i = 0; i < count; i++) {
         const double ratio = trials[i].best / fastest;
-        if (ratio > limit && t->hopeless_count < (int)LUN_COUNT(t->hopeless) && !find_hopeless(t, op, trials[i].name))
+        if (i != direct && ratio > limit && t->hopeless_count < (int)LUN_COUNT(t->hopeless) &&
+            !find_hopeless(t, op, trials[i].name))
             t->hopeless[t->hopeless_count++] = (hopeless){class_of(op), trials[i].name, ratio};
     }
 }

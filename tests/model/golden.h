@@ -55,5 +55,6 @@ double relative(const float *got, const float *want, size_t count);
 /* Tests of the other files. */
 void add_file_tests(TCase *group);
 void add_sampling_tests(TCase *group);
+void add_winograd_tests(TCase *group);
 
 #endif

@@ -499,6 +499,7 @@ int main(int argc, char **argv)
     tcase_add_test(group, ten_steps_of_adam);
     add_file_tests(group);
     add_sampling_tests(group);
+    add_winograd_tests(group);
     suite_add_tcase(suite, group);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);

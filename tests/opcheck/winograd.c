@@ -108,7 +108,7 @@ static void transform(const matrix *a, double x[SIDE][SIDE], transformed *t)
     double half[SIDE][SIDE] = {{0}}, half_size[SIDE][SIDE] = {{0}};
     for (int i = 0; i < a->rows; i++)
         for (int k = 0; k < a->columns; k++)
-            for (int j = 0; j < a->columns; j++) {
+            for (int j = 0; j < a->columns && a->at[i][k] != 0; j++) {
                 half[i][j] += a->at[i][k] * x[k][j];
                 half_size[i][j] += fabs(a->at[i][k] * x[k][j]);
             }

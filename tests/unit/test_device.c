@@ -111,7 +111,7 @@ static char *changed_kernels(const char *from, const char *to)
 {
     char *cl = lun_format("%s/../../cl", getenv("LUN_TEST_SOURCE")), *folder = fresh_folder();
     DIR *dir = opendir(cl);
-    ck_assert_msg(dir != NULL, "LUN_TEST_SOURCE must name tests/unit");
+    ck_assert_msg(dir != NULL, "LUN_TEST_SOURCE must name tests/unit, as meson test has it");
     for (struct dirent *e; (e = readdir(dir)) != NULL;) {
         const size_t length = strlen(e->d_name);
         const bool text = strcmp(e->d_name, "elementwise.cl") == 0;
@@ -737,20 +737,26 @@ static void remove_tree(const char *path)
     rmdir(path);
 }
 
+/* What a test that failed on its way may have left. */
+static void forget(void)
+{
+    unsetenv("LUNETTE_DECLINE");
+    unsetenv("LUNETTE_KERNELS");
+    setenv("LUNETTE_CACHE", temp, 1);
+}
+
 int main(void)
 {
     const char *base = getenv("TMPDIR");
     snprintf(temp, sizeof temp, "%s/lunette-device-XXXXXX", base && base[0] ? base : "/tmp");
     if (!mkdtemp(temp))
         return 99;
-    unsetenv("LUNETTE_DECLINE");
-    unsetenv("LUNETTE_KERNELS");
-    setenv("LUNETTE_CACHE", temp, 1);
     lun_log_set(count_line, NULL, LUN_LOG_DEBUG);
 
     Suite *suite = suite_create("device");
     TCase *tests = tcase_create("device");
     tcase_set_timeout(tests, 0);
+    tcase_add_checked_fixture(tests, forget, NULL);
     tcase_add_test(tests, specifications);
     tcase_add_test(tests, listed_devices_open);
     tcase_add_test(tests, decline_list);

@@ -24,7 +24,7 @@ static void item(void *payload, int i)
     round_state *r = payload;
     volatile double sink = 0;
     for (int k = 0; k < r->work; k++)
-        sink += k;
+        sink = sink + k;
     if (!atomic_load(&r->open))
         atomic_fetch_add(&r->late, 1);
     atomic_fetch_add(&r->seen[i], 1);

@@ -49,6 +49,7 @@ typedef struct lun_opencl {
     char platform_name[256]; /* name and version */
     char *folder;            /* $LUNETTE_KERNELS when the device was opened, or NULL */
     bool keeps_binaries;     /* the driver has a cache of its own on disk */
+    bool gemm_suited;        /* the matrix product's parameters have been set for the device (gemm.c) */
     lun_opencl_program *programs;
     lun_staging staging;
     int unflushed; /* commands since the last clFlush */
