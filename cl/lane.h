@@ -43,7 +43,7 @@ typedef float lane;
 #define lane_even(a, b) ((lane)((a).even, (b).even))
 #define lane_odd(a, b)  ((lane)((a).odd, (b).odd))
 #endif
-#define lane_relu(x)       ((x) < 0.0f ? lane_splat(0.0f) : (x))
+#define lane_relu(x) ((x) < 0.0f ? lane_splat(0.0f) : (x))
 
 #elif defined(__AVX512F__)
 
@@ -59,7 +59,7 @@ typedef __m512 lane;
     _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b)
 #define lane_odd(a, b)                                                                                                 \
     _mm512_permutex2var_ps(a, _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), b)
-#define lane_relu(x)       _mm512_max_ps(_mm512_setzero_ps(), x)
+#define lane_relu(x) _mm512_max_ps(_mm512_setzero_ps(), x)
 
 #elif defined(__AVX2__) && defined(__FMA__)
 

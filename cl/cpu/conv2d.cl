@@ -151,7 +151,7 @@ KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
                     }
                 }
 #define CLAMP(i)                                                                                                       \
-    acc##i##0 = lane_relu(acc##i##0);                                                                              \
+    acc##i##0 = lane_relu(acc##i##0);                                                                                  \
     acc##i##1 = lane_relu(acc##i##1);
                 if (arg.relu && c1 == arg.src_c && tap1 >= phase_taps) { /* the sum is complete */
                     ROWS(CLAMP)

@@ -169,8 +169,8 @@ typedef struct lun_compile_params {
 } lun_compile_params;
 
 /* Plan everything for `dev` (the store's device): memory, kernels, fallback. `params` may be NULL. Blocks while kernels
- * are compiled. Nodes that nothing kept depends on (outputs, states, gradients) do not run; neighbouring ones are merged
- * where nobody reads what lies between (a convolution and the relu after it). LUN_UNSUPPORTED: the device
+ * are compiled. Nodes that nothing kept depends on (outputs, states, gradients) do not run; neighbouring ones are
+ * merged where nobody reads what lies between (a convolution and the relu after it). LUN_UNSUPPORTED: the device
  * declines an op and fallback is not allowed; LUN_ERR_USAGE: among others, a pinned candidate that cannot be used. */
 LUN_API lun_status lun_graph_compile(lun_graph *graph, lun_device *dev, const lun_compile_params *params,
                                      lun_plan **out);
@@ -193,7 +193,7 @@ typedef struct lun_plan_info {
     size_t activation_bytes; /* the arena that holds both */
     size_t fixed_bytes;      /* inputs, constants, states, outputs */
     size_t workspace_bytes;
-    size_t kept_bytes; /* made of parameters alone and kept from run to run (lun_compile_params.keep) */
+    size_t kept_bytes;   /* made of parameters alone and kept from run to run (lun_compile_params.keep) */
     double flops, bytes; /* of one run, direct method */
 } lun_plan_info;
 LUN_API lun_plan_info lun_plan_get_info(const lun_plan *plan);

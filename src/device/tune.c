@@ -14,18 +14,18 @@
 #include "device/tune.h"
 #include "lower/accuracy.h"
 
-#define SECONDS        50.0
-#define MAX_TRIALS     16
-#define ROUNDS         3
-#define TOO_SLOW       1.6 /* times the fastest, in the best of two runs: not timed again */
-#define HOPELESS       8.0 /* times the fastest: not tried on other ops of the class */
-#define PROBE_FLOPS    2e8 /* below, an op is its own probe */
-#define PROBE_C        32 /* channels, pixels a side and pixels in all of a probe at most: few channels and many pixels, */
-#define PROBE_SIDE     32 /* so that what a candidate does with the filter before it starts counts as little as in an */
-#define PROBE_PIXELS   4096 /* op of full size */
-#define LEAST_TIME     2e-3 /* seconds that are timed as one: shorter ops are run several times */
-#define MOST_RUNS      64
-#define PIECE          262144 /* floats compared at a time */
+#define SECONDS      50.0
+#define MAX_TRIALS   16
+#define ROUNDS       3
+#define TOO_SLOW     1.6 /* times the fastest, in the best of two runs: not timed again */
+#define HOPELESS     8.0 /* times the fastest: not tried on other ops of the class */
+#define PROBE_FLOPS  2e8 /* below, an op is its own probe */
+#define PROBE_C      32 /* channels, pixels a side and pixels in all of a probe at most: few channels and many pixels, */
+#define PROBE_SIDE   32   /* so that what a candidate does with the filter before it starts counts as little as in an */
+#define PROBE_PIXELS 4096 /* op of full size */
+#define LEAST_TIME   2e-3 /* seconds that are timed as one: shorter ops are run several times */
+#define MOST_RUNS    64
+#define PIECE        262144 /* floats compared at a time */
 /* Normals repeat after a prime number of floats, so that no shape meets the same ones at the same places. */
 #define PERIOD   262147
 #define NAN_BITS 0x7fc00000u

@@ -80,7 +80,7 @@ typedef struct lun_conv_attrs {
     int stride_h, stride_w, pad_h, pad_w;
     int kernel_h, kernel_w; /* conv2d_wgrad only: R, S */
     int out_h, out_w;       /* conv2d_transpose only */
-    bool relu;              /* conv2d, conv2d_transpose: negative results become 0 (NaN stays); set by src/graph/fuse.c */
+    bool relu; /* conv2d, conv2d_transpose: negative results become 0 (NaN stays); set by src/graph/fuse.c */
 } lun_conv_attrs;
 
 /* training: statistics of the batch, with the biased variance for normalising; otherwise the running ones.

@@ -192,7 +192,8 @@ static lun_status judge(const oc_op *op, oc_case *c, const char *candidate, uint
 static bool left_to_skipped(const oc_options *options, const oc_case *c)
 {
     lun_op_plan *plan = NULL;
-    const bool taken = options->skip != NULL && lun_op_plan_create(options->dev, &c->op, options->skip, &plan) == LUN_OK;
+    const bool taken =
+        options->skip != NULL && lun_op_plan_create(options->dev, &c->op, options->skip, &plan) == LUN_OK;
     lun_op_plan_destroy(&plan);
     return taken;
 }

@@ -20,7 +20,8 @@
 
 typedef struct train_args {
     const char *folder, *out, *preset, *device, *init, *cache;
-    int tune, size, batch, threads, sample_every, log_every, keep, clip, norm, loss, channels[LUN_MODEL_MAX_LEVELS], levels;
+    int tune, size, batch, threads, sample_every, log_every, keep, clip, norm, loss, channels[LUN_MODEL_MAX_LEVELS],
+        levels;
     bool size_given, batch_given, lr_given, seed_given, channels_given, preset_given, loss_given;
     bool epochs_given, steps_given, hours_given, checkpoint_given;
     bool resume, quiet, allow_fallback, no_cache;
