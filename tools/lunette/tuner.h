@@ -12,7 +12,7 @@ typedef struct tuner_view {
     bool (*stopped)(void); /* NULL: never */
     bool said;
     double started, seconds;
-    int measured, other; /* ops; those for which it is not the device's own first choice */
+    int measured; /* ops */
     bool failed;
 } tuner_view;
 
