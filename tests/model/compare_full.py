@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""compare_full.py EXPECTED.safetensors OUT.safetensors [--quiet]
+"""compare_full.py EXPECTED.safetensors OUT.safetensors [--quiet] [--minimal]
 
 The relative L2 error of every tensor of OUT (written by `lunette predict`) against EXPECTED (make_golden.py --full), PyTorch's own
-float32 error beside it, and the largest. Exit 1 beyond the bounds: forward 5e-5, loss 1e-5, the whole gradient 3e-2, one
-parameter's 6e-2. The gradient's bounds are for ReLU's kinks: PyTorch in float64 with random errors in every convolution's result, so
-large that y is off by 2.6e-5 as with Winograd's algorithm everywhere, has 22 activations on the other side of zero, which makes the
-gradient 1.2e-2 wrong; with the activations' sides kept it is 2.9e-5. Without --grad, OUT's y is held against y.eval.
+float32 error beside it, and the largest. Exit 1 beyond the bounds: forward 1e-5, loss 1e-5, the whole gradient 1e-2, one
+parameter's 3e-2 (L1 and ReLU kinks: PyTorch's own float32 may be 2e-3 and 4e-3 off). --minimal is for runs with Winograd's algorithm:
+the forward in training is held to the gate of 5e-5, and the gradient is printed but not judged, because so many activations change
+side at ReLU's kink (22 of them make it 1.2e-2 wrong in PyTorch's float64 with errors of that size; with the sides kept it is
+2.9e-5): test_winograd.c judges it, away from kinks. Without --grad, OUT's y is held against y.eval.
 Needs numpy and safetensors.
 """
 import sys
@@ -26,7 +27,9 @@ for name in sorted(wanted):
     rows.append((difference / norm if norm else difference, name, own.get("float32." + key, "?")))
     if name.startswith("grad."):
         off, size = off + difference**2, size + norm**2
-bad = [r for r in rows if not r[0] <= (6e-2 if r[1].startswith("grad.") else 5e-5 if r[1] == "y" else 1e-5)]
+minimal = "--minimal" in sys.argv
+bounds = {"y": 5e-5 if minimal else 1e-5}
+bad = [r for r in rows if not (r[0] <= bounds.get(r[1], 3e-2 if r[1].startswith("grad.") else 1e-5)) and not (minimal and r[1].startswith("grad."))]
 for error, name, torch_error in sorted(rows, key=lambda r: -r[0])[: 5 if "--quiet" in sys.argv else None]:
     print(f"{error:.3e}  (PyTorch float32 {torch_error})  {name}")
 for name in ("y", "loss"):
@@ -35,7 +38,7 @@ if grad:
     whole = (off / size) ** 0.5
     print(f"whole gradient: {whole:.3e} (PyTorch float32 {own.get('float32.gradient', '?')}); the largest of {len(rows) - 2} parameters: "
           f"{max(r for r in rows if r[1].startswith('grad.'))[0]:.3e}")
-    if not whole <= 3e-2:
+    if not whole <= 1e-2 and not minimal:
         bad.append((whole, "whole gradient"))
 print("BEYOND THE BOUNDS: " + ", ".join(r[1] for r in bad) if bad else "within the bounds")
 sys.exit(1 if bad else 0)

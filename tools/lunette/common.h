@@ -11,6 +11,12 @@ extern const char *const norm_names[]; /* "eval", "train": LUN_NORM_EVAL and LUN
 extern const char *const loss_names[]; /* of lun_loss_type */
 
 #define MAX_THREADS 1024
+/* --threads, the same wherever a device is opened; place: int *. */
+#define THREADS_OPTION(place)                                                                                          \
+    {                                                                                                                  \
+        .name = "--threads", .type = ARG_INT, .value = place, .min = 1, .max = MAX_THREADS, .meta = "N",               \
+        .help = "of the cpu device (all cores)"                                                                        \
+    }
 
 /* Open the device; the caller closes it. */
 lun_status open_device(const char *spec, int threads, lun_device **out);
