@@ -1,0 +1,121 @@
+/* A run's record, config.json: what is written is read back, and what is wrong is refused. */
+#include "scratch.h"
+#include "small_config.h"
+
+#include "train/config.h"
+
+static void write_record(const lun_run_record *r)
+{
+    char *text = lun_run_record_text(r);
+    ck_assert_ptr_nonnull(text);
+    put_file(scratch("config.json"), text, strlen(text));
+    free(text);
+}
+
+START_TEST(record_keeps_every_field)
+{
+    lun_run_record in, out;
+    memset(&in, 0, sizeof in);
+    snprintf(in.config.preset, sizeof in.config.preset, "%.31s", "a-name-that-fills-the-field-up-");
+    in.config.model = (lun_model_config){.image_channels = 3,
+                                         .levels = 8,
+                                         .channels = {1, 65536, 3, 4, 5, 6, 7, 8},
+                                         .time_dim = 65536,
+                                         .steps = 1000000};
+    in.config.height = 128;
+    in.config.width = 4096;
+    in.config.beta_first = 1.2345678901234567e-300;
+    in.config.beta_last = 0.1 + 0.2;
+    in.config.loss = LUN_HUBER;
+    in.config.huber_delta = 0.1f;
+    in.config.batch = 4096;
+    in.config.lr = 1.0 / 3;
+    in.config.beta1 = 0;
+    in.config.beta2 = 1 - 0x1p-53;
+    in.config.eps = 3e-38;
+    in.config.weight_decay = 3.4e38;
+    in.config.seed = UINT64_MAX;
+    in.length = (lun_run_length){UINT64_MAX - 1, UINT64_C(1) << 53, 0.1};
+    snprintf(in.version, sizeof in.version, "%.15s", "123456789012345678");
+    snprintf(in.device, sizeof in.device, "%s", "a \"device\" \\ of\ttwo\nlines \xc3\xa9");
+    snprintf(in.driver, sizeof in.driver, "%s", "driver");
+    in.dataset_hash = UINT64_C(0x00ffffffffffff01);
+    in.dataset_count = UINT64_C(0xffffffffffffffff);
+    for (int round = 0; round < 2; round++) {
+        write_record(&in);
+        OK(lun_run_record_read(scratch_dir, &out));
+        ck_assert_str_eq(out.config.preset, in.config.preset);
+        const lun_train_config *a = &in.config, *b = &out.config;
+        ck_assert_int_eq(memcmp(&a->model, &b->model, sizeof a->model), 0);
+        ck_assert(a->height == b->height && a->width == b->width && a->batch == b->batch && a->loss == b->loss);
+        ck_assert(a->beta_first == b->beta_first && a->beta_last == b->beta_last && a->huber_delta == b->huber_delta);
+        ck_assert(a->lr == b->lr && a->beta1 == b->beta1 && a->beta2 == b->beta2 && a->eps == b->eps);
+        ck_assert(a->weight_decay == b->weight_decay && a->seed == b->seed);
+        ck_assert_int_eq(memcmp(&in.length, &out.length, sizeof in.length), 0);
+        ck_assert_str_eq(in.version, out.version);
+        ck_assert_str_eq(in.device, out.device);
+        ck_assert_str_eq(in.driver, out.driver);
+        ck_assert(in.dataset_hash == out.dataset_hash && in.dataset_count == out.dataset_count);
+        ck_assert_int_eq(in.candidates != NULL, out.candidates != NULL);
+        ck_assert(
+            json_equal(in.candidates ? in.candidates : json_null(), out.candidates ? out.candidates : json_null()));
+        lun_run_record_free(&out);
+        if (!in.candidates)
+            in.candidates = json_pack("{s:s, s:s}", "conv2d [1]", "direct", "adam", "whole");
+    }
+    lun_run_record_free(&in);
+    ck_assert_ptr_null(in.candidates);
+}
+END_TEST
+
+/* A record with one field wrong is refused as a whole, with a line that names the file. */
+START_TEST(record_refusals)
+{
+    lun_run_record in, out;
+    memset(&in, 0, sizeof in);
+    in.config = small();
+    in.candidates = json_pack("{s:s}", "adam", "whole");
+    write_record(&in);
+    OK(lun_run_record_read(scratch_dir, &out));
+    lun_run_record_free(&out);
+    static const char *const edits[][2] = {{"\"lr\": 0.001", "\"lr\": null"},
+                                           {"\"lr\": 0.001", "\"lr\": -1"},
+                                           {"\"seed\"", "\"sed\""},
+                                           {"\"batch\": 4", "\"batch\": 0"},
+                                           {"\"batch\": 4", "\"batch\": 4.0"},
+                                           {"\"kind\": \"l1\"", "\"kind\": \"l9\""},
+                                           {"\"linear\"", "\"cosine\""},
+                                           {"\"kind\": \"adam\"", "\"kind\": 1"},
+                                           {"\"whole\"", "7"},
+                                           {"\"steps\": 25", "\"steps\": 25, \"steps\": 25"},
+                                           {"\"height\": 8", "\"height\": 9"},
+                                           {"\"hours\": 0", "\"hours\": -3, \"x\": 0"}};
+    char *text = lun_run_record_text(&in);
+    for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
+        const char *at = strstr(text, edits[i][0]);
+        ck_assert_msg(at != NULL, "no %s in %s", edits[i][0], text);
+        char other[4096];
+        const int length =
+            snprintf(other, sizeof other, "%.*s%s%s", (int)(at - text), text, edits[i][1], at + strlen(edits[i][0]));
+        put_file(scratch("config.json"), other, (size_t)length);
+        ck_assert_msg(lun_run_record_read(scratch_dir, &out) == LUN_ERR_USAGE, "%s", edits[i][1]);
+        ck_assert_ptr_nonnull(strstr(lun_error_detail(), "config.json"));
+    }
+    put_file(scratch("config.json"), text, strlen(text) / 2);
+    NOT_OK(lun_run_record_read(scratch_dir, &out), LUN_ERR_USAGE);
+    NOT_OK(lun_run_record_read(scratch("nowhere"), &out), LUN_ERR_USAGE);
+    free(text);
+    lun_run_record_free(&in);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("record");
+    TCase *tc = tcase_create("record");
+    tcase_add_checked_fixture(tc, scratch_make, scratch_remove);
+    tcase_add_test(tc, record_keeps_every_field);
+    tcase_add_test(tc, record_refusals);
+    suite_add_tcase(suite, tc);
+    return run_suite(suite);
+}
