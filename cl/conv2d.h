@@ -28,6 +28,9 @@ struct conv2d_gather_args {
     int relu;            /* negative results become 0; NaN stays */
     int transposed;      /* W[tap] maps the filter's K to C (conv2d_transpose) instead of C to K */
     int panels_per_item; /* conv2d_panel: panels; conv2d_direct: channels of dst */
+    /* conv2d_panel: the stride of the moments (norm.h) of dst that each block of rows leaves, whole panels; 0: none.
+     * first_moments: the place of the first block's. */
+    int moments, first_moments;
 };
 
 /* conv2d_transpose from its definition: every phase in one launch, for strides with too many of them. */

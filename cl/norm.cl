@@ -1,13 +1,18 @@
 /* Batch norm, forward and backward; the formulas are in src/op/batch_norm.c. Storage is rows x columns: a row is a
  * pixel of the batch, a column a channel, columns contiguous.
  *
- * Statistics, in one pass over the source: each chunk of rows gives its mean and its sum of squared differences from
- * that mean. Differences are taken from a guess, the mean of the chunk's first NORM_PILOT rows, so a large common
- * offset costs nothing (E[x^2] - mean^2 would lose every digit there), and what the guess is off is subtracted at the
- * end: M2 = sum d^2 - (sum d)^2 / n. That loses little: with P pilot rows the guess g has P (g - mean)^2 <= M2, so sum
- * d^2 <= (1 + n / P) M2, at worst 9 times for 256 rows, and 1 + 1 / P times as a rule. Chunks are merged, always in the
- * same order, by Chan's formula (Chan, Golub, LeVeque 1979) for many groups: mean = sum n_i mean_i / n,   M2 = sum
- * (M2_i + n_i (mean_i - mean)^2).
+ * Statistics, in one pass over the source: each chunk of rows gives its moments (norm.h), or a convolution leaves them
+ * of each piece of its result while it has it at hand (cl/cpu). Differences are taken from a guess, the mean of some
+ * pilot rows (here the chunk's first NORM_PILOT), so a large common offset costs nothing (E[x^2] - mean^2 would lose
+ * every digit there), and what the guess is off is subtracted at the end: M2 = sum d^2 - (sum d)^2 / n. That loses
+ * little: with P pilot rows the guess g has P (g - mean)^2 <= M2, so sum d^2 <= (1 + n / P) M2, at worst 9 times for
+ * 256 rows with 32 pilots, and 1 + 1 / P times as a rule. A convolution's pieces are 120 rows with 32 pilots, or up to
+ * 24 Winograd tiles with the first one's pixels as pilots: 25 times at worst, and more only where that tile hangs over
+ * the edge (with one pixel, 2 times as a rule).
+ *
+ * Moments are merged, always in the same order, by Chan's formula (Chan, Golub, LeVeque 1979) for many groups:
+ *     mean = sum n_i mean_i / n,   M2 = sum (M2_i + n_i (mean_i - mean)^2),
+ * where the mean is summed as what the means differ from the first of all, for the same reason as above.
  *
  * An item has up to NORM_COLUMNS columns in private variables: one on a GPU, whole rows mostly on a CPU, so that memory
  * is read in long pieces. Sums take four rows a turn, a quarter of the chunk apart: the private sums are then loaded
@@ -27,13 +32,14 @@
 /* An item's columns. A constant where it is 1, so that private arrays become registers. */
 #define NORM_WIDTH(c0) (NORM_COLUMNS == 1 ? 1 : i_min(arg.width, arg.columns - (c0)))
 
-/* One pair a chunk and column: mean[chunk][column], m2[chunk][column]. */
-KERNEL3(norm_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL float *mean, GLOBAL float *m2)
+/* Moments of each chunk; the stride is `columns`. */
+KERNEL2(norm_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL float *moments)
 {
     float centre[NORM_COLUMNS], sum[NORM_COLUMNS], square[NORM_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, chunk = item / arg.blocks, stride = arg.columns;
     const int row = chunk * arg.chunk, rows = i_min(arg.chunk, arg.rows - row), pilot = i_min(rows, NORM_PILOT);
-    const int width = NORM_WIDTH(c0), to = chunk * stride + c0;
+    const int width = NORM_WIDTH(c0);
+    GLOBAL float *to = moments + 3 * chunk * stride + c0;
     const float inverse = 1.0f / (float)rows, share = 1.0f / (float)pilot;
     GLOBAL const float *from = src + row * stride + c0;
     for (int c = 0; c < width; c++)
@@ -62,86 +68,81 @@ KERNEL3(norm_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL floa
             square[c] += d * d;
         }
     for (int c = 0; c < width; c++) {
-        mean[to + c] = centre[c] + sum[c] * inverse;
-        m2[to + c] = f_max(square[c] - sum[c] * sum[c] * inverse, square[c] * 0.0f); /* not below 0; NaN stays NaN */
+        to[c] = (float)rows;
+        to[stride + c] = centre[c] + sum[c] * inverse;
+        /* not below 0; NaN stays NaN */
+        to[2 * stride + c] = f_max(square[c] - sum[c] * sum[c] * inverse, square[c] * 0.0f);
     }
 }
 
-/* Merge `partials` pairs that stand for `rows` rows, `span` each but the last. The arrays hold `width` columns. */
-static inline void norm_merge_columns(GLOBAL const float *mean, GLOBAL const float *m2, float *centre, float *square,
-                                      const int partials, const int span, const int rows, const int stride,
+/* Merge `partials` moments. The arrays hold `width` columns; guess: the mean of a partial with rows. */
+static inline void norm_merge_columns(GLOBAL const float *moments, GLOBAL const float *guess, float *count,
+                                      float *centre, float *square, const int partials, const int stride,
                                       const int width)
 {
-    float sum[NORM_COLUMNS];
     for (int c = 0; c < width; c++)
-        sum[c] = square[c] = 0.0f;
-    for (int p = 1; p < partials; p++) {
-        const float weight = (float)i_min(span, rows - p * span) / (float)rows;
-        for (int c = 0; c < width; c++)
-            sum[c] += (mean[p * stride + c] - mean[c]) * weight;
+        count[c] = centre[c] = square[c] = 0.0f;
+    for (int p = 0; p < partials; p++) {
+        GLOBAL const float *n = moments + 3 * (long)stride * p, *mean = n + stride;
+        for (int c = 0; c < width; c++) {
+            count[c] += n[c];
+            centre[c] += (mean[c] - guess[c]) * n[c];
+        }
     }
     for (int c = 0; c < width; c++)
-        centre[c] = mean[c] + sum[c];
+        centre[c] = guess[c] + centre[c] / f_max(count[c], 1.0f);
     for (int p = 0; p < partials; p++) {
-        const float weight = (float)i_min(span, rows - p * span);
+        GLOBAL const float *n = moments + 3 * (long)stride * p, *mean = n + stride, *m2 = mean + stride;
         for (int c = 0; c < width; c++) {
-            const float d = mean[p * stride + c] - centre[c];
-            square[c] += m2[p * stride + c] + d * d * weight;
+            const float d = mean[c] - centre[c];
+            square[c] += m2[c] + d * d * n[c];
         }
     }
 }
 
-KERNEL4(norm_merge, struct norm_merge_args, GLOBAL const float *mean, GLOBAL const float *m2, GLOBAL float *mean_out,
-        GLOBAL float *m2_out)
+/* item = merged * blocks + block */
+KERNEL2(norm_merge, struct norm_merge_args, GLOBAL const float *moments, GLOBAL float *merged)
 {
-    float centre[NORM_COLUMNS], square[NORM_COLUMNS];
+    float count[NORM_COLUMNS], centre[NORM_COLUMNS], square[NORM_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, place = item / arg.blocks, first = place * arg.fan;
-    const int partials = i_min(arg.fan, arg.partials - first), width = NORM_WIDTH(c0);
-    const int from = first * arg.columns + c0, to = place * arg.columns + c0;
-    const int rows = arg.rows - first * arg.span; /* those left; the last partial may be short */
-    const int own = partials < arg.partials - first ? partials * arg.span : rows;
-    norm_merge_columns(mean + from, m2 + from, centre, square, partials, arg.span, own, arg.columns, width);
+    const int width = NORM_WIDTH(c0);
+    const long line = 3 * (long)arg.stride;
+    GLOBAL float *to = merged + place * line + c0;
+    norm_merge_columns(moments + first * line + c0, moments + arg.stride + c0, count, centre, square,
+                       i_min(arg.fan, arg.partials - first), arg.stride, width);
     for (int c = 0; c < width; c++) {
-        mean_out[to + c] = centre[c];
-        m2_out[to + c] = square[c];
+        to[c] = count[c];
+        to[arg.stride + c] = centre[c];
+        to[2 * arg.stride + c] = square[c];
     }
 }
 
-KERNEL4(norm_finish, struct norm_finish_args, GLOBAL const float *mean_in, GLOBAL const float *m2_in,
-        GLOBAL float *mean, GLOBAL float *rstd)
+/* stats[0][column]: the mean, stats[1][column]: the biased variance */
+KERNEL2(norm_finish, struct norm_finish_args, GLOBAL const float *moments, GLOBAL float *stats)
 {
-    float centre[NORM_COLUMNS], square[NORM_COLUMNS];
+    float count[NORM_COLUMNS], centre[NORM_COLUMNS], square[NORM_COLUMNS];
     const int c0 = item * arg.width, width = NORM_WIDTH(c0);
-    norm_merge_columns(mean_in + c0, m2_in + c0, centre, square, arg.partials, arg.span, arg.rows, arg.columns, width);
+    norm_merge_columns(moments + c0, moments + arg.stride + c0, count, centre, square, arg.partials, arg.stride, width);
     for (int c = 0; c < width; c++) {
-        mean[c0 + c] = centre[c];
-        rstd[c0 + c] = 1.0f / f_sqrt(square[c] / (float)arg.rows + arg.eps);
+        stats[c0 + c] = centre[c];
+        stats[arg.columns + c0 + c] = square[c] / (float)arg.rows;
     }
 }
 
-KERNEL6(norm_finish_update, struct norm_finish_args, GLOBAL const float *mean_in, GLOBAL const float *m2_in,
+/* What the op leaves of given statistics: the batch's, or in evaluation mode the running ones. running_*: anything
+ * without `update`. */
+KERNEL6(norm_given, struct norm_given_args, GLOBAL const float *given_mean, GLOBAL const float *given_var,
         GLOBAL float *mean, GLOBAL float *rstd, GLOBAL float *running_mean, GLOBAL float *running_var)
-{
-    float centre[NORM_COLUMNS], square[NORM_COLUMNS];
-    const int c0 = item * arg.width, width = NORM_WIDTH(c0);
-    norm_merge_columns(mean_in + c0, m2_in + c0, centre, square, arg.partials, arg.span, arg.rows, arg.columns, width);
-    for (int c = 0; c < width; c++) {
-        const float var = square[c] / (float)arg.rows;
-        mean[c0 + c] = centre[c];
-        rstd[c0 + c] = 1.0f / f_sqrt(var + arg.eps);
-        running_mean[c0 + c] = arg.kept * running_mean[c0 + c] + arg.fresh * centre[c];
-        running_var[c0 + c] = arg.kept * running_var[c0 + c] + arg.fresh * (var * arg.unbias);
-    }
-}
-
-/* Evaluation mode: the statistics are the running ones. */
-KERNEL4(norm_fixed, struct norm_fixed_args, GLOBAL const float *running_mean, GLOBAL const float *running_var,
-        GLOBAL float *mean, GLOBAL float *rstd)
 {
     const int c0 = item * arg.width, width = NORM_WIDTH(c0);
     for (int c = c0; c < c0 + width; c++) {
-        mean[c] = running_mean[c];
-        rstd[c] = 1.0f / f_sqrt(running_var[c] + arg.eps);
+        const float centre = given_mean[c], var = given_var[c];
+        mean[c] = centre;
+        rstd[c] = 1.0f / f_sqrt(var + arg.eps);
+        if (arg.update) {
+            running_mean[c] = arg.kept * running_mean[c] + arg.fresh * centre;
+            running_var[c] = arg.kept * running_var[c] + arg.fresh * (var * arg.unbias);
+        }
     }
 }
 

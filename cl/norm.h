@@ -6,25 +6,29 @@
 /* Rows of the chunk from which a first guess of its mean is taken. */
 #define NORM_PILOT 32
 
+/* Moments: count, mean and sum of squared differences from the mean (M2), of some rows and each column; so does every
+ * partial result lie, the count as a float: [partial][count, mean, M2][stride]. Counts may be 0 but for the first
+ * partial; the mean and M2 are finite then and say nothing. */
+
 /* `groups` (the batch, or one sample after the other) of `rows` rows, each cut into `chunks` of `chunk` rows. */
 struct norm_chunk_args {
     int groups, rows, columns, chunk, chunks, width, blocks;
 };
 
-/* `partials` pairs (mean, sum of squared differences), each of `span` rows but the last; `fan` of them become one. */
+/* Of `partials` moments, `fan` become one. */
 struct norm_merge_args {
-    int rows, columns, span, partials, fan, width, blocks;
+    int partials, fan, columns, stride, width, blocks;
 };
 
-/* `partials` as above become the result. fresh: momentum, kept: 1 - momentum; unbias: rows / (rows - 1). */
+/* `partials` moments of `rows` rows in all become mean and variance. */
 struct norm_finish_args {
-    int rows, columns, span, partials, width;
-    float eps, fresh, kept, unbias;
+    int partials, rows, columns, stride, width;
 };
 
-struct norm_fixed_args {
-    int columns, width;
-    float eps;
+/* update: the running statistics too; fresh: momentum, kept: 1 - momentum, unbias: rows / (rows - 1). */
+struct norm_given_args {
+    int columns, width, update;
+    float eps, fresh, kept, unbias;
 };
 
 /* `pieces` of `height` rows make a group of `rows` rows. shifted: each group has a row of `shift`. eps: only where the

@@ -18,6 +18,8 @@ struct winograd_args {
     int stride, pad_h, pad_w;
     int transposed;
     int has_bias, relu;
+    int moments;                 /* stride of the moments (norm.h) of dst that are left, whole panels; 0: none */
+    int moments_tiles;           /* of so many tiles each, a divisor of `block` */
     int tiles_h, tiles_w, tiles; /* of one phase of the destination; tiles = N tiles_h tiles_w */
     int phase_depth;             /* src_c; rounded up to whole lanes where phases of the source share the depth */
     int depth_block;             /* depth of the piece of a panel that is used on all tiles before the next */

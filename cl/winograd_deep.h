@@ -31,8 +31,10 @@ struct winograd_deep_args {
     int kernel_w;   /* the filter's columns */
     int transposed; /* the filter's rows are destination channels */
     int has_bias, relu;
-    int tasks, slots; /* pieces of work, and the items that share them out */
-    int slot_floats;  /* scratch of one item */
+    int moments;       /* stride of the moments (norm.h) of dst that are left, whole panels; 0: none */
+    int moments_tiles; /* of so many tiles each, a divisor of `block` */
+    int tasks, slots;  /* pieces of work, and the items that share them out */
+    int slot_floats;   /* scratch of one item */
 };
 
 #endif

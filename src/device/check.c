@@ -238,9 +238,9 @@ static lun_status norm_scale(check_plan *plan, int d, rounding *bound)
         LUN_TRY(read_src(plan, 2));
         for (int64_t c = 0; c < channels; c++)
             scale[c] += fabs((double)plan->host_src[c]);
-        if (op->nsrc > 5)
+        if (lun_norm_is_shifted(op))
             LUN_TRY(read_src(plan, 5));
-        for (int64_t c = 0; op->nsrc > 5 && c < channels; c++)
+        for (int64_t c = 0; lun_norm_is_shifted(op) && c < channels; c++)
             scale[c] += rms(plan->host_src, lun_count(op->src[5].shape), c, channels);
         return LUN_OK;
     }
@@ -254,6 +254,23 @@ static lun_status norm_scale(check_plan *plan, int d, rounding *bound)
     return LUN_OK;
 }
 
+/* A convolution's statistics, of results that may differ by e (r + S) each, e = 64 u sqrt(L), r their rms in the
+ * channel and S the plain scale: the mean by as much, and the variance, whose differences from the mean are r at most,
+ * by 2 r e (r + S). Their own sums round less than that. */
+static lun_status statistics_scale(check_plan *plan, int d, double plain)
+{
+    const lun_desc desc = plan->base.op.dst[d];
+    const int64_t channels = desc.shape.c;
+    LUN_TRY(lun_buffer_read(on_a(plan->dst[d]), plan->host_a, lun_bytes(desc)));
+    for (int64_t c = 0; c < channels; c++) {
+        const double mean = (double)plan->host_a[c], var = (double)plan->host_a[channels + c];
+        const double size = sqrt(mean * mean + var);
+        plan->scale[c] = isfinite(size) ? size + plain : plain;
+        plan->scale[channels + c] = isfinite(size) ? 2 * size * (size + plain) : plain;
+    }
+    return LUN_OK;
+}
+
 static lun_status find_bound(check_plan *plan, int d, double plain, rounding *out)
 {
     const lun_op *op = &plan->base.op;
@@ -264,6 +281,11 @@ static lun_status find_bound(check_plan *plan, int d, double plain, rounding *ou
         return LUN_OK;
     if (op->kind == LUN_OP_BATCH_NORM || op->kind == LUN_OP_BATCH_NORM_BACKWARD)
         return norm_scale(plan, d, out);
+    if (d == 1 && (op->kind == LUN_OP_CONV2D || op->kind == LUN_OP_CONV2D_TRANSPOSE)) {
+        out->scale = plan->scale;
+        out->period = 2 * op->dst[1].shape.c;
+        return statistics_scale(plan, d, plain);
+    }
     out->add_rms = true;
     plan->scale[0] = op->kind == LUN_OP_ADAM && d == 2 ? 0 : plain; /* v is a sum of squares: no cancellation */
     if (op->kind == LUN_OP_ADAM && d == 0)
@@ -474,6 +496,8 @@ static lun_status check_plan_create(lun_device *dev, const lun_op *op, const cha
     }
     for (int d = 0; d < op->ndst; d++)
         dst_bytes = lun_bytes(op->dst[d]) > dst_bytes ? lun_bytes(op->dst[d]) : dst_bytes;
+    for (int d = 1; d < op->ndst; d++) /* a convolution's statistics have two numbers a channel */
+        channels = lun_max_i64(channels, lun_count(op->dst[d].shape));
     if (status == LUN_OK) {
         plan->host_a = lun_malloc(dst_bytes, 1, "a comparison");
         plan->host_b = lun_malloc(dst_bytes, 1, "a comparison");

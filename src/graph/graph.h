@@ -73,7 +73,7 @@ lun_value lun_graph_fail(lun_graph *graph, lun_status status, const char *format
 lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc);
 
 /* A copy with neighbouring ops merged, for one plan. Values have the same numbers, those that are no more have no
- * producer. Names and constants' contents are borrowed from `recorded`. */
+ * producer, and new ones come after them. Names and constants' contents are borrowed from `recorded`. */
 lun_status lun_graph_fuse(const lun_graph *recorded, lun_graph **out);
 void lun_graph_free_fused(lun_graph **graph);
 

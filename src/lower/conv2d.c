@@ -1,7 +1,7 @@
 /* conv2d, conv2d_transpose and conv2d_wgrad: their candidates. The geometry is explained in cl/conv2d.h. */
 #include "conv2d.h"
 #include "base/base.h"
-#include "lower.h"
+#include "lowerings.h"
 #include "winograd_lower.h"
 
 /* As many items fill the cores of any CPU evenly; cutting finer only costs reuse. */
@@ -77,7 +77,8 @@ static int gathers(const lun_op *op, struct conv2d_gather_args *out, int max)
     return count;
 }
 
-#define MAX_PHASES (LUN_MAX_LAUNCHES - 4)
+/* With room for what comes before and after the phases: one launch, and at most seven for statistics. */
+#define MAX_PHASES (LUN_MAX_LAUNCHES - 8)
 
 static struct conv2d_wgrad_args wgrad_args(const lun_op *op)
 {
@@ -134,9 +135,17 @@ static lun_status panel_gather(const lun_op *op, const lun_caps *caps, lun_lower
     lun_emit_kept(launch, packed);
     lun_emit_args(launch, pack);
 
+    int64_t blocks_before = 0, all_blocks = 0;
+    for (int i = 0; i < phases; i++)
+        all_blocks += lun_ceil_div(phase[i].rows, CONV2D_ROW_BLOCK);
+    const bool stats = op->attrs.conv.stats;
+    const size_t moments = stats ? lun_book_moments(out, all_blocks, (int64_t)panels * width) : 0;
     for (int i = 0; i < phases; i++) {
         struct conv2d_gather_args *g = &phase[i];
         const int64_t blocks = lun_ceil_div(g->rows, CONV2D_ROW_BLOCK);
+        g->moments = stats ? panels * width : 0;
+        g->first_moments = (int)blocks_before;
+        blocks_before += blocks;
         /* All panels by one item reuse the source rows best; few rows are shared out by panels instead. */
         g->panels_per_item = (int)lun_max_i64(1, lun_min_i64(panels, panels * blocks / ITEMS_WANTED));
         launch = lun_emit(out, "cpu/conv2d.cl", "conv2d_panel", blocks * lun_ceil_div(panels, g->panels_per_item));
@@ -144,8 +153,11 @@ static lun_status panel_gather(const lun_op *op, const lun_caps *caps, lun_lower
         lun_emit_kept(launch, packed);
         emit_bias(launch, op);
         lun_emit_dst(launch, 0);
+        lun_emit_moments(launch, stats, moments);
         lun_emit_args(launch, *g);
     }
+    if (stats)
+        lun_emit_merge(out, caps, moments, all_blocks, op->dst[0].shape, (int64_t)panels * width);
     return LUN_OK;
 }
 
@@ -206,6 +218,7 @@ static lun_status tile_gather(const lun_op *op, const lun_caps *caps, lun_loweri
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, phase[i]);
     }
+    lun_emit_result_statistics(op, caps, out);
     return LUN_OK;
 }
 
@@ -292,6 +305,7 @@ static lun_status direct_gather(const lun_op *op, const lun_caps *caps, lun_lowe
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, *g);
     }
+    lun_emit_result_statistics(op, caps, out);
     return LUN_OK;
 }
 
@@ -404,6 +418,7 @@ static lun_status gemm_conv2d(const lun_op *op, const lun_caps *caps, lun_loweri
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, c);
     }
+    lun_emit_result_statistics(op, caps, out);
     return LUN_OK;
 }
 
@@ -437,6 +452,7 @@ static lun_status gemm_conv2d_transpose(const lun_op *op, const lun_caps *caps, 
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, c);
     }
+    lun_emit_result_statistics(op, caps, out);
     return LUN_OK;
 }
 

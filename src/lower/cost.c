@@ -12,8 +12,9 @@ static double per_element(const lun_op *op)
     case LUN_OP_RELU_BACKWARD:
     case LUN_OP_ADD:
     case LUN_OP_ADD_CHANNEL: return 1;
-    case LUN_OP_BATCH_NORM: return op->attrs.norm.training ? 7 : 3; /* mean 1, variance 3; normalise 3 */
-    case LUN_OP_BATCH_NORM_BACKWARD: return 11;                     /* two sums 4, gradient 7 */
+    case LUN_OP_BATCH_NORM: /* mean 1, variance 3; normalise 3 */
+        return op->attrs.norm.training && !op->attrs.norm.given ? 7 : 3;
+    case LUN_OP_BATCH_NORM_BACKWARD: return 11; /* two sums 4, gradient 7 */
     case LUN_OP_NOISE:
     case LUN_OP_LOSS:
     case LUN_OP_LOSS_BACKWARD: return 3;

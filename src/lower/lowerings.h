@@ -14,8 +14,9 @@
     X(batch_norm)                                                                                                      \
     X(batch_norm_backward)                                                                                             \
     X(relu)                                                                                                            \
-    X(relu_backward) X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam)       \
-        X(randint) X(randn) X(sample_step) X(store)
+    X(relu_backward)                                                                                                   \
+    X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn)    \
+        X(sample_step) X(store)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)
@@ -49,5 +50,15 @@ void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffe
  * passes as it takes. `from` is filled in as the source buffer of the first pass. */
 void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
                   int64_t columns, float scale, int dst);
+
+/* A convolution's .stats, in one of two ways. By its own kernels: `moments` (cl/norm.h) of pieces of the result are
+ * booked, `stride` floats apart, bound to the kernels (or some buffer, where no statistics are asked for) ... */
+size_t lun_book_moments(lun_lowering *out, int64_t partials, int64_t stride);
+void lun_emit_moments(lun_launch *launch, bool stats, size_t moments);
+/* ... and merged into destination 1. `image`: the result's shape. At most six launches. */
+void lun_emit_merge(lun_lowering *out, const lun_caps *caps, size_t moments, int64_t partials, lun_shape image,
+                    int64_t stride);
+/* Or, where they are asked for, by a pass over the result. At most seven launches. */
+void lun_emit_result_statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 
 #endif

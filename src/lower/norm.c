@@ -13,9 +13,8 @@ static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *ker
 }
 
 /* With `samples` each sample is a group of its own, else the batch is one. */
-static struct norm_chunk_args chunk_args(const lun_op *op, const lun_caps *caps, bool samples)
+static struct norm_chunk_args chunk_args(lun_shape s, const lun_caps *caps, bool samples)
 {
-    const lun_shape s = op->src[0].shape;
     const int64_t groups = samples ? s.n : 1, rows = s.n / groups * s.h * s.w;
     return (struct norm_chunk_args){.groups = (int)groups,
                                     .rows = (int)rows,
@@ -39,69 +38,104 @@ static int narrow(const lun_caps *caps)
     return caps->gpu ? 1 : 32;
 }
 
-/* Batch statistics into destinations 1 and 2 (and, with update, 3 and 4). */
-static void statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+size_t lun_book_moments(lun_lowering *out, int64_t partials, int64_t stride)
+{
+    return lun_book(out, (size_t)(3 * partials * stride) * sizeof(float));
+}
+
+void lun_emit_moments(lun_launch *launch, bool stats, size_t moments)
+{
+    if (stats)
+        lun_emit_workspace(launch, moments);
+    else
+        lun_emit_dst(launch, 0);
+}
+
+static void merge(lun_lowering *out, const lun_caps *caps, size_t moments, int64_t partials, lun_shape image,
+                  int64_t stride, lun_launch_buffer stats)
+{
+    enum { FAN = 64 };
+    const int width = narrow(caps);
+    const int64_t columns = image.c, blocks = lun_ceil_div(columns, width);
+    lun_launch *launch;
+    while (partials > FAN) {
+        const struct norm_merge_args args = {.partials = (int)partials,
+                                             .fan = FAN,
+                                             .columns = (int)columns,
+                                             .stride = (int)stride,
+                                             .width = width,
+                                             .blocks = (int)blocks};
+        partials = lun_ceil_div(partials, FAN);
+        const size_t merged = lun_book_moments(out, partials, stride);
+        launch = emit(out, caps, "norm_merge", partials * blocks);
+        lun_emit_workspace(launch, moments);
+        lun_emit_workspace(launch, merged);
+        lun_emit_args(launch, args);
+        moments = merged;
+    }
+    const struct norm_finish_args args = {.partials = (int)partials,
+                                          .rows = (int)(image.n * image.h * image.w),
+                                          .columns = (int)columns,
+                                          .stride = (int)stride,
+                                          .width = width};
+    launch = emit(out, caps, "norm_finish", blocks);
+    lun_emit_workspace(launch, moments);
+    lun_emit_buffer(launch, stats);
+    lun_emit_args(launch, args);
+}
+
+void lun_emit_merge(lun_lowering *out, const lun_caps *caps, size_t moments, int64_t partials, lun_shape image,
+                    int64_t stride)
+{
+    merge(out, caps, moments, partials, image, stride, (lun_launch_buffer){LUN_SPACE_DST, 1, 0});
+}
+
+static void emit_statistics(lun_lowering *out, const lun_caps *caps, lun_shape image, lun_launch_buffer from,
+                            lun_launch_buffer stats)
+{
+    const struct norm_chunk_args chunk = chunk_args(image, caps, false);
+    const size_t moments = lun_book_moments(out, chunk.chunks, chunk.columns);
+    lun_launch *launch = emit(out, caps, "norm_chunk", (int64_t)chunk.chunks * chunk.blocks);
+    lun_emit_buffer(launch, from);
+    lun_emit_workspace(launch, moments);
+    lun_emit_args(launch, chunk);
+    merge(out, caps, moments, chunk.chunks, image, chunk.columns, stats);
+}
+
+void lun_emit_result_statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    if (op->attrs.conv.stats)
+        emit_statistics(out, caps, op->dst[0].shape, (lun_launch_buffer){LUN_SPACE_DST, 0, 0},
+                        (lun_launch_buffer){LUN_SPACE_DST, 1, 0});
+}
+
+/* Destinations 1 and 2, and with update 3 and 4, from the mean and the variance used. */
+static void emit_given(const lun_op *op, const lun_caps *caps, lun_lowering *out, const lun_launch_buffer used[2])
 {
     const lun_norm_attrs *a = &op->attrs.norm;
-    const struct norm_chunk_args chunk = chunk_args(op, caps, false);
-    size_t bytes = (size_t)chunk.chunks * (size_t)chunk.columns * 4;
-    size_t mean = lun_book(out, bytes), m2 = lun_book(out, bytes);
-    lun_launch *launch = emit(out, caps, "norm_chunk", (int64_t)chunk.chunks * chunk.blocks);
-    lun_emit_src(launch, 0);
-    lun_emit_workspace(launch, mean);
-    lun_emit_workspace(launch, m2);
-    lun_emit_args(launch, chunk);
-
-    int64_t partials = chunk.chunks, span = chunk.chunk;
-    const int64_t fan = lun_chunk(caps);
-    while (partials > fan) {
-        const struct norm_merge_args args = {.rows = chunk.rows,
-                                             .columns = chunk.columns,
-                                             .span = (int)span,
-                                             .partials = (int)partials,
-                                             .fan = (int)fan,
-                                             .width = chunk.width,
-                                             .blocks = chunk.blocks};
-        const int64_t merged = lun_ceil_div(partials, fan);
-        bytes = (size_t)merged * (size_t)chunk.columns * 4;
-        const size_t mean_out = lun_book(out, bytes), m2_out = lun_book(out, bytes);
-        launch = emit(out, caps, "norm_merge", merged * chunk.blocks);
-        lun_emit_workspace(launch, mean);
-        lun_emit_workspace(launch, m2);
-        lun_emit_workspace(launch, mean_out);
-        lun_emit_workspace(launch, m2_out);
-        lun_emit_args(launch, args);
-        mean = mean_out;
-        m2 = m2_out;
-        partials = merged;
-        span *= fan;
-    }
-
-    const double rows = chunk.rows;
-    const struct norm_finish_args args = {.rows = chunk.rows,
-                                          .columns = chunk.columns,
-                                          .span = (int)lun_min_i64(span, INT32_MAX),
-                                          .partials = (int)partials,
-                                          .width = narrow(caps),
-                                          .eps = a->eps,
-                                          .fresh = a->momentum,
-                                          .kept = (float)(1.0 - (double)a->momentum),
-                                          .unbias = a->update ? (float)(rows / (rows - 1)) : 0.0f};
-    launch =
-        emit(out, caps, a->update ? "norm_finish_update" : "norm_finish", lun_ceil_div(chunk.columns, narrow(caps)));
-    lun_emit_workspace(launch, mean);
-    lun_emit_workspace(launch, m2);
-    for (int i = 1; i < op->ndst; i++)
-        lun_emit_dst(launch, i);
+    const lun_shape s = op->src[0].shape;
+    const double rows = (double)(s.n * s.h * s.w);
+    const struct norm_given_args args = {.columns = (int)s.c,
+                                         .width = narrow(caps),
+                                         .update = a->update,
+                                         .eps = a->eps,
+                                         .fresh = a->momentum,
+                                         .kept = (float)(1.0 - (double)a->momentum),
+                                         .unbias = a->update ? (float)(rows / (rows - 1)) : 0.0f};
+    lun_launch *launch = emit(out, caps, "norm_given", lun_ceil_div(s.c, narrow(caps)));
+    for (int i = 0; i < 2; i++)
+        lun_emit_buffer(launch, used[i]);
+    for (int i = 1; i < 5; i++)
+        lun_emit_dst(launch, i < op->ndst ? i : 1); /* some buffer, where nothing is updated */
     lun_emit_args(launch, args);
 }
 
 /* The last pass: `kernel` with gamma, beta, two vectors of statistics and what is added to each sample's channels. */
 static void apply(const lun_op *op, const lun_caps *caps, lun_lowering *out, const char *kernel,
-                  lun_launch_buffer statistic[2])
+                  const lun_launch_buffer statistic[2])
 {
     const lun_shape s = op->src[0].shape;
-    const bool shifted = op->nsrc > 5;
+    const bool shifted = lun_norm_is_shifted(op);
     const int64_t groups = shifted ? s.n : 1, rows = s.n / groups * s.h * s.w, height = apply_height(op, caps, rows);
     const struct norm_apply_args args = {.rows = (int)rows,
                                          .columns = (int)s.c,
@@ -123,24 +157,24 @@ static void apply(const lun_op *op, const lun_caps *caps, lun_lowering *out, con
 
 lun_status lun_lower_batch_norm(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
-    lun_launch_buffer used[2] = {{LUN_SPACE_DST, 1, 0}, {LUN_SPACE_DST, 2, 0}};
-    lun_launch_buffer running[2] = {{LUN_SPACE_SRC, 3, 0}, {LUN_SPACE_SRC, 4, 0}};
-    if (op->attrs.norm.training) {
-        statistics(op, caps, out);
-    } else if (op->ndst > 1) {
-        const int64_t c = op->src[0].shape.c;
-        const struct norm_fixed_args args = {.columns = (int)c, .width = narrow(caps), .eps = op->attrs.norm.eps};
-        lun_launch *launch = emit(out, caps, "norm_fixed", lun_ceil_div(c, narrow(caps)));
-        lun_emit_src(launch, 3);
-        lun_emit_src(launch, 4);
-        lun_emit_dst(launch, 1);
-        lun_emit_dst(launch, 2);
-        lun_emit_args(launch, args);
-    } else {
-        apply(op, caps, out, "norm_fixed_apply", running);
+    const lun_norm_attrs *a = &op->attrs.norm;
+    const size_t row = (size_t)op->src[0].shape.c * sizeof(float);
+    lun_launch_buffer used[2] = {{LUN_SPACE_SRC, 3, 0}, {LUN_SPACE_SRC, 4, 0}}; /* mean and variance */
+    const lun_launch_buffer left[2] = {{LUN_SPACE_DST, 1, 0}, {LUN_SPACE_DST, 2, 0}};
+    if (a->given) {
+        used[0] = used[1] = (lun_launch_buffer){LUN_SPACE_SRC, op->nsrc - 1, 0};
+        used[1].offset += row;
+    } else if (a->training) {
+        used[0] = used[1] = (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0, lun_book(out, 2 * row)};
+        used[1].offset += row;
+        emit_statistics(out, caps, op->src[0].shape, (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, used[0]);
+    }
+    if (op->ndst == 1) {
+        apply(op, caps, out, "norm_fixed_apply", used);
         return LUN_OK;
     }
-    apply(op, caps, out, "norm_apply", used);
+    emit_given(op, caps, out, used);
+    apply(op, caps, out, "norm_apply", left);
     return LUN_OK;
 }
 
@@ -173,7 +207,7 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
     const lun_norm_attrs *a = &op->attrs.norm;
     const lun_shape s = op->src[0].shape;
     const int64_t rows = s.n * s.h * s.w;
-    const struct norm_chunk_args chunk = chunk_args(op, caps, a->dshift);
+    const struct norm_chunk_args chunk = chunk_args(s, caps, a->dshift);
     int64_t partials = 0;
     const size_t part = back_sums(caps, out, &chunk, &partials), coef = lun_book(out, (size_t)(3 * s.c) * 4);
     const struct norm_back_finish_args finish = {.groups = chunk.groups,

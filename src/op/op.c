@@ -8,16 +8,16 @@
 #define NAMED(op_name, least, most, results)                                                                           \
     .name = #op_name, .min_src = least, .max_src = most, .ndst = results, .shape = lun_shape_##op_name
 
-/* .ndst is the most an op has; batch norms have fewer, depending on their attributes. An op without .backward gives its
- * sources no gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or nothing
- * differentiates it (slice). */
+/* .ndst is the most an op has; convolutions and batch norms have fewer, depending on their attributes. An op without
+ * .backward gives its sources no gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or
+ * nothing differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
-    [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 1), .backward = lun_gradient_conv2d},
-    [LUN_OP_CONV2D_TRANSPOSE] = {NAMED(conv2d_transpose, 2, 3, 1), .backward = lun_gradient_conv2d_transpose},
+    [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 2), .backward = lun_gradient_conv2d},
+    [LUN_OP_CONV2D_TRANSPOSE] = {NAMED(conv2d_transpose, 2, 3, 2), .backward = lun_gradient_conv2d_transpose},
     [LUN_OP_CONV2D_WGRAD] = {NAMED(conv2d_wgrad, 2, 2, 1)},
     [LUN_OP_CHANNEL_SUM] = {NAMED(channel_sum, 1, 1, 1)},
     [LUN_OP_SPATIAL_SUM] = {NAMED(spatial_sum, 1, 1, 1)},
-    [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 6, 5), .backward = lun_gradient_batch_norm, .alias = {0, 0, 0, 4, 5},
+    [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 7, 5), .backward = lun_gradient_batch_norm, .alias = {0, 0, 0, 4, 5},
                            .inplace = 1},
     [LUN_OP_BATCH_NORM_BACKWARD] = {NAMED(batch_norm_backward, 5, 5, 5), .inplace = 1 | 2},
     [LUN_OP_RELU] = {NAMED(relu, 1, 1, 1), .backward = lun_gradient_relu, .inplace = 1},
@@ -151,12 +151,14 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
             append(&at, end, " to %dx%d", a->conv.out_h, a->conv.out_w);
         if (a->conv.relu)
             append(&at, end, " relu");
+        if (a->conv.stats)
+            append(&at, end, " stats");
         break;
     case LUN_OP_BATCH_NORM:
     case LUN_OP_BATCH_NORM_BACKWARD:
-        append(&at, end, " %s%s%s%s%s%s", a->norm.training ? "train" : "eval", a->norm.update ? " update" : "",
-               a->norm.bare ? " bare" : "", a->norm.relu ? " relu" : "", a->norm.dbias ? " dbias" : "",
-               a->norm.dshift ? " dshift" : "");
+        append(&at, end, " %s%s%s%s%s%s%s", a->norm.training ? "train" : "eval", a->norm.update ? " update" : "",
+               a->norm.bare ? " bare" : "", a->norm.given ? " given" : "", a->norm.relu ? " relu" : "",
+               a->norm.dbias ? " dbias" : "", a->norm.dshift ? " dshift" : "");
         break;
     case LUN_OP_SLICE: append(&at, end, " %d+%d", a->slice.first, a->slice.count); break;
     case LUN_OP_LOSS:

@@ -6,12 +6,14 @@
  *
  * Operands. Shapes are (N, C, H, W); a vector over channels is (1, C, 1, 1); [x] is optional (absent: nsrc smaller).
  *
- *   conv2d             src (N,C,H,W), weight (K,C,R,S), [bias K]      -> dst (N,K,Ho,Wo)          .conv
- *   conv2d_transpose   src (N,K,Ho,Wo), weight (K,C,R,S), [bias C]    -> dst (N,C,H,W)            .conv, out_h/out_w
+ *   conv2d             src (N,C,H,W), weight (K,C,R,S), [bias K]      -> dst (N,K,Ho,Wo), [stats (2,K,1,1)] .conv
+ *   conv2d_transpose   src (N,K,Ho,Wo), weight (K,C,R,S), [bias C]    -> dst (N,C,H,W), [stats (2,C,1,1)]   .conv,
+ *                                                                                                 out_h/out_w
  *   conv2d_wgrad       big (N,C,H,W), small (N,K,Ho,Wo)               -> dweight (K,C,R,S)        .conv, kernel_h/_w
  *   channel_sum        src (N,C,H,W)                                  -> dst (1,C,1,1)
  *   spatial_sum        src (N,C,H,W)                                  -> dst (N,C,1,1)
- *   batch_norm         src, gamma C, beta C, running_mean C, running_var C, [shift (N,C,1,1)] -> dst, mean C, rstd C,
+ *   batch_norm         src, gamma C, beta C, running_mean C, running_var C, [shift (N,C,1,1)], [stats (2,C,1,1)]
+ *                                                                     -> dst, mean C, rstd C,
  *                      [running_mean, running_var in place]                                       .norm
  *   batch_norm_backward src, ddst, gamma C, mean C, rstd C            -> dsrc, dgamma C, dbeta C, [dbias C],
  *                      [dshift (N,C,1,1)]                                                         .norm
@@ -80,7 +82,11 @@ typedef struct lun_conv_attrs {
     int stride_h, stride_w, pad_h, pad_w;
     int kernel_h, kernel_w; /* conv2d_wgrad only: R, S */
     int out_h, out_w;       /* conv2d_transpose only */
-    bool relu; /* conv2d, conv2d_transpose: negative results become 0 (NaN stays); set by src/graph/fuse.c */
+    /* conv2d, conv2d_transpose; set by src/graph/fuse.c.
+     * relu: negative results become 0 (NaN stays);
+     * stats: a second destination holds, of dst after relu, each channel's mean over n, h, w, and then each channel's
+     * biased variance. */
+    bool relu, stats;
 } lun_conv_attrs;
 
 /* training: statistics of the batch, with the biased variance for normalising; otherwise the running ones.
@@ -90,12 +96,13 @@ typedef struct lun_conv_attrs {
  *
  * What src/graph/fuse.c makes of ops around it:
  * bare (batch_norm, evaluation mode): dst is the only destination;
+ * given (batch_norm, training): the statistics of src, as a convolution's .stats leaves them, are the last source;
  * relu (batch_norm_backward): src is relu's result, and dsrc is 0 where src <= 0: relu's gradient;
  * dbias (batch_norm_backward): the sum of dsrc over n, h, w is a destination;
  * dshift (batch_norm_backward): the sum of ddst over h, w is a destination. */
 typedef struct lun_norm_attrs {
     float eps, momentum;
-    bool training, update, bare, relu, dbias, dshift;
+    bool training, update, bare, given, relu, dbias, dshift;
 } lun_norm_attrs;
 
 typedef struct lun_slice_attrs {
@@ -140,7 +147,7 @@ typedef union lun_attrs {
     lun_sample_attrs sample;
 } lun_attrs;
 
-#define LUN_OP_MAX_SRC 6
+#define LUN_OP_MAX_SRC 7
 #define LUN_OP_MAX_DST 5
 
 /* An op with all its shapes: what a device plans. Plain data, freely copied. */
@@ -150,6 +157,12 @@ typedef struct lun_op {
     int nsrc, ndst;
     lun_desc src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST];
 } lun_op;
+
+/* Whether a batch_norm adds something to each sample's channels: source 5. */
+static inline bool lun_norm_is_shifted(const lun_op *op)
+{
+    return op->nsrc - op->attrs.norm.given > 5;
+}
 
 /* As in lunette/graph.h; -1 is none. */
 typedef int lun_value;

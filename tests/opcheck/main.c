@@ -143,9 +143,16 @@ static lun_status revive(oc_options *options)
 /* A bound of an algorithm's own, and whose it is. It takes longer to find than most results, so it is kept for the next
  * candidate: "NAME_deep" is NAME's arithmetic in another order of loops, which the bound does not know. */
 typedef struct own_bound {
-    double *at; /* NULL: none yet */
+    double *at, *second; /* of destinations 0 and 1; NULL: none yet, or none */
     char name[32];
 } own_bound;
+
+static void forget_bound(own_bound *own)
+{
+    free(own->at);
+    free(own->second);
+    own->at = own->second = NULL;
+}
 
 static void name_algorithm(const char *candidate, char name[32])
 {
@@ -164,25 +171,30 @@ static lun_status judge(const oc_op *op, oc_case *c, const char *candidate, uint
     name_algorithm(candidate, name);
     const bool kept = own->at != NULL && strcmp(own->name, name) == 0;
     if (!kept) {
-        free(own->at);
+        forget_bound(own);
         own->at = oc_alloc((size_t)lun_count(c->op.dst[0].shape), sizeof(double));
         snprintf(own->name, sizeof own->name, "%s", name);
-        if (!op->bound_of(c, candidate, own->at)) {
-            free(own->at);
-            own->at = NULL;
+        if (!op->bound_of(c, candidate, own->at))
+            forget_bound(own);
+        if (own->at != NULL && op->follow != NULL && c->op.ndst > 1) {
+            own->second = oc_alloc((size_t)lun_count(c->op.dst[1].shape), sizeof(double));
+            op->follow(c, own->at, own->second);
         }
     }
     if (own->at == NULL)
         return oc_compare(c, got, ratio);
-    double *common = c->bound[0], *certain = c->certain;
+    double *common = c->bound[0], *second = c->bound[1], *certain = c->certain;
     const bool exact = c->exact;
     c->bound[0] = own->at;
+    if (own->second != NULL)
+        c->bound[1] = own->second;
     c->certain = NULL;
     c->exact = false;
     lun_status status = oc_vacuous(c);
     if (status == LUN_OK)
         status = oc_compare(c, got, ratio);
     c->bound[0] = common;
+    c->bound[1] = second;
     c->certain = certain;
     c->exact = exact;
     return status;
@@ -242,7 +254,7 @@ static void test_case(oc_options *options, const oc_op *op, int index, tally *t)
             exit(LUN_ERR_DEVICE);
         }
     }
-    free(own.at);
+    forget_bound(&own);
     if (accepted == 0 && options->candidate == NULL && c.only == NULL && !left_to_skipped(options, &c)) {
         if (asked == 0)
             lun_fail(LUN_ERR_INTERNAL, "the op has no candidate");

@@ -76,6 +76,8 @@ typedef struct oc_op {
     /* May be NULL. Candidates of another algorithm have a bound of their own, for exact cases too: fill bound[] of
      * destination 0 and return true, or return false for the common one. */
     bool (*bound_of)(const oc_case *c, const char *candidate, double *bound);
+    /* May be NULL, else with bound_of: bound[] of destination 1, which is made of destination 0, from its `bound`. */
+    void (*follow)(const oc_case *c, const double *bound, double *second);
 } oc_op;
 
 extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_sum, oc_spatial_sum, oc_batch_norm,

@@ -24,13 +24,14 @@ static lun_op small_op(lun_op_kind kind)
     case LUN_OP_CONV2D:
         op.src[1] = lun_filter(17, 5, 3, 2);
         op.src[2] = lun_image(1, 17, 1, 1);
-        op.attrs.conv = (lun_conv_attrs){.stride_h = 1, .stride_w = 2, .pad_h = 1, .pad_w = 0, .relu = true};
+        op.attrs.conv =
+            (lun_conv_attrs){.stride_h = 1, .stride_w = 2, .pad_h = 1, .pad_w = 0, .relu = true, .stats = true};
         break;
     case LUN_OP_CONV2D_TRANSPOSE:
         op.src[1] = lun_filter(5, 9, 4, 4);
         op.src[2] = lun_image(1, 9, 1, 1);
-        op.attrs.conv =
-            (lun_conv_attrs){.stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1, .out_h = 14, .out_w = 12};
+        op.attrs.conv = (lun_conv_attrs){
+            .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1, .out_h = 14, .out_w = 12, .stats = true};
         break;
     case LUN_OP_CONV2D_WGRAD:
         op.src[1] = lun_image(3, 17, 7, 6);
@@ -41,7 +42,9 @@ static lun_op small_op(lun_op_kind kind)
         for (int s = 1; s < 5; s++)
             op.src[s] = vector;
         op.src[5] = lun_image(3, 5, 1, 1);
-        op.attrs.norm = (lun_norm_attrs){.eps = 1e-5f, .momentum = 0.1f, .training = true, .update = true};
+        op.src[6] = lun_image(2, 5, 1, 1);
+        op.attrs.norm =
+            (lun_norm_attrs){.eps = 1e-5f, .momentum = 0.1f, .training = true, .update = true, .given = true};
         break;
     case LUN_OP_BATCH_NORM_BACKWARD:
         for (int s = 2; s < 5; s++)
@@ -93,7 +96,7 @@ static float *source_data(const lun_op *op, int s)
 {
     const int64_t count = lun_count(op->src[s].shape);
     float *data = malloc((size_t)count * 4);
-    const bool positive = (op->kind == LUN_OP_BATCH_NORM && s == 4) ||
+    const bool positive = (op->kind == LUN_OP_BATCH_NORM && (s == 4 || s == 6)) ||
                           (op->kind == LUN_OP_BATCH_NORM_BACKWARD && s == 4) || (op->kind == LUN_OP_ADAM && s >= 3);
     for (int64_t i = 0; i < count; i++) {
         const float u = lun_random_uniform(7, LUN_RANDOM_TEST, (uint64_t)op->kind, (uint32_t)s, (uint32_t)i);

@@ -65,6 +65,9 @@ START_TEST(conv2d_rules)
     ACCEPTED(conv(OP(CONV2D, lun_image(4, 32, 1, 1), lun_filter(8, 32, 1, 1), V(8)), 1, 1, 0, 0),
              lun_image(4, 8, 1, 1));
     ACCEPTED(conv(OP(CONV2D, lun_image(1, 1, 1, 1), lun_filter(1, 1, 3, 3)), 1, 1, 1, 1), lun_image(1, 1, 1, 1));
+    lun_op counted = conv(OP(CONV2D, x, w), 1, 1, 0, 0); /* src/graph/fuse.c makes these */
+    counted.attrs.conv.stats = true;
+    ACCEPTED(counted, lun_image(2, 5, 7, 8), lun_image(2, 5, 1, 1));
     REFUSED(conv(OP(CONV2D, x), 1, 1, 0, 0), "conv2d: 1 sources");
     REFUSED(conv(OP(CONV2D, x, w, V(5), V(5)), 1, 1, 0, 0), "conv2d: 4 sources");
     REFUSED(conv(OP(CONV2D, lun_typed(x, LUN_I32), w), 1, 1, 0, 0), "src must be float");
@@ -168,6 +171,21 @@ START_TEST(batch_norm_rules)
     merged = norm(op, 1e-5f, 0.1f, true, true);
     merged.attrs.norm.relu = true;
     REFUSED(merged, "of its gradient");
+    const lun_desc stats = lun_image(2, 6, 1, 1), shift = lun_image(x.shape.n, 6, 1, 1);
+    merged = norm(OP(BATCH_NORM, x, V(6), V(6), V(6), V(6), stats), 1e-5f, 0.1f, true, true);
+    merged.attrs.norm.given = true;
+    ACCEPTED(merged, x, V(6), V(6), V(6), V(6));
+    merged.attrs.norm.training = merged.attrs.norm.update = false;
+    REFUSED(merged, "for training only");
+    merged = norm(OP(BATCH_NORM, x, V(6), V(6), V(6), V(6), shift, stats), 1e-5f, 0.1f, true, false);
+    REFUSED(merged, "7 sources beside the statistics");
+    merged.attrs.norm.given = true;
+    ACCEPTED(merged, x, V(6), V(6));
+    merged.src[6] = V(6);
+    REFUSED(merged, "stats is");
+    merged = norm(op, 1e-5f, 0.1f, true, true);
+    merged.attrs.norm.given = true;
+    REFUSED(merged, "4 sources beside the statistics");
     merged = norm(back, 1e-5f, 0.1f, true, false);
     merged.attrs.norm.relu = merged.attrs.norm.dshift = true;
     ACCEPTED(merged, x, V(6), V(6), lun_image(x.shape.n, 6, 1, 1));
@@ -351,6 +369,9 @@ START_TEST(descriptions)
     op = sized(conv(OP(CONV2D_TRANSPOSE, lun_image(1, 5, 4, 4), lun_filter(5, 3, 4, 4)), 2, 2, 1, 1), 0, 0, 8, 9);
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "conv2d_transpose 1x5x4x4 (5,3,4,4) s2x2 p1x1 to 8x9");
+    op.attrs.conv.relu = op.attrs.conv.stats = true; /* the tuner tells ops apart by this text */
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "conv2d_transpose 1x5x4x4 (5,3,4,4) s2x2 p1x1 to 8x9 relu stats");
     op = OP(SLICE, lun_image(1, 5, 4, 4));
     op.attrs.slice = (lun_slice_attrs){2, 3};
     lun_op_describe(&op, text, sizeof text);

@@ -17,6 +17,7 @@ static double usual;             /* seconds that a run takes */
 static const char *fast, *wrong; /* candidates: one that takes 1 s instead, one whose results are spoiled */
 static const char *not_allowed;  /* one that fails the test if it is run */
 static double spoil;             /* by how much, of every result */
+static int spoilt;               /* which destination */
 static int runs;
 static lun_place last_dst[64];
 static lun_op_plan *last_plan[64];
@@ -31,7 +32,7 @@ static lun_status test_bind(lun_op_plan *plan, const lun_place *src, const lun_p
                             lun_place kept)
 {
     last_plan[bound % 64] = plan;
-    last_dst[bound++ % 64] = dst[0];
+    last_dst[bound++ % 64] = dst[spoilt];
     return original->bind(plan, src, dst, workspace, kept);
 }
 
@@ -67,7 +68,7 @@ static void begin(void)
     wrapped.bind = test_bind;
     wrapped.run = test_run;
     dev->driver = &wrapped;
-    now = spoil = 0;
+    now = spoil = spoilt = 0;
     usual = 3;
     fast = wrong = not_allowed = NULL;
     runs = bound = 0;
@@ -184,6 +185,26 @@ START_TEST(a_wrong_candidate_is_never_chosen)
     ck_assert_str_eq(s.chosen, wrong);
     ck_assert(s.error <= s.bound);
     lun_tuning_close(&tuning);
+}
+END_TEST
+
+/* Statistics that come with a result are held against the reference's too. */
+START_TEST(wrong_statistics_are_seen)
+{
+    lun_tune_op op = conv(9);
+    op.op.attrs.conv.relu = op.op.attrs.conv.stats = true;
+    OK(lun_op_infer(&op.op));
+    fast = wrong = "winograd_4x4";
+    spoilt = 1;
+    for (int seeing = 0; seeing < 2; seeing++) {
+        lun_tuning *tuning = opened();
+        spoil = seeing ? 1 : 1e-7;
+        const seen s = tune_with(tuning, &op, 1, (lun_tune_params){.force = 1, .seconds = 1e6}, 0);
+        ck_assert_int_eq(s.results, 1);
+        ck_assert_int_eq(strcmp(s.chosen, wrong) == 0, !seeing);
+        ck_assert_int_eq(s.error <= s.bound, !seeing);
+        lun_tuning_close(&tuning);
+    }
 }
 END_TEST
 
@@ -418,6 +439,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, the_fastest_is_chosen);
     tcase_add_test(tests, a_wrong_candidate_is_never_chosen);
+    tcase_add_test(tests, wrong_statistics_are_seen);
     tcase_add_test(tests, a_wrong_reference_chooses_nothing);
     tcase_add_test(tests, the_reference_is_never_hopeless);
     tcase_add_test(tests, what_is_known_is_not_measured);
