@@ -6,9 +6,10 @@
 /* Rows of the chunk from which a first guess of its mean is taken. */
 #define NORM_PILOT 32
 
-/* `groups` (the batch, or one sample after the other) of `rows` rows, each cut into `chunks` of `chunk` rows. */
+/* `groups` (the batch, or one sample after the other) of `rows` rows, each cut into `chunks` of `chunk` rows. The
+ * gradient's rows lie `ddst_pitch` floats apart. */
 struct norm_chunk_args {
-    int groups, rows, columns, chunk, chunks, width, blocks;
+    int groups, rows, columns, ddst_pitch, chunk, chunks, width, blocks;
 };
 
 /* `partials` pairs (mean, sum of squared differences), each of `span` rows but the last; `fan` of them become one. */
@@ -27,10 +28,10 @@ struct norm_fixed_args {
     float eps;
 };
 
-/* `pieces` of `height` rows make a group of `rows` rows. shifted: each group has a row of `shift`. eps: only where the
- * variance is given. */
+/* `pieces` of `height` rows make a group of `rows` rows. The result's rows lie `dst_pitch` floats apart. shifted: each
+ * group has a row of `shift`. eps: only where the variance is given. */
 struct norm_apply_args {
-    int rows, columns, height, pieces, width, blocks, shifted;
+    int rows, columns, dst_pitch, height, pieces, width, blocks, shifted;
     float eps;
 };
 
@@ -41,9 +42,10 @@ struct norm_back_finish_args {
     float inverse;
 };
 
-/* relu: 0 where src is not above 0. sums: each piece leaves its sum over rows. */
+/* relu: 0 where src is not above 0. sums: each piece leaves its sum over rows. The gradient's rows lie `ddst_pitch`
+ * floats apart. */
 struct norm_back_apply_args {
-    int rows, columns, height, width, blocks, relu, sums;
+    int rows, columns, ddst_pitch, height, width, blocks, relu, sums;
 };
 
 #endif

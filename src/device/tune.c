@@ -156,8 +156,8 @@ static lun_status make_buffers(tuner *t, const task *jobs, size_t count)
     for (size_t j = 0; j < count; j++) {
         const lun_op *op = &jobs[j].op.op;
         for (int s = 0; s < op->nsrc; s++)
-            operand[s] = lun_bytes(op->src[s]) > operand[s] ? lun_bytes(op->src[s]) : operand[s];
-        result = lun_bytes(op->dst[0]) > result ? lun_bytes(op->dst[0]) : result;
+            operand[s] = lun_src_span(op, s) > operand[s] ? lun_src_span(op, s) : operand[s];
+        result = lun_dst_span(op, 0) > result ? lun_dst_span(op, 0) : result;
     }
     t->reference_room = result;
     t->reference = lun_malloc(result, 1, "tuning");
@@ -309,7 +309,7 @@ static void cap(int64_t *value, int64_t most)
     *value = lun_min_i64(*value, most);
 }
 
-/* An op of the same class with few pictures, few channels and small maps. */
+/* An op of the same class with few pictures, few channels and small maps, which lie dense. */
 static lun_status shrink(lun_op *op)
 {
     lun_conv_attrs *a = &op->attrs.conv;
@@ -318,6 +318,8 @@ static lun_status shrink(lun_op *op)
     const int64_t pictures =
         lun_max_i64(1, PROBE_PIXELS / (lun_min_i64(small.h, PROBE_SIDE) * lun_min_i64(small.w, PROBE_SIDE)));
     const int less_h = (int)lun_max_i64(0, small.h - PROBE_SIDE), less_w = (int)lun_max_i64(0, small.w - PROBE_SIDE);
+    memset(op->src_pitch, 0, sizeof op->src_pitch);
+    memset(op->dst_pitch, 0, sizeof op->dst_pitch);
     cap(&x->n, pictures);
     cap(&x->c, PROBE_C);
     cap(&y->c, PROBE_C);
@@ -382,18 +384,28 @@ static contender *pick_reference(const lun_op *op, contender *trials, int count)
 /* The first run, into a result of NaNs, so that what is not written is seen. */
 static lun_status first_run(tuner *t, const task *job, contender *trial)
 {
-    LUN_TRY(lun_buffer_fill((lun_place){t->result, 0}, NAN_BITS, lun_bytes(job->op.op.dst[0])));
+    LUN_TRY(lun_buffer_fill((lun_place){t->result, 0}, NAN_BITS, lun_dst_span(&job->op.op, 0)));
     return run_for(t, trial, job->op.kept, 1, &trial->best);
 }
 
+/* Between the pixels of a result with a pitch must still be NaNs. */
 static lun_status compare(tuner *t, const lun_op *op, double *error)
 {
-    const size_t count = lun_bytes(op->dst[0]) / sizeof(float);
+    const size_t count = lun_dst_span(op, 0) / sizeof(float);
+    const size_t pitch = op->dst_pitch[0] ? (size_t)op->dst_pitch[0] : count;
+    const size_t own = op->dst_pitch[0] ? (size_t)op->dst[0].shape.c : count;
     double difference = 0, size = 0;
     for (size_t first = 0; first < count; first += PIECE) {
         const size_t n = count - first < PIECE ? count - first : PIECE;
         LUN_TRY(lun_buffer_read((lun_place){t->result, first * sizeof(float)}, t->piece, n * sizeof(float)));
+        size_t column = first % pitch;
         for (size_t i = 0; i < n; i++) {
+            const bool between = column >= own;
+            column = column + 1 < pitch ? column + 1 : 0;
+            if (between) {
+                difference = isnan(t->piece[i]) ? difference : INFINITY;
+                continue;
+            }
             const double want = (double)t->reference[first + i], d = (double)t->piece[i] - want;
             difference += d * d;
             size += want * want;
@@ -421,7 +433,7 @@ static lun_status warm_up(tuner *t, const task *job, contender *trials, int coun
 {
     double fastest = INFINITY;
     LUN_TRY(first_run(t, job, reference));
-    LUN_TRY(lun_buffer_read((lun_place){t->result, 0}, t->reference, lun_bytes(job->op.op.dst[0])));
+    LUN_TRY(lun_buffer_read((lun_place){t->result, 0}, t->reference, lun_dst_span(&job->op.op, 0)));
     LUN_TRY(check_trial(t, job, reference, reference->name)); /* NaNs in it, or nothing but zeros */
     for (int i = 0; i < count && !t->stop; i++) {
         contender *one = &trials[i];
