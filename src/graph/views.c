@@ -19,7 +19,6 @@
 typedef struct viewing {
     lun_graph *graph;
     bool *gone; /* by node: what it would copy lies there already */
-    bool *wide; /* by value: others are views of it */
 } viewing;
 
 /* In every pixel a view begins on a boundary on which a dense tensor could begin: vectors and cache lines lie as well
@@ -61,10 +60,9 @@ static void make_view(viewing *w, lun_value value, lun_value wide, int64_t first
 {
     w->graph->tensors[value].root = wide;
     w->graph->tensors[value].first = (int)first;
-    w->wide[wide] = true;
 }
 
-/* A wide value of parts has no node that makes it, a part of a wide value none but the wide value's: until finish(). */
+/* Until finish() neither a value of parts nor what a slice took has a node that makes it. */
 static void remove_node(viewing *w, int n)
 {
     w->graph->tensors[w->graph->nodes[n].dst[0]].node = -1;
@@ -80,7 +78,7 @@ static void join(viewing *w, int n)
         return;
     for (int s = 0; s < concat->op.nsrc; s++) {
         const lun_value from = concat->src[s];
-        if (!has_own_storage(w, from) || w->wide[from] || w->graph->tensors[from].output || !aligned(first) ||
+        if (!has_own_storage(w, from) || w->graph->tensors[from].output || !aligned(first) ||
             !producer_allows(w, from) || !readers_allow(w, from, n))
             return;
         first += concat->op.src[s].shape.c;
@@ -98,8 +96,8 @@ static void look(viewing *w, int n)
     const lun_node *slice = &w->graph->nodes[n];
     const lun_value from = slice->src[0], to = slice->dst[0];
     const int first = slice->op.attrs.slice.first;
-    if (!has_own_storage(w, from) || !has_own_storage(w, to) || w->wide[to] || w->graph->tensors[to].output ||
-        !aligned(first) || !aligned(slice->op.src[0].shape.c) || !readers_allow(w, to, n))
+    if (!has_own_storage(w, from) || !has_own_storage(w, to) || w->graph->tensors[to].output || !aligned(first) ||
+        !aligned(slice->op.src[0].shape.c) || !readers_allow(w, to, n))
         return;
     make_view(w, to, from, first);
     remove_node(w, n);
@@ -144,22 +142,17 @@ static void finish(viewing *w)
 
 lun_status lun_graph_make_views(lun_graph *graph)
 {
-    viewing w = {.graph = graph,
-                 .gone = lun_calloc((size_t)graph->node_count, sizeof *w.gone, "a graph"),
-                 .wide = lun_calloc((size_t)graph->tensor_count, sizeof *w.wide, "a graph")};
-    lun_status status = LUN_ERR_MEMORY;
-    if (w.gone && w.wide) {
-        /* Sources of a concat first: a slice of a part, or of what is made of parts, stays a copy. */
-        for (int n = 0; n < graph->node_count; n++)
-            if (graph->nodes[n].op.kind == LUN_OP_CONCAT)
-                join(&w, n);
-        for (int n = 0; n < graph->node_count; n++)
-            if (graph->nodes[n].op.kind == LUN_OP_SLICE)
-                look(&w, n);
-        finish(&w);
-        status = set_pitches(graph);
-    }
+    viewing w = {.graph = graph, .gone = lun_calloc((size_t)graph->node_count, sizeof *w.gone, "a graph")};
+    if (!w.gone)
+        return LUN_ERR_MEMORY;
+    /* In order, and sources of concats first: what is a view or made of parts by then is no wide value any more. */
+    for (int n = 0; n < graph->node_count; n++)
+        if (graph->nodes[n].op.kind == LUN_OP_CONCAT)
+            join(&w, n);
+    for (int n = 0; n < graph->node_count; n++)
+        if (graph->nodes[n].op.kind == LUN_OP_SLICE)
+            look(&w, n);
+    finish(&w);
     free(w.gone);
-    free(w.wide);
-    return status;
+    return set_pitches(graph);
 }
