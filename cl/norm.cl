@@ -37,23 +37,24 @@ KERNEL2(norm_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL floa
 {
     float centre[NORM_COLUMNS], sum[NORM_COLUMNS], square[NORM_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, chunk = item / arg.blocks, stride = arg.columns;
+    const int pitch = arg.pitch;
     const int row = chunk * arg.chunk, rows = i_min(arg.chunk, arg.rows - row), pilot = i_min(rows, NORM_PILOT);
     const int width = NORM_WIDTH(c0);
     GLOBAL float *to = moments + 3 * chunk * stride + c0;
     const float inverse = 1.0f / (float)rows, share = 1.0f / (float)pilot;
-    GLOBAL const float *from = src + row * stride + c0;
+    GLOBAL const float *from = src + row * pitch + c0;
     for (int c = 0; c < width; c++)
         sum[c] = 0.0f;
     for (int r = 1; r < pilot; r++)
         for (int c = 0; c < width; c++)
-            sum[c] += from[r * stride + c] - from[c];
+            sum[c] += from[r * pitch + c] - from[c];
     for (int c = 0; c < width; c++) {
         centre[c] = from[c] + sum[c] * share;
         sum[c] = square[c] = 0.0f;
     }
-    const int quarter = rows / 4, apart = quarter * stride;
+    const int quarter = rows / 4, apart = quarter * pitch;
     for (int r = 0; r < quarter; r++) {
-        GLOBAL const float *x = from + r * stride;
+        GLOBAL const float *x = from + r * pitch;
         for (int c = 0; c < width; c++) {
             const float d0 = x[c] - centre[c], d1 = x[apart + c] - centre[c];
             const float d2 = x[2 * apart + c] - centre[c], d3 = x[3 * apart + c] - centre[c];
@@ -63,7 +64,7 @@ KERNEL2(norm_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL floa
     }
     for (int r = 4 * quarter; r < rows; r++)
         for (int c = 0; c < width; c++) {
-            const float d = from[r * stride + c] - centre[c];
+            const float d = from[r * pitch + c] - centre[c];
             sum[c] += d;
             square[c] += d * d;
         }
@@ -148,11 +149,12 @@ KERNEL6(norm_given, struct norm_given_args, GLOBAL const float *given_mean, GLOB
 
 /* rows of y = (x - centre) scale + offset; the private arrays hold `width` columns. */
 static inline void norm_scale_rows(GLOBAL const float *src, GLOBAL float *dst, const float *centre, const float *scale,
-                                   const float *offset, const int rows, const int stride, const int width)
+                                   const float *offset, const int rows, const int stride, const int dst_stride,
+                                   const int width)
 {
     for (int r = 0; r < rows; r++) {
         GLOBAL const float *x = src + r * stride;
-        GLOBAL float *y = dst + r * stride;
+        GLOBAL float *y = dst + r * dst_stride;
         INDEPENDENT
         for (int c = 0; c < width; c++)
             y[c] = (x[c] - centre[c]) * scale[c] + offset[c];
@@ -167,7 +169,7 @@ KERNEL7(norm_apply, struct norm_apply_args, GLOBAL const float *src, GLOBAL cons
     float centre[NORM_COLUMNS], scale[NORM_COLUMNS], offset[NORM_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, width = NORM_WIDTH(c0), place = item / arg.blocks;
     const int group = place / arg.pieces, row = place % arg.pieces * arg.height;
-    const int at = (group * arg.rows + row) * arg.columns + c0;
+    const int first = group * arg.rows + row, rows = i_min(arg.height, arg.rows - row);
     for (int c = 0; c < width; c++) {
         centre[c] = mean[c0 + c];
         scale[c] = rstd[c0 + c] * gamma[c0 + c];
@@ -175,7 +177,8 @@ KERNEL7(norm_apply, struct norm_apply_args, GLOBAL const float *src, GLOBAL cons
         if (arg.shifted)
             offset[c] += shift[group * arg.columns + c0 + c];
     }
-    norm_scale_rows(src + at, dst + at, centre, scale, offset, i_min(arg.height, arg.rows - row), arg.columns, width);
+    norm_scale_rows(src + first * arg.columns + c0, dst + first * arg.dst_pitch + c0, centre, scale, offset, rows,
+                    arg.columns, arg.dst_pitch, width);
 }
 
 /* The same in evaluation mode, straight from the running statistics. */
@@ -186,7 +189,7 @@ KERNEL7(norm_fixed_apply, struct norm_apply_args, GLOBAL const float *src, GLOBA
     float centre[NORM_COLUMNS], scale[NORM_COLUMNS], offset[NORM_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, width = NORM_WIDTH(c0), place = item / arg.blocks;
     const int group = place / arg.pieces, row = place % arg.pieces * arg.height;
-    const int at = (group * arg.rows + row) * arg.columns + c0;
+    const int first = group * arg.rows + row, rows = i_min(arg.height, arg.rows - row);
     for (int c = 0; c < width; c++) {
         centre[c] = running_mean[c0 + c];
         scale[c] = 1.0f / f_sqrt(running_var[c0 + c] + arg.eps) * gamma[c0 + c];
@@ -194,7 +197,8 @@ KERNEL7(norm_fixed_apply, struct norm_apply_args, GLOBAL const float *src, GLOBA
         if (arg.shifted)
             offset[c] += shift[group * arg.columns + c0 + c];
     }
-    norm_scale_rows(src + at, dst + at, centre, scale, offset, i_min(arg.height, arg.rows - row), arg.columns, width);
+    norm_scale_rows(src + first * arg.columns + c0, dst + first * arg.dst_pitch + c0, centre, scale, offset, rows,
+                    arg.columns, arg.dst_pitch, width);
 }
 
 /* ---- Backward: sums over chunks, coefficients, and one pass that applies them ---- */
@@ -208,17 +212,18 @@ KERNEL4(norm_back_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL
     const int c0 = item % arg.blocks * arg.width, place = item / arg.blocks, stride = arg.columns;
     const int group = place / arg.chunks, row = place % arg.chunks * arg.chunk;
     const int rows = i_min(arg.chunk, arg.rows - row), width = NORM_WIDTH(c0);
-    const int from = (group * arg.rows + row) * stride + c0, to = place * stride + c0;
+    const int first = group * arg.rows + row, to = place * stride + c0, pitch = arg.pitch;
+    GLOBAL const float *from = src + first * stride + c0, *given = ddst + first * pitch + c0;
     GLOBAL float *dgamma = part + to, *dbeta = part + arg.groups * arg.chunks * stride + to;
     for (int c = 0; c < width; c++) {
         centre[c] = mean[c0 + c];
         sum[c] = cross[c] = 0.0f;
     }
-    const int quarter = rows / 4, apart = quarter * stride;
+    const int quarter = rows / 4, apart = quarter * stride, leap = quarter * pitch;
     for (int r = 0; r < quarter; r++) {
-        GLOBAL const float *x = src + from + r * stride, *dy = ddst + from + r * stride;
+        GLOBAL const float *x = from + r * stride, *dy = given + r * pitch;
         for (int c = 0; c < width; c++) {
-            const float d0 = dy[c], d1 = dy[apart + c], d2 = dy[2 * apart + c], d3 = dy[3 * apart + c];
+            const float d0 = dy[c], d1 = dy[leap + c], d2 = dy[2 * leap + c], d3 = dy[3 * leap + c];
             const float x0 = x[c] - centre[c], x1 = x[apart + c] - centre[c];
             const float x2 = x[2 * apart + c] - centre[c], x3 = x[3 * apart + c] - centre[c];
             sum[c] += (d0 + d1) + (d2 + d3);
@@ -227,9 +232,9 @@ KERNEL4(norm_back_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL
     }
     for (int r = 4 * quarter; r < rows; r++)
         for (int c = 0; c < width; c++) {
-            const float d = ddst[from + r * stride + c];
+            const float d = given[r * pitch + c];
             sum[c] += d;
-            cross[c] += d * (src[from + r * stride + c] - centre[c]);
+            cross[c] += d * (from[r * stride + c] - centre[c]);
         }
     for (int c = 0; c < width; c++) {
         dgamma[c] = cross[c];
@@ -277,11 +282,11 @@ KERNEL7(norm_back_finish, struct norm_back_finish_args, GLOBAL const float *part
 /* relu and sums are constants where it is called. */
 static inline void norm_back_rows(GLOBAL const float *src, GLOBAL const float *ddst, GLOBAL float *dsrc,
                                   const float *centre, const float *scale, const float *level, const float *slope,
-                                  float *sum, const int rows, const int stride, const int width, const int relu,
-                                  const int sums)
+                                  float *sum, const int rows, const int stride, const int ddst_stride, const int width,
+                                  const int relu, const int sums)
 {
     for (int r = 0; r < rows; r++) {
-        GLOBAL const float *x = src + r * stride, *dy = ddst + r * stride;
+        GLOBAL const float *x = src + r * stride, *dy = ddst + r * ddst_stride;
         GLOBAL float *dx = dsrc + r * stride;
         INDEPENDENT
         for (int c = 0; c < width; c++) {
@@ -309,8 +314,8 @@ KERNEL6(norm_back_apply, struct norm_back_apply_args, GLOBAL const float *src, G
         sum[c] = 0.0f;
     }
 #define ROWS_(relu, sums)                                                                                              \
-    norm_back_rows(src + at, ddst + at, dsrc + at, centre, scale, level, slope, sum, rows, arg.columns, width, relu,   \
-                   sums)
+    norm_back_rows(src + at, ddst + row * arg.ddst_pitch + c0, dsrc + at, centre, scale, level, slope, sum, rows,      \
+                   arg.columns, arg.ddst_pitch, width, relu, sums)
     if (arg.relu && arg.sums)
         ROWS_(1, 1);
     else if (arg.relu)

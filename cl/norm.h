@@ -10,9 +10,10 @@
  * partial result lie, the count as a float: [partial][count, mean, M2][stride]. Counts may be 0 but for the first
  * partial; the mean and M2 are finite then and say nothing. */
 
-/* `groups` (the batch, or one sample after the other) of `rows` rows, each cut into `chunks` of `chunk` rows. */
+/* `groups` (the batch, or one sample after the other) of `rows` rows, each cut into `chunks` of `chunk` rows. The rows
+ * of norm_chunk's source, and of norm_back_chunk's gradient, lie `pitch` floats apart. */
 struct norm_chunk_args {
-    int groups, rows, columns, chunk, chunks, width, blocks;
+    int groups, rows, columns, pitch, chunk, chunks, width, blocks;
 };
 
 /* Of `partials` moments, `fan` become one. */
@@ -31,10 +32,10 @@ struct norm_given_args {
     float eps, fresh, kept, unbias;
 };
 
-/* `pieces` of `height` rows make a group of `rows` rows. shifted: each group has a row of `shift`. eps: only where the
- * variance is given. */
+/* `pieces` of `height` rows make a group of `rows` rows. The result's rows lie `dst_pitch` floats apart. shifted: each
+ * group has a row of `shift`. eps: only where the variance is given. */
 struct norm_apply_args {
-    int rows, columns, height, pieces, width, blocks, shifted;
+    int rows, columns, dst_pitch, height, pieces, width, blocks, shifted;
     float eps;
 };
 
@@ -45,9 +46,10 @@ struct norm_back_finish_args {
     float inverse;
 };
 
-/* relu: 0 where src is not above 0. sums: each piece leaves its sum over rows. */
+/* relu: 0 where src is not above 0. sums: each piece leaves its sum over rows. The gradient's rows lie `ddst_pitch`
+ * floats apart. */
 struct norm_back_apply_args {
-    int rows, columns, height, width, blocks, relu, sums;
+    int rows, columns, ddst_pitch, height, width, blocks, relu, sums;
 };
 
 #endif

@@ -13,8 +13,8 @@
 #define WINOGRAD_H
 
 struct winograd_args {
-    int src_h, src_w, src_c;
-    int dst_h, dst_w, dst_c;
+    int src_h, src_w, src_c, src_pitch; /* pitch: floats from one pixel to the next */
+    int dst_h, dst_w, dst_c, dst_pitch;
     int stride, pad_h, pad_w;
     int transposed;
     int has_bias, relu;

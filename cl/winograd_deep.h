@@ -19,8 +19,8 @@
 #define WINOGRAD_DEEP_TILES 24
 
 struct winograd_deep_args {
-    int src_h, src_w, src_c;
-    int dst_h, dst_w, dst_c;
+    int src_h, src_w, src_c, src_pitch; /* pitch: floats from one pixel to the next */
+    int dst_h, dst_w, dst_c, dst_pitch;
     int tiles_h, tiles_w, tiles; /* of one phase; tiles = N tiles_h tiles_w */
     int block, blocks;           /* tiles of a piece of work, a multiple of every MR or all there are */
     int chunks;                  /* of src_c */

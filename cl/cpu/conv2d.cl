@@ -147,7 +147,7 @@ KERNEL5(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
             for (int tile = 0; tile < rows; tile += MR) {
                 GLOBAL float *out[MR];
                 for (int i = 0; i < MR; i++)
-                    out[i] = dst + (long)row_dst[tile + i] * arg.dst_c + column;
+                    out[i] = dst + (long)row_dst[tile + i] * arg.dst_pitch + column;
 #define DECLARE(i)                                                                                                     \
     lane acc##i##0 = start0, acc##i##1 = start1;                                                                       \
     if (begun && tile + i < rows)                                                                                      \
@@ -162,7 +162,7 @@ KERNEL5(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
 #define LOCATE(i)                                                                                                      \
     const int y##i = row_y[tile + i] + dy, x##i = row_x[tile + i] + dx;                                                \
     GLOBAL const float *a##i = (uint)y##i < (uint)arg.src_h && (uint)x##i < (uint)arg.src_w                            \
-                                   ? src + (long)(row_base[tile + i] + y##i * arg.src_w + x##i) * arg.src_c + c0       \
+                                   ? src + (long)(row_base[tile + i] + y##i * arg.src_w + x##i) * arg.src_pitch + c0   \
                                    : zeros;
                     ROWS(LOCATE)
                     for (int c = 0; c < c1 - c0; c++) {
@@ -219,7 +219,7 @@ KERNEL3(conv2d_wgrad_panel, struct conv2d_wgrad_args, GLOBAL const float *big, G
     for (int row0 = 0; row0 < arg.rows; row0 += CONV2D_WGRAD_ROWS) {
         const int rows = i_min(CONV2D_WGRAD_ROWS, arg.rows - row0);
         for (int i = 0; i < rows; i++) {
-            GLOBAL const float *p = small + (long)(row0 + i) * arg.small_c + column;
+            GLOBAL const float *p = small + (long)(row0 + i) * arg.small_pitch + column;
             for (int j = 0; j < NR; j++)
                 packed[i * NR + j] = j < valid ? p[j] : 0.0f;
             row_y[i] = oy * arg.stride_h - arg.pad_h;
@@ -239,7 +239,7 @@ KERNEL3(conv2d_wgrad_panel, struct conv2d_wgrad_args, GLOBAL const float *big, G
                 for (int i = 0; i < rows; i++) {
                     const int y = row_y[i] + r, x = row_x[i] + s;
                     if ((uint)y < (uint)arg.big_h && (uint)x < (uint)arg.big_w) {
-                        from[used] = (row_base[i] + y * arg.big_w + x) * arg.big_c;
+                        from[used] = (row_base[i] + y * arg.big_w + x) * arg.big_pitch;
                         with[used++] = i * NR;
                     }
                 }

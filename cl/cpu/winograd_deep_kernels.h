@@ -48,9 +48,10 @@ KERNEL2(winograd_deep_tiles, struct winograd_deep_args, GLOBAL const float *src,
         if (t < tiles) {
             const int tile = block * arg.block + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
             const int n = tile / arg.tiles_w / arg.tiles_h;
-            transform_tile(src + (long)n * arg.src_h * arg.src_w * arg.src_c, arg.src_h, arg.src_w, arg.src_c,
-                           ty * WINOGRAD_OUT * arg.src_step + first_h, tx * WINOGRAD_OUT * arg.src_step + first_w,
-                           arg.src_step, channel, channel + channels, v + t * CHUNK, V_POINT);
+            transform_tile(src + (long)n * arg.src_h * arg.src_w * arg.src_pitch, arg.src_h, arg.src_w, arg.src_c,
+                           arg.src_pitch, ty * WINOGRAD_OUT * arg.src_step + first_h,
+                           tx * WINOGRAD_OUT * arg.src_step + first_w, arg.src_step, channel, channel + channels,
+                           v + t * CHUNK, V_POINT);
         } else { /* rows of the register tile that are computed and thrown away, but never read unset */
             for (int e = 0; e < WINOGRAD_POINTS; e++)
                 for (int c = 0; c < channels; c++)
@@ -315,7 +316,7 @@ KERNEL6(winograd_deep, struct winograd_deep_args, GLOBAL const float *transforme
                             break;
                         const lane sum = lane_add(o[j], start);
                         o[j] = arg.relu ? lane_relu(sum) : sum;
-                        store_some(dst + ((long)(n * arg.dst_h + y) * arg.dst_w + x) * arg.dst_c + k, valid, o[j]);
+                        store_some(dst + ((long)(n * arg.dst_h + y) * arg.dst_w + x) * arg.dst_pitch + k, valid, o[j]);
                     }
                     if (arg.moments && wide > 0)
                         tile_add(o, wide, centre, &total, &square);

@@ -92,9 +92,9 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
     const int pieces = (depth + arg.depth_block - 1) / arg.depth_block;
     const int v_piece = arg.block * arg.depth_block, v_point = WINOGRAD_SPACED(pieces * v_piece);
     const int m_panel = arg.block * NR, m_point = WINOGRAD_SPACED(arg.panels_per_pass * m_panel);
-    const long across = (long)dst_step * arg.dst_c, down = across * arg.dst_w;
+    const long across = (long)dst_step * arg.dst_pitch, down = across * arg.dst_w;
     const long u_point = WINOGRAD_SPACED((long)depth * NR);
-    const int stream = arg.stream && arg.dst_c % LANES == 0 && lane_is_aligned(dst);
+    const int stream = arg.stream && arg.dst_c % LANES == 0 && arg.dst_pitch % LANES == 0 && lane_is_aligned(dst);
     const int tile_groups = (arg.tiles + arg.moments_tiles - 1) / arg.moments_tiles;
     GLOBAL float *v = scratch + (long)item * arg.slot_floats;
     GLOBAL float *m = v + (long)WINOGRAD_POINTS * v_point;
@@ -111,15 +111,16 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
         for (int t = 0; t < tiles; t++) {
             const int tile = tile0 + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
             const int n = tile / arg.tiles_w / arg.tiles_h;
-            GLOBAL const float *picture = src + (long)n * arg.src_h * arg.src_w * arg.src_c;
+            GLOBAL const float *picture = src + (long)n * arg.src_h * arg.src_w * arg.src_pitch;
             const int y0 = ty * WINOGRAD_OUT * src_step + origin_y, x0 = tx * WINOGRAD_OUT * src_step + origin_x;
             for (int q = 0; q < src_step * src_step; q++) {
                 for (int c = 0; c < arg.src_c;) {
                     const int column = q * arg.phase_depth + c, piece = column / arg.depth_block;
                     const int end = i_min(arg.src_c, c + (piece + 1) * arg.depth_block - column);
-                    transform_tile(
-                        picture, arg.src_h, arg.src_w, arg.src_c, y0 + q / src_step, x0 + q % src_step, src_step, c,
-                        end, v + piece * v_piece + t * arg.depth_block + column - piece * arg.depth_block, v_point);
+                    transform_tile(picture, arg.src_h, arg.src_w, arg.src_c, arg.src_pitch, y0 + q / src_step,
+                                   x0 + q % src_step, src_step, c, end,
+                                   v + piece * v_piece + t * arg.depth_block + column - piece * arg.depth_block,
+                                   v_point);
                     c = end;
                 }
             }
@@ -179,7 +180,7 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                 const int y0 = ty * WINOGRAD_OUT * dst_step + phase_y, x0 = tx * WINOGRAD_OUT * dst_step + phase_x;
                 const int whole =
                     y0 + (WINOGRAD_OUT - 1) * dst_step < arg.dst_h && x0 + (WINOGRAD_OUT - 1) * dst_step < arg.dst_w;
-                GLOBAL float *corner = dst + ((long)(n * arg.dst_h + y0) * arg.dst_w + x0) * arg.dst_c;
+                GLOBAL float *corner = dst + ((long)(n * arg.dst_h + y0) * arg.dst_w + x0) * arg.dst_pitch;
                 const int high = tile_extent(y0, dst_step, arg.dst_h), wide = tile_extent(x0, dst_step, arg.dst_w);
                 const int last = (t + 1) % arg.moments_tiles == 0 || t + 1 == tiles;
                 GLOBAL float *group =

@@ -154,7 +154,7 @@ static size_t place_of(const lun_op *op, int d)
 {
     size_t end = 0;
     for (int i = 0; i < d; i++)
-        end += (lun_bytes(op->dst[i]) + 255) / 256 * 256;
+        end += (lun_dst_span(op, i) + 255) / 256 * 256;
     return end;
 }
 
@@ -165,7 +165,7 @@ static lun_status make_buffers(tuner *t, const task *jobs, size_t count)
     for (size_t j = 0; j < count; j++) {
         const lun_op *op = &jobs[j].op.op;
         for (int s = 0; s < op->nsrc; s++)
-            operand[s] = lun_bytes(op->src[s]) > operand[s] ? lun_bytes(op->src[s]) : operand[s];
+            operand[s] = lun_src_span(op, s) > operand[s] ? lun_src_span(op, s) : operand[s];
         result = place_of(op, op->ndst) > result ? place_of(op, op->ndst) : result;
     }
     t->reference_room = result;
@@ -319,7 +319,7 @@ static void cap(int64_t *value, int64_t most)
     *value = lun_min_i64(*value, most);
 }
 
-/* An op of the same class with few pictures, few channels and small maps. */
+/* An op of the same class with few pictures, few channels and small maps, which lie dense. */
 static lun_status shrink(lun_op *op)
 {
     lun_conv_attrs *a = &op->attrs.conv;
@@ -328,6 +328,8 @@ static lun_status shrink(lun_op *op)
     const int64_t pictures =
         lun_max_i64(1, PROBE_PIXELS / (lun_min_i64(small.h, PROBE_SIDE) * lun_min_i64(small.w, PROBE_SIDE)));
     const int less_h = (int)lun_max_i64(0, small.h - PROBE_SIDE), less_w = (int)lun_max_i64(0, small.w - PROBE_SIDE);
+    memset(op->src_pitch, 0, sizeof op->src_pitch);
+    memset(op->dst_pitch, 0, sizeof op->dst_pitch);
     cap(&x->n, pictures);
     cap(&x->c, PROBE_C);
     cap(&y->c, PROBE_C);
@@ -396,15 +398,25 @@ static lun_status first_run(tuner *t, const task *job, contender *trial)
     return run_for(t, trial, job->op.kept, 1, &trial->best);
 }
 
+/* Between the pixels of a result with a pitch must still be NaNs. */
 static lun_status compare(tuner *t, const lun_op *op, int d, double *error)
 {
-    const size_t count = lun_bytes(op->dst[d]) / sizeof(float), from = place_of(op, d);
+    const size_t count = lun_dst_span(op, d) / sizeof(float), from = place_of(op, d);
+    const size_t pitch = op->dst_pitch[d] ? (size_t)op->dst_pitch[d] : count;
+    const size_t own = op->dst_pitch[d] ? (size_t)op->dst[d].shape.c : count;
     const float *reference = t->reference + from / sizeof(float);
     double difference = 0, size = 0;
     for (size_t first = 0; first < count; first += PIECE) {
         const size_t n = count - first < PIECE ? count - first : PIECE;
         LUN_TRY(lun_buffer_read((lun_place){t->result, from + first * sizeof(float)}, t->piece, n * sizeof(float)));
+        size_t column = first % pitch;
         for (size_t i = 0; i < n; i++) {
+            const bool between = column >= own;
+            column = column + 1 < pitch ? column + 1 : 0;
+            if (between) {
+                difference = isnan(t->piece[i]) ? difference : INFINITY;
+                continue;
+            }
             const double want = (double)reference[first + i], off = (double)t->piece[i] - want;
             difference += off * off;
             size += want * want;

@@ -240,7 +240,7 @@ static size_t lay_cpu_operands(lun_plan *plan, lun_plan_step *step)
     size_t end = 0;
     for (int s = 0; s < step->op.nsrc; s++) {
         step->cpu_src[s] = (lun_place){plan->cpu_operands, end};
-        end += align_up(lun_bytes(step->op.src[s]));
+        end += align_up(lun_src_span(&step->op, s));
     }
     for (int d = 0; d < step->op.ndst; d++) {
         if (info->alias[d]) {
@@ -248,7 +248,7 @@ static size_t lay_cpu_operands(lun_plan *plan, lun_plan_step *step)
             continue;
         }
         step->cpu_dst[d] = (lun_place){plan->cpu_operands, end};
-        end += align_up(lun_bytes(step->op.dst[d]));
+        end += align_up(lun_dst_span(&step->op, d));
     }
     return end;
 }
@@ -431,6 +431,8 @@ lun_status lun_graph_compile(lun_graph *graph, lun_device *dev, const lun_compil
     plan->device = dev;
     plan->value_count = graph->tensor_count;
     lun_status status = lun_graph_fuse(graph, &plan->graph);
+    if (status == LUN_OK)
+        status = lun_graph_make_views(plan->graph);
     if (status == LUN_OK)
         status = compile(plan, params);
     if (status == LUN_OK)

@@ -284,15 +284,13 @@ static lun_status fuse(fusion *f)
     return LUN_OK;
 }
 
-/* Close the gaps that merged nodes left. */
-static void compact(fusion *f)
+void lun_graph_compact(lun_graph *graph, const bool *gone)
 {
-    lun_graph *graph = f->graph;
     int count = 0, start = graph->backward_start;
     for (int n = 0; n < graph->node_count; n++) {
         if (n == graph->backward_start)
             start = count;
-        if (f->gone[n])
+        if (gone[n])
             continue;
         graph->nodes[count] = graph->nodes[n];
         for (int d = 0; !graph->nodes[count].whole_store && d < graph->nodes[count].op.ndst; d++)
@@ -321,7 +319,7 @@ lun_status lun_graph_fuse(const lun_graph *recorded, lun_graph **out)
     memcpy(f.graph->tensors, recorded->tensors, (size_t)recorded->tensor_count * sizeof *recorded->tensors);
     memcpy(f.graph->nodes, recorded->nodes, (size_t)recorded->node_count * sizeof *recorded->nodes);
     status = fuse(&f);
-    compact(&f);
+    lun_graph_compact(f.graph, f.gone);
 end:
     free(f.gone);
     if (status == LUN_OK)

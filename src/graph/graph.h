@@ -3,6 +3,7 @@
  *   record.c    values and nodes; every node goes through lun_op_infer
  *   backward.c  lun_graph_backward, and the lun_backward_* of op/op.h
  *   fuse.c      neighbouring ops made into one, in a copy of the graph that a plan owns
+ *   views.c     in that copy, concat and slice without copies
  *   place.c     which nodes run, where each value lies, and the checker of that
  *   compile.c   op plans, fallback, buffers
  *   run.c       write, run, read, copy, profile
@@ -37,7 +38,9 @@ typedef struct lun_tensor {
     lun_desc desc;
     lun_source source;
     int node;    /* the producer, or -1; a LUN_SOURCE_TEMP without one is gone (fuse.c) */
-    int root;    /* the value whose storage this is: itself, or for an in-place result the state or parameter */
+    int root;    /* the value whose storage this is: itself, or for an in-place result the state or parameter, or for a
+                    view the wide value (views.c) */
+    int first;   /* of a view: the channel of the wide value at which it begins; else 0 */
     int param;   /* LUN_SOURCE_PARAM: number in the store, else -1 */
     int grad_of; /* the parameter in whose gradient slot this value lies, or -1 */
     bool output;
@@ -76,6 +79,18 @@ lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *
  * producer, and new ones come after them. Names and constants' contents are borrowed from `recorded`. */
 lun_status lun_graph_fuse(const lun_graph *recorded, lun_graph **out);
 void lun_graph_free_fused(lun_graph **graph);
+/* Remove nodes from such a copy; gone: by node. */
+void lun_graph_compact(lun_graph *graph, const bool *gone);
+/* In such a copy, let sources of concats and results of slices be views where all who touch them can. On an error the
+ * copy is of no more use. */
+lun_status lun_graph_make_views(lun_graph *graph);
+
+/* Is the value some channels of a wider one? */
+static inline bool lun_is_view(const lun_graph *graph, lun_value value)
+{
+    const int root = graph->tensors[value].root;
+    return root != value && graph->tensors[root].source == LUN_SOURCE_TEMP;
+}
 
 /* ---- The store ----
  * Each slot is one flat arena, cut into chunks where the device limits one buffer. In it every entry starts on

@@ -13,12 +13,13 @@ static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *ker
 }
 
 /* With `samples` each sample is a group of its own, else the batch is one. */
-static struct norm_chunk_args chunk_args(lun_shape s, const lun_caps *caps, bool samples)
+static struct norm_chunk_args chunk_args(lun_shape s, int pitch, const lun_caps *caps, bool samples)
 {
     const int64_t groups = samples ? s.n : 1, rows = s.n / groups * s.h * s.w;
     return (struct norm_chunk_args){.groups = (int)groups,
                                     .rows = (int)rows,
                                     .columns = (int)s.c,
+                                    .pitch = pitch,
                                     .chunk = (int)lun_chunk(caps),
                                     .chunks = (int)lun_ceil_div(rows, lun_chunk(caps)),
                                     .width = lun_columns(caps),
@@ -90,10 +91,11 @@ void lun_emit_merge(lun_lowering *out, const lun_caps *caps, size_t moments, int
     merge(out, caps, moments, partials, image, stride, (lun_launch_buffer){LUN_SPACE_DST, 1, 0});
 }
 
-static void emit_statistics(lun_lowering *out, const lun_caps *caps, lun_shape image, lun_launch_buffer from,
+/* The image's pixels lie `pitch` floats apart. */
+static void emit_statistics(lun_lowering *out, const lun_caps *caps, lun_shape image, int pitch, lun_launch_buffer from,
                             lun_launch_buffer stats)
 {
-    const struct norm_chunk_args chunk = chunk_args(image, caps, false);
+    const struct norm_chunk_args chunk = chunk_args(image, pitch, caps, false);
     const size_t moments = lun_book_moments(out, chunk.chunks, chunk.columns);
     lun_launch *launch = emit(out, caps, "norm_chunk", (int64_t)chunk.chunks * chunk.blocks);
     lun_emit_buffer(launch, from);
@@ -105,7 +107,7 @@ static void emit_statistics(lun_lowering *out, const lun_caps *caps, lun_shape i
 void lun_emit_result_statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
     if (op->attrs.conv.stats)
-        emit_statistics(out, caps, op->dst[0].shape, (lun_launch_buffer){LUN_SPACE_DST, 0, 0},
+        emit_statistics(out, caps, op->dst[0].shape, lun_dst_pitch(op, 0), (lun_launch_buffer){LUN_SPACE_DST, 0, 0},
                         (lun_launch_buffer){LUN_SPACE_DST, 1, 0});
 }
 
@@ -139,6 +141,7 @@ static void apply(const lun_op *op, const lun_caps *caps, lun_lowering *out, con
     const int64_t groups = shifted ? s.n : 1, rows = s.n / groups * s.h * s.w, height = apply_height(op, caps, rows);
     const struct norm_apply_args args = {.rows = (int)rows,
                                          .columns = (int)s.c,
+                                         .dst_pitch = lun_dst_pitch(op, 0),
                                          .height = (int)height,
                                          .pieces = (int)lun_ceil_div(rows, height),
                                          .width = lun_columns(caps),
@@ -167,7 +170,8 @@ lun_status lun_lower_batch_norm(const lun_op *op, const lun_caps *caps, lun_lowe
     } else if (a->training) {
         used[0] = used[1] = (lun_launch_buffer){LUN_SPACE_WORKSPACE, 0, lun_book(out, 2 * row)};
         used[1].offset += row;
-        emit_statistics(out, caps, op->src[0].shape, (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, used[0]);
+        emit_statistics(out, caps, op->src[0].shape, lun_src_pitch(op, 0), (lun_launch_buffer){LUN_SPACE_SRC, 0, 0},
+                        used[0]);
     }
     if (op->ndst == 1) {
         apply(op, caps, out, "norm_fixed_apply", used);
@@ -207,7 +211,7 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
     const lun_norm_attrs *a = &op->attrs.norm;
     const lun_shape s = op->src[0].shape;
     const int64_t rows = s.n * s.h * s.w;
-    const struct norm_chunk_args chunk = chunk_args(s, caps, a->dshift);
+    const struct norm_chunk_args chunk = chunk_args(s, lun_src_pitch(op, 1), caps, a->dshift);
     int64_t partials = 0;
     const size_t part = back_sums(caps, out, &chunk, &partials), coef = lun_book(out, (size_t)(3 * s.c) * 4);
     const struct norm_back_finish_args finish = {.groups = chunk.groups,
@@ -230,6 +234,7 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
     const int64_t pieces = lun_ceil_div(rows, height);
     const struct norm_back_apply_args args = {.rows = (int)rows,
                                               .columns = chunk.columns,
+                                              .ddst_pitch = chunk.pitch,
                                               .height = (int)height,
                                               .width = chunk.width,
                                               .blocks = chunk.blocks,

@@ -33,6 +33,11 @@
  *   sample_step        x, eps, z (one shape), coef (1,8,1,1)          -> dst                      .sample
  *   store              ring (1,R,1,1), value (1,1,1,1), slot (1,1,1,1) i32 -> ring in place: ring[slot] = value,
  *                                                                     nothing if the slot is outside
+ *
+ * Pitch. An operand may be some neighbouring channels of a wider image: its pixels then lie further apart than they are
+ * long, and what lies between them belongs to somebody else. Which operands of a kind may, the table says
+ * (lun_op_info.pitched_src, pitched_dst), and that holds for all candidates on all devices. What an op computes does
+ * not depend on it. src/graph/views.c makes such ops.
  */
 #ifndef LUN_OP_H
 #define LUN_OP_H
@@ -156,12 +161,38 @@ typedef struct lun_op {
     lun_attrs attrs;
     int nsrc, ndst;
     lun_desc src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST];
+    /* Floats from one pixel of the operand to the next, at least its channels; 0: as many as it has channels. */
+    int src_pitch[LUN_OP_MAX_SRC], dst_pitch[LUN_OP_MAX_DST];
 } lun_op;
 
 /* Whether a batch_norm adds something to each sample's channels: source 5. */
 static inline bool lun_norm_is_shifted(const lun_op *op)
 {
     return op->nsrc - op->attrs.norm.given > 5;
+}
+
+/* The pitch of an image, never 0. */
+static inline int lun_src_pitch(const lun_op *op, int s)
+{
+    return op->src_pitch[s] ? op->src_pitch[s] : (int)op->src[s].shape.c;
+}
+static inline int lun_dst_pitch(const lun_op *op, int d)
+{
+    return op->dst_pitch[d] ? op->dst_pitch[d] : (int)op->dst[d].shape.c;
+}
+/* Bytes from an operand's first element to behind its last, with what lies between its pixels. */
+static inline size_t lun_span(lun_desc desc, int pitch)
+{
+    const lun_shape s = desc.shape;
+    return pitch ? (size_t)((s.n * s.h * s.w - 1) * pitch + s.c) * 4 : lun_bytes(desc);
+}
+static inline size_t lun_src_span(const lun_op *op, int s)
+{
+    return lun_span(op->src[s], op->src_pitch[s]);
+}
+static inline size_t lun_dst_span(const lun_op *op, int d)
+{
+    return lun_span(op->dst[d], op->dst_pitch[d]);
 }
 
 /* As in lunette/graph.h; -1 is none. */
@@ -196,13 +227,16 @@ typedef struct lun_op_info {
     /* bit s: destination 0 may share storage with source s if nothing reads that source later; the kernels then may not
      * declare the two restrict against each other. */
     unsigned inplace;
+    /* bit s (d): source s (destination d) may have a pitch. Two operands in one place have the same. */
+    unsigned pitched_src, pitched_dst;
 } lun_op_info;
 
 /* Never NULL for a valid kind. */
 const lun_op_info *lun_op_info_of(lun_op_kind kind);
-/* Arity, descriptors and shape rule: fills op->dst. */
+/* Arity, descriptors, pitches and shape rule: fills op->dst, leaves the pitches. */
 lun_status lun_op_infer(lun_op *op);
-/* One line, for messages: "conv2d 16x64x64x64 (128,64,3,3) s1x1 p1x1". */
+/* One line, for messages: "conv2d 16x64x64x64 (128,64,3,3) s1x1 p1x1". It tells ops apart that a device may compute
+ * differently: where a source has a pitch, "16x64x64x64/128"; a destination, "into /256" at the end. */
 void lun_op_describe(const lun_op *op, char *text, size_t size);
 
 #endif

@@ -119,6 +119,9 @@ static inline int64_t oc_src_count(const oc_case *c, int s)
 oc_layout oc_turn(int index);
 /* Whole values so small that `terms` products of two of them sum exactly in float32. */
 int oc_exact_limit(int64_t terms);
+/* Give operands of a made case pitches, where the op's kind may have them, and otherwise leave it: the results must be
+ * the same. Which operands and which pitches, `index` decides. False: none has one. */
+bool oc_pitch(oc_case *c, int index);
 /* min(6 sqrt(K), K): the factor of u |W||X| that K roundings are allowed. */
 double oc_sum_factor(double terms);
 

@@ -355,12 +355,61 @@ START_TEST(any_op_refuses_nonsense)
 }
 END_TEST
 
+/* Operands with a pitch: which may have one, how large, and what they span. */
+START_TEST(pitches)
+{
+    const lun_desc x = lun_image(2, 3, 4, 5);
+    lun_op op = OP(ADD, x, x);
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    ck_assert_int_eq(lun_src_pitch(&op, 0), 3);
+    ck_assert_uint_eq(lun_src_span(&op, 0), 480);
+    ck_assert_uint_eq(lun_dst_span(&op, 0), 480);
+    op.src_pitch[1] = 7;
+    op.dst_pitch[0] = 3;
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    ck_assert_int_eq(lun_src_pitch(&op, 1), 7);
+    ck_assert_int_eq(op.dst_pitch[0], 3);
+    ck_assert_uint_eq(lun_src_span(&op, 1), (39 * 7 + 3) * 4);
+    ck_assert_uint_eq(lun_dst_span(&op, 0), 480);
+    op.src_pitch[1] = 2;
+    REFUSED(op, "source 1 of 3 channels cannot have a pitch of 2");
+    op.src_pitch[1] = -7;
+    REFUSED(op, "cannot have a pitch of -7");
+    op.src_pitch[1] = 0;
+    op.dst_pitch[0] = INT32_MAX / 39 + 1;
+    REFUSED(op, "destination 0 of 3 channels cannot have a pitch");
+    op.dst_pitch[0] = (INT32_MAX - 3) / 39;
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    op = OP(ADD, lun_filter(3, 4, 3, 3), lun_filter(3, 4, 3, 3));
+    op.src_pitch[0] = 8;
+    REFUSED(op, "no image of floats");
+    op = conv(OP(CONV2D, x, lun_filter(5, 3, 3, 3), V(5)), 1, 1, 1, 1);
+    op.src_pitch[2] = 8;
+    REFUSED(op, "source 2 must lie dense");
+    op = sized(conv(OP(CONV2D_WGRAD, x, lun_image(2, 6, 4, 5)), 1, 1, 1, 1), 3, 3, 0, 0);
+    op.src_pitch[0] = 4;
+    op.src_pitch[1] = 9;
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    op.dst_pitch[0] = 64;
+    REFUSED(op, "destination 0 must lie dense");
+    op = OP(ADD_CHANNEL, x, lun_image(2, 3, 1, 1));
+    op.src_pitch[0] = 4;
+    REFUSED(op, "source 0 must lie dense");
+}
+END_TEST
+
 START_TEST(descriptions)
 {
     char text[128];
     lun_op op = conv(OP(CONV2D, lun_image(16, 64, 64, 64), lun_filter(128, 64, 3, 3)), 1, 1, 1, 1);
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "conv2d 16x64x64x64 (128,64,3,3) s1x1 p1x1");
+    op.src_pitch[0] = 96;
+    op.dst_pitch[0] = 256;
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "conv2d 16x64x64x64/96 (128,64,3,3) s1x1 p1x1 into /256");
+    op = conv(OP(CONV2D, lun_image(16, 64, 64, 64), lun_filter(128, 64, 3, 3)), 1, 1, 1, 1);
     char tiny[8];
     lun_op_describe(&op, tiny, sizeof tiny);
     ck_assert_str_eq(tiny, "conv2d ");
@@ -500,6 +549,7 @@ int main(void)
     tcase_add_test(tests, loss_and_adam_rules);
     tcase_add_test(tests, random_rules);
     tcase_add_test(tests, any_op_refuses_nonsense);
+    tcase_add_test(tests, pitches);
     tcase_add_test(tests, descriptions);
     tcase_add_test(tests, gradients);
     suite_add_tcase(suite, tests);

@@ -18,6 +18,7 @@ static const char *fast, *wrong; /* candidates: one that takes 1 s instead, one 
 static const char *not_allowed;  /* one that fails the test if it is run */
 static double spoil;             /* by how much, of every result */
 static int spoilt;               /* which destination */
+static size_t spoil_at;          /* bytes from its start; where nothing was written it is spoilt by being written to */
 static int runs;
 static lun_place last_dst[64];
 static lun_op_plan *last_plan[64];
@@ -48,10 +49,11 @@ static lun_status test_run(lun_op_plan *plan, lun_part part)
         if (last_plan[i % 64] != plan)
             continue;
         float value = 0;
+        const lun_place at = {last_dst[i % 64].buffer, last_dst[i % 64].offset + spoil_at};
         OK(original->finish(dev));
-        OK(original->read(last_dst[i % 64], &value, sizeof value));
-        value += (float)spoil;
-        OK(original->write(last_dst[i % 64], &value, sizeof value));
+        OK(original->read(at, &value, sizeof value));
+        value = (isnan(value) ? 0 : value) + (float)spoil;
+        OK(original->write(at, &value, sizeof value));
         break;
     }
     return LUN_OK;
@@ -72,6 +74,7 @@ static void begin(void)
     usual = 3;
     fast = wrong = not_allowed = NULL;
     runs = bound = 0;
+    spoil_at = 0;
 }
 
 static void end(void)
@@ -205,6 +208,32 @@ START_TEST(wrong_statistics_are_seen)
         ck_assert_int_eq(s.error <= s.bound, !seeing);
         lun_tuning_close(&tuning);
     }
+}
+END_TEST
+
+/* Channels of wider images are an op of their own; who writes between them is wrong. */
+START_TEST(pitches_are_measured)
+{
+    lun_tuning *tuning = opened();
+    lun_tune_op ops[2] = {conv(9), conv(9)};
+    ops[1].op.src_pitch[0] = 8;
+    ops[1].op.dst_pitch[0] = 32;
+    OK(lun_op_infer(&ops[1].op));
+    fast = "winograd_4x4";
+    seen s = tune_with(tuning, ops, 2, (lun_tune_params){.seconds = 1e6}, 0);
+    ck_assert_int_eq(s.results, 2);
+    ck_assert_str_eq(s.chosen, fast);
+    ck_assert_uint_eq(lun_tuning_count(tuning), 2);
+    wrong = fast;
+    spoil = 1e-7;
+    spoil_at = 9 * 4;
+    s = tune_with(tuning, ops + 1, 1, (lun_tune_params){.force = 1, .seconds = 1e6}, 0);
+    ck_assert_str_ne(s.chosen, wrong);
+    ck_assert(!(s.error <= s.bound));
+    spoil_at = 8 * 4;
+    s = tune_with(tuning, ops + 1, 1, (lun_tune_params){.force = 1, .seconds = 1e6}, 0);
+    ck_assert_str_eq(s.chosen, wrong);
+    lun_tuning_close(&tuning);
 }
 END_TEST
 
@@ -440,6 +469,7 @@ int main(void)
     tcase_add_test(tests, the_fastest_is_chosen);
     tcase_add_test(tests, a_wrong_candidate_is_never_chosen);
     tcase_add_test(tests, wrong_statistics_are_seen);
+    tcase_add_test(tests, pitches_are_measured);
     tcase_add_test(tests, a_wrong_reference_chooses_nothing);
     tcase_add_test(tests, the_reference_is_never_hopeless);
     tcase_add_test(tests, what_is_known_is_not_measured);
