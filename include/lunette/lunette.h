@@ -6,6 +6,7 @@
 #include "data.h"
 #include "device.h"
 #include "diffusion.h"
+#include "doctor.h"
 #include "graph.h"
 #include "model.h"
 #include "picture_out.h"

@@ -85,7 +85,9 @@ typedef struct lun_run_params {
     lun_clip_mode clip;        /* of the periodic samples */
     lun_norm_mode norm;
     int allow_fallback;
-    lun_tune_mode tune;           /* before the first step; what a resumed run has recorded counts all the same */
+    lun_tune_mode tune; /* before the first step; what a resumed run has recorded counts all the same */
+    int vet; /* hold the device's kernels against plain C before the first step, where that is not remembered; wrong
+                ones are not used (doctor.h) */
     const lun_tune_params *tuner; /* its callbacks and its time; NULL: none, and the usual */
     /* Called after every log line and about four times a second between them; non-zero asks to stop (a checkpoint is
      * saved). */

@@ -14,6 +14,8 @@
 
 typedef struct check_state {
     lun_device *a, *b;
+    void (*observe)(void *payload, const lun_check_finding *finding); /* NULL: a difference is an error */
+    void *payload;
 } check_state;
 
 typedef struct check_buffer {
@@ -322,59 +324,95 @@ static lun_status compare_gaps(const check_plan *plan, int d)
     return LUN_OK;
 }
 
-/* Fails with the worst element, or the first one that is a number on one side only. */
-static lun_status compare(const check_plan *plan, int d, const rounding *bound)
+/* The worst element, or the first one that is a number on one side only. */
+typedef struct difference {
+    int64_t element;
+    double share, allowed; /* of lun_check_finding; what was allowed there */
+} difference;
+
+static difference find_worst(const check_plan *plan, int d, const rounding *bound)
 {
     const lun_op *op = &plan->base.op;
-    const check_state *state = plan->base.device->state;
     const int64_t count = lun_count(op->dst[d].shape);
     const float *a = plan->host_a, *b = plan->host_b;
     const bool words = op->dst[d].dtype != LUN_F32;
     const double size = bound->add_rms ? rms(a, count, 0, 1) : 0;
-    int64_t worst = -1;
-    double excess = 0, allowed_there = 0;
-    for (int64_t i = 0; i < count; i++) {
-        double allowed = 0, over;
+    difference worst = {0, 0, 0};
+    for (int64_t i = 0; i < count && !isinf(worst.share); i++) {
+        double allowed = 0, share;
         if (memcmp(&a[i], &b[i], 4) == 0)
             continue;
         if (words) {
-            over = INFINITY;
+            share = INFINITY;
         } else if (isnan(a[i]) || isnan(b[i]) || isinf(a[i]) || isinf(b[i])) {
-            over = (isnan(a[i]) && isnan(b[i])) || a[i] == b[i] ? 0 : INFINITY;
+            share = (isnan(a[i]) && isnan(b[i])) || a[i] == b[i] ? 0 : INFINITY;
         } else {
             const double mine = fabs((double)a[i]), apart = fabs((double)a[i] - (double)b[i]);
             if (!bound->exact)
                 allowed = bound->factor *
                               (mine + bound->cubic * mine * mine * mine + size + bound->scale[i % bound->period]) +
                           FLUSHED;
-            over = apart <= allowed ? 0 : allowed > 0 ? apart / allowed : INFINITY;
+            share = apart == 0 ? 0 : allowed > 0 ? apart / allowed : INFINITY;
         }
-        if (over > excess) {
-            worst = i;
-            excess = over;
-            allowed_there = allowed;
-        }
-        if (isinf(excess))
-            break;
+        if (!(share <= worst.share))
+            worst = (difference){i, share, allowed};
     }
-    if (worst < 0)
-        return LUN_OK;
+    return worst;
+}
+
+static lun_status describe_difference(const check_plan *plan, int d, const difference *worst)
+{
+    const lun_op *op = &plan->base.op;
+    const check_state *state = plan->base.device->state;
+    const long long at = worst->element, count = lun_count(op->dst[d].shape);
+    const float *a = plan->host_a, *b = plan->host_b;
     char what[160];
     lun_op_describe(op, what, sizeof what);
-    if (words) {
+    if (op->dst[d].dtype != LUN_F32) {
         uint32_t x, y;
-        memcpy(&x, &a[worst], 4);
-        memcpy(&y, &b[worst], 4);
-        return lun_fail(LUN_ERR_DEVICE,
-                        "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %u, %s (%s) %u",
-                        what, d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, x,
-                        state->b->info.spec, plan->b->candidate, y);
+        memcpy(&x, &a[at], 4);
+        memcpy(&y, &b[at], 4);
+        return lun_fail(
+            LUN_ERR_DEVICE, "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %u, %s (%s) %u",
+            what, d, at, count, state->a->info.spec, plan->a->candidate, x, state->b->info.spec, plan->b->candidate, y);
     }
     return lun_fail(
         LUN_ERR_DEVICE,
         "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %.9g, %s (%s) %.9g; %.3g is allowed",
-        what, d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, (double)a[worst],
-        state->b->info.spec, plan->b->candidate, (double)b[worst], allowed_there);
+        what, d, at, count, state->a->info.spec, plan->a->candidate, (double)a[at], state->b->info.spec,
+        plan->b->candidate, (double)b[at], worst->allowed);
+}
+
+/* Hold destination d against each other, with both sides' in host memory; it is made dense there. */
+static lun_status compare(check_plan *plan, int d, double plain, bool equal)
+{
+    const check_state *state = plan->base.device->state;
+    const lun_op *op = &plan->base.op;
+    difference worst = {0, 0, 0};
+    lun_status status = LUN_OK;
+    if (!equal) {
+        rounding bound;
+        LUN_TRY(find_bound(plan, d, plain, &bound));
+        status = compare_gaps(plan, d);
+        squeeze(plan->host_a, op->dst[d].shape, op->dst_pitch[d]);
+        squeeze(plan->host_b, op->dst[d].shape, op->dst_pitch[d]);
+        if (status != LUN_OK)
+            worst.share = INFINITY;
+        else
+            worst = find_worst(plan, d, &bound);
+        if (status == LUN_OK && !(worst.share <= 1))
+            status = describe_difference(plan, d, &worst);
+    }
+    if (!state->observe)
+        return status;
+    const lun_check_finding finding = {.op = op,
+                                       .candidate_a = plan->a->candidate,
+                                       .candidate_b = plan->b->candidate,
+                                       .dst = d,
+                                       .share = worst.share,
+                                       .detail = status != LUN_OK ? lun_error_detail() : NULL};
+    state->observe(state->payload, &finding);
+    return LUN_OK;
 }
 
 /* ---- the driver ---- */
@@ -492,7 +530,7 @@ static void check_plan_destroy(lun_op_plan *base)
     free(plan);
 }
 
-/* "X|Y", as this driver names its plans: X on A and Y on B. "X": on both. */
+/* The two halves of a name (check.h). */
 static void split_candidate(const char *candidate, char a[64], char b[64])
 {
     const char *bar = strchr(candidate, '|');
@@ -500,10 +538,20 @@ static void split_candidate(const char *candidate, char a[64], char b[64])
     snprintf(b, 64, "%s", bar ? bar + 1 : candidate);
 }
 
+static lun_status plan_side(lun_device *side, const lun_op *op, const char *name, lun_op_plan **out)
+{
+    const bool optional = name[0] == '?';
+    name += optional;
+    lun_status status = lun_op_plan_create(side, op, name[0] ? name : NULL, out);
+    if (status == LUN_UNSUPPORTED && optional && name[0])
+        status = lun_op_plan_create(side, op, NULL, out);
+    return status;
+}
+
 static lun_status check_plan_create(lun_device *dev, const lun_op *op, const char *candidate, lun_op_plan **out)
 {
     check_state *state = dev->state;
-    char name_a[64], name_b[64];
+    char name_a[64] = "", name_b[64] = "";
     size_t src_bytes = 4, dst_bytes = 4;
     int64_t channels = 1;
     check_plan *plan = lun_calloc(1, sizeof *plan, "a plan");
@@ -511,9 +559,9 @@ static lun_status check_plan_create(lun_device *dev, const lun_op *op, const cha
         return LUN_ERR_MEMORY;
     if (candidate)
         split_candidate(candidate, name_a, name_b);
-    lun_status status = lun_op_plan_create(state->a, op, candidate ? name_a : NULL, &plan->a);
+    lun_status status = plan_side(state->a, op, name_a, &plan->a);
     if (status == LUN_OK) {
-        status = lun_op_plan_create(state->b, op, candidate ? name_b : NULL, &plan->b);
+        status = plan_side(state->b, op, name_b, &plan->b);
         /* A has it and B has not: then B is not checked, which is what this device is for. */
         if (status == LUN_UNSUPPORTED && !candidate)
             status = lun_fail(LUN_ERR_DEVICE, "check: %s declines: %s", state->b->info.spec, lun_error_detail());
@@ -606,17 +654,12 @@ static lun_status check_run(lun_op_plan *base, lun_part part)
     LUN_TRY(lun_op_plan_run(plan->b));
     for (int d = 0; d < op->ndst; d++) {
         const size_t bytes = lun_dst_span(op, d);
-        rounding bound;
-        LUN_TRY(find_bound(plan, d, plain, &bound));
         LUN_TRY(lun_buffer_read(on_a(plan->dst[d]), plan->host_a, bytes));
         LUN_TRY(lun_buffer_read(on_b(plan->dst[d]), plan->host_b, bytes));
-        if (memcmp(plan->host_a, plan->host_b, bytes) == 0)
-            continue;
-        LUN_TRY(compare_gaps(plan, d));
-        LUN_TRY(lun_buffer_write(on_b(plan->dst[d]), plan->host_a, bytes));
-        squeeze(plan->host_a, op->dst[d].shape, op->dst_pitch[d]);
-        squeeze(plan->host_b, op->dst[d].shape, op->dst_pitch[d]);
-        LUN_TRY(compare(plan, d, &bound));
+        const bool equal = memcmp(plan->host_a, plan->host_b, bytes) == 0;
+        if (!equal)
+            LUN_TRY(lun_buffer_write(on_b(plan->dst[d]), plan->host_a, bytes));
+        LUN_TRY(compare(plan, d, plain, equal));
     }
     return LUN_OK;
 }
@@ -632,6 +675,13 @@ lun_device *lun_check_side(const lun_device *dev, int which)
 {
     const check_state *state = dev->state;
     return which == 0 ? state->a : state->b;
+}
+
+void lun_check_observe(lun_device *dev, void (*observe)(void *payload, const lun_check_finding *finding), void *payload)
+{
+    check_state *state = dev->state;
+    state->observe = observe;
+    state->payload = payload;
 }
 
 extern const lun_driver lun_driver_check;

@@ -15,6 +15,7 @@
 #include "feed.h"
 #include "report.h"
 #include "trainer.h"
+#include "vetting.h"
 
 #define STRIP_PANELS 10
 #define SHOW_EVERY   0.25 /* seconds between calls of progress */
@@ -348,7 +349,7 @@ static void on_tuned(void *payload, const lun_tune_result *result)
         tuner->result(tuner->payload, result);
 }
 
-static lun_status make_trainer(run_state *r, bool pin)
+static lun_status make_trainer(run_state *r, json_t *pins)
 {
     const lun_run_params *p = r->params;
     const lun_tune_params tune = {.force = p->tune == LUN_TUNE_FORCE,
@@ -359,11 +360,31 @@ static lun_status make_trainer(run_state *r, bool pin)
     if (p->tune != LUN_TUNE_OFF)
         LUN_TRY(lun_tuning_open(r->dev, &r->tuning));
     const lun_compile_params compile = {.allow_fallback = p->allow_fallback,
-                                        .pin = pin ? pinned : NULL,
-                                        .payload = r->record.candidates,
+                                        .pin = pins ? pinned : NULL,
+                                        .payload = pins,
                                         .tuning = r->tuning,
                                         .tune = p->tune == LUN_TUNE_AUTO || p->tune == LUN_TUNE_FORCE ? &tune : NULL};
     return lun_trainer_create(r->dev, r->config, lun_dataset_count(r->dataset), &compile, &r->trainer);
+}
+
+/* A device may compute wrongly: what it would train with is held against plain C, once, and what is wrong goes another
+ * way. */
+static lun_status vet_kernels(run_state *r)
+{
+    json_t *kernels = json_object(), *detours = NULL;
+    if (!kernels)
+        return lun_fail(LUN_ERR_MEMORY, "out of memory (a list of kernels)");
+    lun_plan_visit(lun_trainer_plan(r->trainer), note_candidate, kernels);
+    lun_status status = LUN_OK;
+    if (!lun_vetted(r->dev, r->config, kernels)) {
+        lun_trainer_destroy(&r->trainer); /* its memory may be needed */
+        status = lun_vet(r->dev, r->config, kernels, &detours);
+        if (status == LUN_OK)
+            status = make_trainer(r, detours);
+    }
+    json_decref(detours);
+    json_decref(kernels);
+    return status;
 }
 
 static lun_status start(run_state *r)
@@ -372,7 +393,9 @@ static lun_status start(run_state *r)
     bool pin = false;
     LUN_TRY(lun_runfolder_open(p->folder, p->resume != 0, &r->folder));
     LUN_TRY(prepare_record(r, &pin));
-    LUN_TRY(make_trainer(r, pin));
+    LUN_TRY(make_trainer(r, pin ? r->record.candidates : NULL));
+    if (!pin && p->vet)
+        LUN_TRY(vet_kernels(r));
     LUN_TRY(lun_schedule_linear(r->config->model.steps, r->config->beta_first, r->config->beta_last, &r->schedule));
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
     const lun_run_length *length = &p->length;

@@ -58,6 +58,7 @@ void log_warnings_only(void);
 
 /* Subcommands: argv[0] is the subcommand's name; the result is the exit code. */
 int lun_cmd_devices(int argc, char **argv);
+int lun_cmd_doctor(int argc, char **argv);
 int lun_cmd_train(int argc, char **argv);
 int lun_cmd_sample(int argc, char **argv);
 int lun_cmd_predict(int argc, char **argv);

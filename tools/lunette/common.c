@@ -13,6 +13,48 @@ const char *const clip_names[] = {"none", "x0", "xt", NULL};
 const char *const norm_names[] = {"eval", "train", NULL};
 const char *const loss_names[] = {"l1", "l2", "huber", NULL};
 
+lun_status network_config(const network_args *a, lun_train_config *out, char **file)
+{
+    lun_train_config c;
+    char *model = NULL;
+    if (a->model && (a->preset_given || a->channels_given))
+        return lun_fail(LUN_ERR_USAGE, "--model says which network it is: leave out --preset and --channels");
+    LUN_TRY(lun_train_preset(a->preset, &c));
+    if (a->model) {
+        lun_model_file_info info;
+        LUN_TRY(find_model(a->model, &model));
+        const lun_status status = lun_model_inspect(model, &info);
+        if (status != LUN_OK || !file) {
+            free(model);
+            model = NULL;
+        }
+        LUN_TRY(status);
+        c.model = info.config;
+        if (info.width) {
+            c.width = info.width;
+            c.height = info.height;
+        }
+    }
+    if (a->channels_given) {
+        memset(c.model.channels, 0, sizeof c.model.channels);
+        memcpy(c.model.channels, a->channels, sizeof(int) * (size_t)a->levels);
+        c.model.levels = a->levels;
+    }
+    if (a->size_given)
+        c.width = c.height = a->size;
+    if (a->batch_given)
+        c.batch = a->batch;
+    const lun_status status = lun_train_config_check(&c);
+    if (status != LUN_OK) {
+        free(model);
+        return status;
+    }
+    *out = c;
+    if (file)
+        *file = model;
+    return LUN_OK;
+}
+
 lun_status open_device(const char *spec, int threads, lun_device **out)
 {
     const lun_device_params params = {.threads = threads};

@@ -18,6 +18,49 @@ extern const char *const loss_names[]; /* of lun_loss_type */
         .help = "of the cpu device (all cores)"                                                                        \
     }
 
+/* Which network, batch and picture size a command works on where it has no pictures. */
+typedef struct network_args {
+    const char *preset, *model; /* model: RUN|FILE, or NULL */
+    int batch, size, channels[LUN_MODEL_MAX_LEVELS], levels;
+    bool batch_given, size_given, preset_given, channels_given;
+} network_args;
+/* Its options; place: network_args, with the preset's name set. */
+#define NETWORK_OPTIONS(place)                                                                                         \
+    {.name = "--model",                                                                                                \
+     .type = ARG_TEXT,                                                                                                 \
+     .value = &(place).model,                                                                                          \
+     .meta = "RUN|FILE",                                                                                               \
+     .help = "the network and the picture size of this model"},                                                        \
+        {.name = "--preset",                                                                                           \
+         .type = ARG_TEXT,                                                                                             \
+         .value = &(place).preset,                                                                                     \
+         .given = &(place).preset_given,                                                                               \
+         .meta = "NAME",                                                                                               \
+         .help = "or those of a preset: notebook (the default)"},                                                      \
+        {.name = "--channels",                                                                                         \
+         .type = ARG_INTS,                                                                                             \
+         .value = (place).channels,                                                                                    \
+         .min = 1,                                                                                                     \
+         .max = LUN_MODEL_MAX_LEVELS,                                                                                  \
+         .count = &(place).levels,                                                                                     \
+         .given = &(place).channels_given,                                                                             \
+         .meta = "A,B,...",                                                                                            \
+         .help = "of the levels (64,128,256,512,1024)"},                                                               \
+        {.name = "--batch",                                                                                            \
+         .type = ARG_INT,                                                                                              \
+         .value = &(place).batch,                                                                                      \
+         .min = 1,                                                                                                     \
+         .max = 4096,                                                                                                  \
+         .given = &(place).batch_given,                                                                                \
+         .meta = "N",                                                                                                  \
+         .help = "pictures at a time (16)"},                                                                           \
+    {                                                                                                                  \
+        .name = "--size", .type = ARG_INT, .value = &(place).size, .min = 2, .max = 4096,                              \
+        .given = &(place).size_given, .meta = "N", .help = "pixels a side (64)"                                        \
+    }
+/* The configuration they mean, checked. *file (may be NULL) is the model's file, for the caller to free, or NULL. */
+lun_status network_config(const network_args *args, lun_train_config *out, char **file);
+
 /* Open the device; the caller closes it. */
 lun_status open_device(const char *spec, int threads, lun_device **out);
 /* LUN_ERR_USAGE for "null", whose results are not worth a file. */

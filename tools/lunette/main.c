@@ -17,6 +17,7 @@ static const struct {
     {"train", lun_cmd_train, "train a model on a folder of pictures"},
     {"sample", lun_cmd_sample, "draw new pictures with a trained model"},
     {"devices", lun_cmd_devices, "list what can compute on this machine"},
+    {"doctor", lun_cmd_doctor, "check that a device computes rightly"},
     {"tune", lun_cmd_tune, "measure which kernels are fastest here"},
     {"bench", lun_cmd_bench, "time training, sampling or single ops"},
     {"predict", lun_cmd_predict, "run a model on given tensors, with gradients if asked"},

@@ -24,7 +24,7 @@ typedef struct train_args {
         levels;
     bool size_given, batch_given, lr_given, seed_given, channels_given, preset_given, loss_given;
     bool epochs_given, steps_given, hours_given, checkpoint_given;
-    bool resume, quiet, allow_fallback, no_cache;
+    bool resume, quiet, allow_fallback, no_cache, no_doctor;
     uint64_t epochs, steps, seed, checkpoint_every;
     double hours;
     double lr;
@@ -349,6 +349,7 @@ static lun_status run(const train_args *a, int *exit_code)
                              .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
                              .allow_fallback = a->allow_fallback,
                              .tune = (lun_tune_mode)a->tune,
+                             .vet = !a->no_doctor,
                              .tuner = &tuner,
                              .progress = on_progress,
                              .payload = &w};
@@ -543,6 +544,10 @@ int lun_cmd_train(int argc, char **argv)
          .choices = tune_names,
          .meta = "MODE",
          .help = "auto (the default): measure kernels that are not remembered; known, force, off"},
+        {.name = "--no-doctor",
+         .type = ARG_FLAG,
+         .value = &a.no_doctor,
+         .help = "trust the device's kernels without holding them against plain C first"},
         {.name = "--allow-fallback",
          .type = ARG_FLAG,
          .value = &a.allow_fallback,
@@ -568,6 +573,9 @@ int lun_cmd_train(int argc, char **argv)
                  "choice to the\n"
                  "device. See lunette tune --help, also for where it is remembered. --resume keeps what the run was "
                  "begun with.\n\n"
+                 "Once for a device, driver and network the kernels are held against plain C in a step with two "
+                 "pictures; one that\n"
+                 "computes wrongly is not used. See lunette doctor --help.\n\n"
                  "Pictures are decoded once and kept, 3 bytes a pixel at the run's size, in a file pictures-* in the "
                  "cache folder:\n"
                  "$LUNETTE_CACHE, else $XDG_CACHE_HOME/lunette, else ~/.cache/lunette. The next run on the same folder "
