@@ -80,14 +80,14 @@ static void leave_moments(const struct conv2d_gather_args arg, GLOBAL const floa
     const lane zero = lane_splat(0.0f), share = lane_splat(1.0f / (float)pilot);
     lane x0, x1, centre0 = zero, centre1 = zero, sum0 = zero, sum1 = zero, square0 = zero, square1 = zero;
     for (int i = 0; i < pilot; i++) {
-        load_columns(dst + (long)row_dst[i] * arg.dst_c + column, valid, &x0, &x1);
+        load_columns(dst + (long)row_dst[i] * arg.dst_pitch + column, valid, &x0, &x1);
         centre0 = lane_add(centre0, x0);
         centre1 = lane_add(centre1, x1);
     }
     centre0 = lane_mul(centre0, share);
     centre1 = lane_mul(centre1, share);
     for (int i = 0; i < rows; i++) {
-        load_columns(dst + (long)row_dst[i] * arg.dst_c + column, valid, &x0, &x1);
+        load_columns(dst + (long)row_dst[i] * arg.dst_pitch + column, valid, &x0, &x1);
         const lane d0 = lane_sub(x0, centre0), d1 = lane_sub(x1, centre1);
         sum0 = lane_add(sum0, d0);
         sum1 = lane_add(sum1, d1);
