@@ -548,6 +548,19 @@ static lun_status plan_side(lun_device *side, const lun_op *op, const char *name
     return status;
 }
 
+/* A kernel that is not `name`, where the side has one. */
+static lun_status plan_other(lun_device *side, const lun_op *op, const char *name, lun_op_plan **out)
+{
+    for (const lun_candidate *c = lun_candidates(op->kind); c && c->name; c++) {
+        if (strcmp(c->name, name) == 0)
+            continue;
+        const lun_status status = lun_op_plan_create(side, op, c->name, out);
+        if (status != LUN_UNSUPPORTED)
+            return status;
+    }
+    return lun_op_plan_create(side, op, NULL, out);
+}
+
 static lun_status check_plan_create(lun_device *dev, const lun_op *op, const char *candidate, lun_op_plan **out)
 {
     check_state *state = dev->state;
@@ -559,13 +572,16 @@ static lun_status check_plan_create(lun_device *dev, const lun_op *op, const cha
         return LUN_ERR_MEMORY;
     if (candidate)
         split_candidate(candidate, name_a, name_b);
-    lun_status status = plan_side(state->a, op, name_a, &plan->a);
+    const bool other = strcmp(name_a, "~") == 0; /* than B's, which is then planned first */
+    lun_status status = other ? LUN_OK : plan_side(state->a, op, name_a, &plan->a);
     if (status == LUN_OK) {
         status = plan_side(state->b, op, name_b, &plan->b);
         /* A has it and B has not: then B is not checked, which is what this device is for. */
-        if (status == LUN_UNSUPPORTED && !candidate)
+        if (status == LUN_UNSUPPORTED && (!candidate || other))
             status = lun_fail(LUN_ERR_DEVICE, "check: %s declines: %s", state->b->info.spec, lun_error_detail());
     }
+    if (status == LUN_OK && other)
+        status = plan_other(state->a, op, plan->b->candidate, &plan->a);
     for (int s = 0; s < op->nsrc; s++) {
         src_bytes = lun_src_span(op, s) > src_bytes ? lun_src_span(op, s) : src_bytes;
         channels = lun_max_i64(channels, op->src[s].shape.c);

@@ -19,9 +19,9 @@
 
 typedef enum opinion { UNKNOWN, RIGHT, WRONG } opinion;
 
-/* A kernel of an op. `general` is the op's description for any number of pictures. */
+/* A kernel of an op. */
 typedef struct judged {
-    char *op, *general, *candidate;
+    char *op, *candidate;
     opinion opinion;
     bool used;  /* by the plan: the first `used` entry of an op is what would run */
     bool fresh; /* found now */
@@ -32,28 +32,31 @@ typedef struct vetting {
     const lun_train_config *config;
     judged *list;
     size_t count, room;
-    int batch; /* of the ops that are being described */
     bool examining_others;
     lun_status status; /* of taking findings */
 } vetting;
 
 /* ---- The list ---------------------------------------------------------------------------------------------------- */
 
-/* The description with a star for the number of pictures, where an operand begins with that. */
-static char *generalise(const char *op, int batch)
+/* Whether the description of an op on `few` pictures says the same as one on `many`: operands may begin with the number of
+ * pictures, others begin with a number that happens to be that. */
+static bool same_op(const char *of_few, int few, const char *of_many, int many)
 {
-    char number[16];
-    const size_t digits = (size_t)snprintf(number, sizeof number, "%d", batch);
-    char *out = lun_malloc(strlen(op) + 1, 1, "an op's name");
-    size_t used = 0;
-    for (const char *at = op; out && *at;) {
-        const bool begins = at > op && at[-1] == ' ' && strncmp(at, number, digits) == 0 && at[digits] == 'x';
-        out[used++] = begins ? '*' : *at;
-        at += begins ? digits : 1;
+    char little[16], much[16];
+    const size_t digits_few = (size_t)snprintf(little, sizeof little, "%dx", few),
+                 digits_many = (size_t)snprintf(much, sizeof much, "%dx", many);
+    const char *a = of_few, *b = of_many;
+    while (*a && *b) {
+        const size_t word_a = strcspn(a, " "), word_b = strcspn(b, " ");
+        if ((word_a != word_b || memcmp(a, b, word_a) != 0) &&
+            (strncmp(a, little, digits_few) != 0 || strncmp(b, much, digits_many) != 0 ||
+             word_a - digits_few != word_b - digits_many ||
+             memcmp(a + digits_few, b + digits_many, word_a - digits_few) != 0))
+            return false;
+        a += word_a + (a[word_a] == ' ');
+        b += word_b + (b[word_b] == ' ');
     }
-    if (out)
-        out[used] = 0;
-    return out;
+    return !*a && !*b;
 }
 
 static judged *find(vetting *v, const char *op, const char *candidate)
@@ -77,10 +80,9 @@ static judged *put(vetting *v, const char *op, const char *candidate)
         v->list = more;
         v->room = room;
     }
-    judged j = {.op = lun_strdup(op), .general = generalise(op, v->batch), .candidate = lun_strdup(candidate)};
-    if (!j.op || !j.general || !j.candidate) {
+    judged j = {.op = lun_strdup(op), .candidate = lun_strdup(candidate)};
+    if (!j.op || !j.candidate) {
         free(j.op);
-        free(j.general);
         free(j.candidate);
         return NULL;
     }
@@ -92,7 +94,6 @@ static void release(vetting *v)
 {
     for (size_t i = 0; i < v->count; i++) {
         free(v->list[i].op);
-        free(v->list[i].general);
         free(v->list[i].candidate);
     }
     free(v->list);
@@ -158,7 +159,7 @@ static int by_op(const void *a, const void *b)
 static char *merge(void *payload, const char *old)
 {
     const writing *w = payload;
-    vetting all = {.batch = w->vetting->batch};
+    vetting all = {0};
     lun_status status = LUN_OK;
     for (size_t i = 0; i < w->vetting->count && status == LUN_OK; i++) {
         const judged *j = &w->vetting->list[i];
@@ -195,11 +196,9 @@ static const char *on_choice(void *payload, const char *op)
 {
     vetting *v = payload;
     const char *chosen = NULL;
-    char *general = generalise(op, few_pictures(v->config));
-    for (size_t i = 0; general && i < v->count && !chosen; i++)
-        if (v->list[i].used && strcmp(v->list[i].general, general) == 0)
+    for (size_t i = 0; i < v->count && !chosen; i++)
+        if (v->list[i].used && same_op(op, few_pictures(v->config), v->list[i].op, v->config->batch))
             chosen = v->list[i].candidate;
-    free(general);
     return chosen;
 }
 
@@ -207,14 +206,16 @@ static const char *on_choice(void *payload, const char *op)
 static void on_finding(void *payload, const lun_doctor_finding *f)
 {
     vetting *v = payload;
-    char *general = generalise(f->description, few_pictures(v->config));
     const size_t count = v->count; /* entries that are added below are not looked at again */
-    for (size_t i = 0; general && i < count && v->status == LUN_OK; i++) {
-        if (!v->list[i].used || strcmp(v->list[i].general, general) != 0)
+    for (size_t i = 0; i < count && v->status == LUN_OK; i++) {
+        if (!v->list[i].used ||
+            !same_op(f->description, few_pictures(v->config), v->list[i].op, v->config->batch))
             continue;
         judged *j = find(v, v->list[i].op, f->candidate);
-        if (!j && v->examining_others)
+        if (!j && v->examining_others) {
             j = put(v, v->list[i].op, f->candidate);
+            v->status = j ? LUN_OK : LUN_ERR_MEMORY;
+        }
         if (j && j->opinion == UNKNOWN) {
             j->opinion = f->detail ? WRONG : RIGHT;
             j->fresh = true;
@@ -222,9 +223,6 @@ static void on_finding(void *payload, const lun_doctor_finding *f)
                 lun_log(LUN_LOG_WARN, "%s", f->detail);
         }
     }
-    if (!general)
-        v->status = LUN_ERR_MEMORY;
-    free(general);
 }
 
 static lun_status examine(vetting *v, bool others)
@@ -324,7 +322,7 @@ bool lun_vetted(lun_device *dev, const lun_train_config *config, const json_t *k
 {
     if (!lun_tunable(dev))
         return true;
-    vetting v = {.dev = dev, .config = config, .batch = config->batch};
+    vetting v = {.dev = dev, .config = config};
     char *key = NULL, *path = NULL;
     const bool known = add_used(&v, kernels) == LUN_OK && recall(&v, &key, &path) == LUN_OK &&
                        count_used(&v, RIGHT) == (int)json_object_size(kernels);
@@ -354,7 +352,7 @@ static lun_status vet(vetting *v, const json_t *kernels, char **key, char **path
 
 lun_status lun_vet(lun_device *dev, const lun_train_config *config, const json_t *kernels, json_t **detours)
 {
-    vetting v = {.dev = dev, .config = config, .batch = config->batch};
+    vetting v = {.dev = dev, .config = config};
     char *key = NULL, *path = NULL;
     json_t *object = json_object();
     lun_status status = object ? vet(&v, kernels, &key, &path, object) : LUN_ERR_MEMORY;

@@ -38,13 +38,13 @@ LUNETTE_KERNELS=$DIR/wrong
 export LUNETTE_KERNELS
 run doctor --device opencl $net
 check "exit 5" [ "$code" = 5 ]
-check "the op" grep -q '^WRONG: add 4x8x.* by plain' out
+check "the op" grep -q '^WRONG: add 4x16x8x8 .* by plain' out
 check "how to see it again" grep -q "^  again: lunette doctor --device opencl:0 --channels 8,16 --batch 4 --size 16 --candidate plain" out
 check "the verdict" grep -q 'of .* kernels of these ops are WRONG' out
 run train pictures --out bad $net --device opencl --steps 1 --sample-every 0
 check "train refuses" [ "$code" = 5 ]
 check "and says why" grep -q 'error: opencl:0 computes add .* wrongly by every kernel it has' err
-check "nothing is left of it" [ ! -e bad ]
+check "there is no run" [ ! -e bad/config.json ]
 
 # One that convolves wrongly by one kernel: another is taken.
 rm -r wrong

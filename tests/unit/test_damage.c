@@ -154,16 +154,14 @@ END_TEST
 
 int main(void)
 {
-    scratch_make();
     Suite *suite = suite_create("damage");
     TCase *tcase = tcase_create("damage");
+    tcase_add_unchecked_fixture(tcase, scratch_make, scratch_remove);
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, safetensors);
     tcase_add_test(tcase, png);
     tcase_add_test(tcase, jpeg);
     tcase_add_test(tcase, config);
     suite_add_tcase(suite, tcase);
-    const int code = run_suite(suite);
-    scratch_remove();
-    return code;
+    return run_suite(suite);
 }

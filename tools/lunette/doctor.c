@@ -26,6 +26,8 @@ typedef struct examination {
     lun_train_config config;
     char *model;
     char device[32];
+    char device_line[400];
+    bool announced;
     double started;
     json_t *rows;
     lun_tuning *tuning;
@@ -44,9 +46,26 @@ static void on_signal(int number)
     signal(SIGINT, SIG_DFL);
 }
 
+/* What is examined, once it is clear that it can be. */
+static void announce(examination *e)
+{
+    const doctor_args *a = e->args;
+    char channels[128];
+    if (e->announced || a->json)
+        return;
+    e->announced = true;
+    say("device: %s", e->device_line);
+    say("against plain C: %schannels %s, batch %d, %dx%d",
+        a->use == TRAIN    ? "a training step, "
+        : a->use == SAMPLE ? "a denoising step, "
+                           : "a training and a denoising step, ",
+        channels_text(&e->config.model, channels, sizeof channels), e->config.batch, e->config.width, e->config.height);
+}
+
 static int on_progress(void *payload, const char *candidate, int round, int rounds)
 {
     examination *e = payload;
+    announce(e);
     char head[48], time[32];
     snprintf(head, sizeof head, "doctor %d/%d", round + 1, rounds);
     live_show(head, "  %s  %s", duration_text(lun_clock() - e->started, time, sizeof time), candidate);
@@ -118,20 +137,13 @@ static lun_status examine(examination *e, lun_doctor_verdict *verdict)
 {
     const doctor_args *a = e->args;
     lun_device *dev = NULL;
-    char text[400], channels[128];
     LUN_TRY(network_config(&a->network, &e->config, &e->model));
     LUN_TRY(check_computes(a->device));
     LUN_TRY(open_device(a->device, a->threads, &dev));
     lun_status status = lun_tuning_open(dev, &e->tuning);
-    device_text(dev, a->device, text, sizeof text);
+    device_text(dev, a->device, e->device_line, sizeof e->device_line);
     snprintf(e->device, sizeof e->device, "%s", lun_device_get_info(dev)->spec);
     lun_device_close(&dev); /* it is opened anew beside plain C */
-    say("device: %s", text);
-    say("against plain C: %schannels %s, batch %d, %dx%d",
-        a->use == TRAIN    ? "a training step, "
-        : a->use == SAMPLE ? "a denoising step, "
-                           : "a training and a denoising step, ",
-        channels_text(&e->config.model, channels, sizeof channels), e->config.batch, e->config.width, e->config.height);
     const lun_doctor_params params = {.config = &e->config,
                                       .model = e->model,
                                       .train = a->use != SAMPLE,
