@@ -1,8 +1,8 @@
 /* The private side of the check device.
  *
  * Its candidates are named "X|Y": X on A and Y on B; "X" alone: on both. A side whose name is empty makes its own
- * choice; "?X" is X where that side takes it for the op, and its own choice elsewhere. "~" on A is the first of its candidates
- * that is another than B's, or its own choice where there is none. */
+ * choice; "?X" is X where that side takes it for the op, and its own choice elsewhere. "~" on A is the first of its
+ * candidates that is another than B's, or its own choice where there is none. */
 #ifndef LUN_CHECK_H
 #define LUN_CHECK_H
 

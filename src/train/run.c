@@ -97,6 +97,29 @@ static void note_candidate(void *payload, const lun_plan_op *op)
         json_object_set_new(payload, op->description, json_string(op->candidate));
 }
 
+/* Ops that the record names no kernel for: an older build merged neighbours otherwise. */
+typedef struct unrecorded {
+    const json_t *candidates;
+    int count;
+} unrecorded;
+
+static void count_unrecorded(void *payload, const lun_plan_op *op)
+{
+    unrecorded *u = payload;
+    u->count += !op->fallback && !json_object_get(u->candidates, op->description);
+}
+
+static void warn_unrecorded(const run_state *r)
+{
+    unrecorded u = {.candidates = r->record.candidates};
+    if (u.candidates)
+        lun_plan_visit(lun_trainer_plan(r->trainer), count_unrecorded, &u);
+    if (u.count)
+        lun_log(LUN_LOG_WARN,
+                "config.json names no kernel for %d op%s of this run; it goes on within rounding, not bit for bit",
+                u.count, u.count == 1 ? "" : "s");
+}
+
 static lun_status write_record(run_state *r)
 {
     char *text = lun_run_record_text(&r->record);
@@ -394,7 +417,9 @@ static lun_status start(run_state *r)
     LUN_TRY(lun_runfolder_open(p->folder, p->resume != 0, &r->folder));
     LUN_TRY(prepare_record(r, &pin));
     LUN_TRY(make_trainer(r, pin ? r->record.candidates : NULL));
-    if (!pin && p->vet)
+    if (pin)
+        warn_unrecorded(r);
+    else if (p->vet)
         LUN_TRY(vet_kernels(r));
     LUN_TRY(lun_schedule_linear(r->config->model.steps, r->config->beta_first, r->config->beta_last, &r->schedule));
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);

@@ -38,8 +38,8 @@ typedef struct vetting {
 
 /* ---- The list ---------------------------------------------------------------------------------------------------- */
 
-/* Whether the description of an op on `few` pictures says the same as one on `many`: operands may begin with the number of
- * pictures, others begin with a number that happens to be that. */
+/* Whether the description of an op on `few` pictures says the same as one on `many`: operands may begin with the number
+ * of pictures, others begin with a number that happens to be that. */
 static bool same_op(const char *of_few, int few, const char *of_many, int many)
 {
     char little[16], much[16];
@@ -208,8 +208,7 @@ static void on_finding(void *payload, const lun_doctor_finding *f)
     vetting *v = payload;
     const size_t count = v->count; /* entries that are added below are not looked at again */
     for (size_t i = 0; i < count && v->status == LUN_OK; i++) {
-        if (!v->list[i].used ||
-            !same_op(f->description, few_pictures(v->config), v->list[i].op, v->config->batch))
+        if (!v->list[i].used || !same_op(f->description, few_pictures(v->config), v->list[i].op, v->config->batch))
             continue;
         judged *j = find(v, v->list[i].op, f->candidate);
         if (!j && v->examining_others) {

@@ -31,7 +31,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         {.name = "--real", .type = ARG_DOUBLE, .value = &real, .min = -4, .max = 1e9, .meta = "X", .help = "h"},
         {.name = "--word", .type = ARG_TEXT, .value = &word, .given = &given, .meta = "W", .help = "h"},
         {.name = "--choice", .type = ARG_CHOICE, .value = &choice, .choices = choices, .meta = "C", .help = "h"},
-        {.name = "--list", .type = ARG_INTS, .value = list, .min = 1, .max = 4, .count = &count, .meta = "L", .help = "h"},
+        {.name = "--list",
+         .type = ARG_INTS,
+         .value = list,
+         .min = 1,
+         .max = 4,
+         .count = &count,
+         .meta = "L",
+         .help = "h"},
         {0},
     };
     const arg_command command = {

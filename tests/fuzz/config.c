@@ -1,6 +1,6 @@
 /* Any bytes as config.json of a run folder; what is read must be written and read again as the same. */
-#include "fuzz.h"
 #include "train/config.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
