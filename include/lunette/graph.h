@@ -37,8 +37,9 @@ typedef enum lun_role {
 
 typedef enum lun_slot { LUN_SLOT_VALUE, LUN_SLOT_GRAD, LUN_SLOT_M, LUN_SLOT_V } lun_slot;
 
-/* How a parameter starts. LUN_INIT_UNIFORM: uniform in +-bound, from Philox keyed by (seed, init, parameter number). */
-typedef enum lun_init_kind { LUN_INIT_ZERO, LUN_INIT_ONE, LUN_INIT_UNIFORM } lun_init_kind;
+/* How a parameter starts. LUN_INIT_UNIFORM: uniform in +-bound; LUN_INIT_NORMAL: normal, with `bound` the standard
+ * deviation. Drawn from Philox keyed by (seed, init, parameter number). */
+typedef enum lun_init_kind { LUN_INIT_ZERO, LUN_INIT_ONE, LUN_INIT_UNIFORM, LUN_INIT_NORMAL } lun_init_kind;
 typedef struct lun_init {
     lun_init_kind kind;
     float bound;
