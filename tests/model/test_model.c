@@ -169,8 +169,8 @@ END_TEST
 
 static const char *const networks[] = {"small", "deep"};
 
-static void compare_predict(const char *name, const char *model, lun_predict_norm norm, const char *mode,
-                            lun_loss_type loss, const char *kind)
+void compare_predict(const char *name, const char *model, lun_predict_norm norm, const char *mode, lun_loss_type loss,
+                     const char *kind)
 {
     char in[64], out[64], key[160];
     snprintf(in, sizeof in, "%s.in.safetensors", name);
@@ -499,6 +499,7 @@ int main(int argc, char **argv)
     tcase_add_test(group, ten_steps_of_adam);
     add_file_tests(group);
     add_sampling_tests(group);
+    add_unet_tests(group);
     add_winograd_tests(group);
     suite_add_tcase(suite, group);
     SRunner *runner = srunner_create(suite);
@@ -508,7 +509,7 @@ int main(int argc, char **argv)
     srunner_free(runner);
     lun_device_close(&golden_device);
     if (argc == 3) {
-        static const char *const written[] = {"predicted", "bad", "saved", "variant", "refused"};
+        static const char *const written[] = {"predicted", "bad", "saved", "again", "variant", "refused"};
         for (size_t i = 0; i < sizeof written / sizeof written[0]; i++) {
             char name[32];
             snprintf(name, sizeof name, "%s.safetensors", written[i]);
