@@ -1,5 +1,5 @@
-/* Arguments of norm.cl. Images are rows (pixels of the whole batch) x columns (channels). `blocks` items of `width`
- * columns (at most NORM_COLUMNS) lie side by side. */
+/* Arguments of norm.cl and norm_stats.h. Images are rows (pixels of the whole batch, or of a sample) x columns
+ * (channels). `blocks` items of `width` columns (at most NORM_COLUMNS) lie side by side. */
 #ifndef NORM_H
 #define NORM_H
 
@@ -11,9 +11,10 @@ struct norm_chunk_args {
     int groups, rows, columns, chunk, chunks, width, blocks;
 };
 
-/* `partials` pairs (mean, sum of squared differences), each of `span` rows but the last; `fan` of them become one. */
+/* Of each group `partials` pairs (mean, sum of squared differences), each of `span` rows but the last; `fan` of them
+ * become one of `merged`. */
 struct norm_merge_args {
-    int rows, columns, span, partials, fan, width, blocks;
+    int rows, columns, span, partials, fan, merged, width, blocks;
 };
 
 /* `partials` as above become the result. fresh: momentum, kept: 1 - momentum; unbias: rows / (rows - 1). */

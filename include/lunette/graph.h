@@ -109,6 +109,19 @@ LUN_API lun_value lun_linear(lun_graph *graph, lun_value src, lun_value weight, 
 LUN_API lun_value lun_batch_norm(lun_graph *graph, lun_value src, lun_value gamma, lun_value beta,
                                  lun_value running_mean, lun_value running_var, float eps, float momentum, int training,
                                  int update);
+/* Group norm: statistics (biased variance) of each sample's groups, each of C / groups channels side by side; gamma and
+ * beta C. */
+LUN_API lun_value lun_group_norm(lun_graph *graph, lun_value src, lun_value gamma, lun_value beta, int groups,
+                                 float eps);
+/* src sigmoid(src); src Phi(src), Phi the normal distribution function (the form with erf). */
+LUN_API lun_value lun_silu(lun_graph *graph, lun_value src);
+LUN_API lun_value lun_gelu(lun_graph *graph, lun_value src);
+/* src (N, C, H, W), emb (N, 2C, 1, 1): src (1 + emb[:, :C]) + emb[:, C:]. */
+LUN_API lun_value lun_scale_shift(lun_graph *graph, lun_value src, lun_value emb);
+/* rows (N, 8, 1, 1) u32 as lun_random_row makes them, 0 <= p < 1: elements become 0 with probability p and are divided
+ * by 1 - p otherwise; the same ones on every device. The dropouts of one graph may share rows: each draws anew. For
+ * training: a network that samples leaves it out. */
+LUN_API lun_value lun_dropout(lun_graph *graph, lun_value src, lun_value rows, float p);
 LUN_API lun_value lun_relu(lun_graph *graph, lun_value src);
 LUN_API lun_value lun_add(lun_graph *graph, lun_value a, lun_value b);
 /* src (N, C, H, W) + bias (N, C, 1, 1) */

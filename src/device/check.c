@@ -98,6 +98,9 @@ static double depth_of(const lun_op *op)
     case LUN_OP_CHANNEL_SUM:
     case LUN_OP_BATCH_NORM:
     case LUN_OP_BATCH_NORM_BACKWARD: return (double)(s.n * s.h * s.w);
+    case LUN_OP_GROUP_NORM:
+    case LUN_OP_GROUP_NORM_BACKWARD: return (double)(s.h * s.w * (s.c / op->attrs.group.groups));
+    case LUN_OP_SCALE_SHIFT_BACKWARD: return (double)(s.h * s.w);
     case LUN_OP_LOSS: return (double)lun_count(s);
     default: return 8; /* element-wise: a few roundings */
     }
@@ -155,6 +158,39 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         for (int s = 0; s < 2; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));
         *scale = r[0] + r[1];
+        return LUN_OK;
+    case LUN_OP_GROUP_NORM: LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK;
+    case LUN_OP_GROUP_NORM_BACKWARD: {
+        /* d gamma (1 + scale) (1 + |xhat|), xhat made of x rstd - mean rstd; SiLU's slope is at most 1.1 */
+        const bool scaled = op->nsrc - op->attrs.group.add > 6;
+        double x, d, rstd, more = 0;
+        LUN_TRY(src_rms(plan, 0, &x));
+        LUN_TRY(src_rms(plan, 1, &d));
+        LUN_TRY(src_rms(plan, 5, &rstd));
+        LUN_TRY(src_rms(plan, 2, &r[0]));
+        LUN_TRY(src_rms(plan, 3, &r[1]));
+        if (scaled)
+            LUN_TRY(src_rms(plan, 6, &more));
+        *scale = d * (1 + r[0] + r[1]) * (1 + more) * (2 + x * rstd) * fmax(1, rstd);
+        return LUN_OK;
+    }
+    case LUN_OP_SCALE_SHIFT:
+        for (int s = 0; s < 2; s++)
+            LUN_TRY(src_rms(plan, s, &r[s]));
+        *scale = r[0] * (1 + r[1]) + r[1];
+        return LUN_OK;
+    case LUN_OP_SCALE_SHIFT_BACKWARD:
+        for (int s = 0; s < 3; s++)
+            LUN_TRY(src_rms(plan, s, &r[s]));
+        *scale = r[1] * (1 + r[0] + r[2]) * sqrt(depth_of(op));
+        return LUN_OK;
+    case LUN_OP_SILU:
+    case LUN_OP_GELU: LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK;
+    case LUN_OP_SILU_BACKWARD:
+    case LUN_OP_GELU_BACKWARD:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        LUN_TRY(src_rms(plan, 1, &r[1]));
+        *scale = r[1] * (1 + r[0]);
         return LUN_OK;
     case LUN_OP_NOISE:
         LUN_TRY(src_rms(plan, 0, &r[0]));
@@ -254,6 +290,30 @@ static lun_status norm_scale(check_plan *plan, int d, rounding *bound)
     return LUN_OK;
 }
 
+/* Group norm: `plain` is the size of x for the norm itself, of the terms of dsrc for its gradient. */
+static lun_status group_norm_scale(check_plan *plan, int d, double plain, rounding *bound)
+{
+    const lun_op *op = &plan->base.op;
+    bound->add_rms = true;
+    bound->scale = plan->scale;
+    plan->scale[0] = plain;
+    if (op->kind == LUN_OP_GROUP_NORM_BACKWARD) {
+        plan->scale[0] = plain * (d == 0 ? 1 : sqrt(depth_of(op)));
+    } else if (d == 0) {
+        double gamma, beta, more;
+        LUN_TRY(lun_buffer_read(on_a(plan->dst[2]), plan->host_src, lun_bytes(op->dst[2])));
+        const double away = plain * rms(plan->host_src, lun_count(op->dst[2].shape), 0, 1);
+        LUN_TRY(src_rms(plan, 1, &gamma));
+        LUN_TRY(src_rms(plan, 2, &beta));
+        LUN_TRY(src_rms(plan, 3, &more));
+        plan->scale[0] = (gamma * (1 + away + away * away) + beta) * (1 + more) + more;
+    } else if (d == 2) {
+        plan->scale[0] = 0;
+        bound->cubic = plain * plain; /* d rstd = rstd^3 / 2 d var */
+    }
+    return LUN_OK;
+}
+
 static lun_status find_bound(check_plan *plan, int d, double plain, rounding *out)
 {
     const lun_op *op = &plan->base.op;
@@ -264,6 +324,8 @@ static lun_status find_bound(check_plan *plan, int d, double plain, rounding *ou
         return LUN_OK;
     if (op->kind == LUN_OP_BATCH_NORM || op->kind == LUN_OP_BATCH_NORM_BACKWARD)
         return norm_scale(plan, d, out);
+    if (op->kind == LUN_OP_GROUP_NORM || op->kind == LUN_OP_GROUP_NORM_BACKWARD)
+        return group_norm_scale(plan, d, plain, out);
     out->add_rms = true;
     plan->scale[0] = op->kind == LUN_OP_ADAM && d == 2 ? 0 : plain; /* v is a sum of squares: no cancellation */
     if (op->kind == LUN_OP_ADAM && d == 0)

@@ -14,6 +14,15 @@ static double per_element(const lun_op *op)
     case LUN_OP_ADD_CHANNEL: return 1;
     case LUN_OP_BATCH_NORM: return op->attrs.norm.training ? 7 : 3; /* mean 1, variance 3; normalise 3 */
     case LUN_OP_BATCH_NORM_BACKWARD: return 11;                     /* two sums 4, gradient 7 */
+    case LUN_OP_GROUP_NORM: return 7 + (op->nsrc > 3 ? 2 : 0) + (op->attrs.group.silu ? 4 : 0); /* as batch_norm */
+    case LUN_OP_GROUP_NORM_BACKWARD: return 11 + (op->attrs.group.silu ? 18 : 0);
+    case LUN_OP_SCALE_SHIFT: return 2;
+    case LUN_OP_SCALE_SHIFT_BACKWARD: return 5;
+    case LUN_OP_SILU: return 4; /* exp counts as one */
+    case LUN_OP_SILU_BACKWARD: return 9;
+    case LUN_OP_GELU: return 15;
+    case LUN_OP_GELU_BACKWARD: return 18;
+    case LUN_OP_DROPOUT: return 1;
     case LUN_OP_NOISE:
     case LUN_OP_LOSS:
     case LUN_OP_LOSS_BACKWARD: return 3;

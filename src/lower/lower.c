@@ -20,6 +20,15 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_SPATIAL_SUM: return plain_spatial_sum;
     case LUN_OP_BATCH_NORM: return plain_batch_norm;
     case LUN_OP_BATCH_NORM_BACKWARD: return plain_batch_norm_backward;
+    case LUN_OP_GROUP_NORM: return plain_group_norm;
+    case LUN_OP_GROUP_NORM_BACKWARD: return plain_group_norm_backward;
+    case LUN_OP_SCALE_SHIFT: return plain_scale_shift;
+    case LUN_OP_SCALE_SHIFT_BACKWARD: return plain_scale_shift_backward;
+    case LUN_OP_SILU: return plain_silu;
+    case LUN_OP_SILU_BACKWARD: return plain_silu_backward;
+    case LUN_OP_GELU: return plain_gelu;
+    case LUN_OP_GELU_BACKWARD: return plain_gelu_backward;
+    case LUN_OP_DROPOUT: return plain_dropout;
     case LUN_OP_RELU: return plain_relu;
     case LUN_OP_RELU_BACKWARD: return plain_relu_backward;
     case LUN_OP_ADD: return plain_add;

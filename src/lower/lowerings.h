@@ -13,9 +13,12 @@
     X(spatial_sum)                                                                                                     \
     X(batch_norm)                                                                                                      \
     X(batch_norm_backward)                                                                                             \
-    X(relu)                                                                                                            \
-    X(relu_backward) X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam)       \
-        X(randint) X(randn) X(sample_step) X(store)
+    X(group_norm)                                                                                                      \
+    X(group_norm_backward)                                                                                             \
+    X(scale_shift)                                                                                                     \
+    X(scale_shift_backward) X(silu) X(silu_backward) X(gelu) X(gelu_backward) X(dropout) X(relu) X(relu_backward)      \
+        X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint)         \
+            X(randn) X(sample_step) X(store)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)
@@ -41,6 +44,21 @@ static inline int64_t lun_chunk(const lun_caps *caps)
 {
     return caps->gpu ? 64 : 256;
 }
+
+/* A launch of a text that has NORM_COLUMNS (norm.c). */
+lun_launch *lun_emit_norm(lun_lowering *out, const lun_caps *caps, const char *file, const char *kernel, int64_t items);
+/* Rows of one item that passes over rows x columns elements: a grain of them. */
+int64_t lun_norm_height(const lun_caps *caps, int64_t rows, int64_t columns);
+
+/* Statistics by column, not yet merged to the end: pairs at mean[group][partial][column] and m2 likewise, in the
+ * workspace. */
+typedef struct lun_norm_partials {
+    size_t mean, m2;
+    int64_t partials, span; /* of a group; rows that each stands for, but the last */
+} lun_norm_partials;
+/* Of groups x rows x columns floats; `file` includes norm_stats.h. */
+lun_norm_partials lun_emit_norm_partials(lun_lowering *out, const lun_caps *caps, const char *file,
+                                         lun_launch_buffer src, int64_t groups, int64_t rows, int64_t columns);
 
 /* One pass of that sum: each lun_chunk(caps) rows become one, groups x chunks x columns at `to`. */
 void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,

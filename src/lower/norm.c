@@ -5,31 +5,33 @@
 #include "lowerings.h"
 #include "norm.h"
 
-static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *kernel, int64_t items)
+lun_launch *lun_emit_norm(lun_lowering *out, const lun_caps *caps, const char *file, const char *kernel, int64_t items)
 {
-    lun_launch *launch = lun_emit(out, "norm.cl", kernel, items);
+    lun_launch *launch = lun_emit(out, file, kernel, items);
     snprintf(launch->options, sizeof launch->options, "-DNORM_COLUMNS=%d", lun_columns(caps));
     return launch;
 }
 
-/* With `samples` each sample is a group of its own, else the batch is one. */
-static struct norm_chunk_args chunk_args(const lun_op *op, const lun_caps *caps, bool samples)
+static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *kernel, int64_t items)
 {
-    const lun_shape s = op->src[0].shape;
-    const int64_t groups = samples ? s.n : 1, rows = s.n / groups * s.h * s.w;
+    return lun_emit_norm(out, caps, "norm.cl", kernel, items);
+}
+
+/* Groups of so many rows: the batch is one, or each sample. */
+static struct norm_chunk_args chunk_args(const lun_caps *caps, int64_t groups, int64_t rows, int64_t columns)
+{
     return (struct norm_chunk_args){.groups = (int)groups,
                                     .rows = (int)rows,
-                                    .columns = (int)s.c,
+                                    .columns = (int)columns,
                                     .chunk = (int)lun_chunk(caps),
                                     .chunks = (int)lun_ceil_div(rows, lun_chunk(caps)),
                                     .width = lun_columns(caps),
-                                    .blocks = (int)lun_ceil_div(s.c, lun_columns(caps))};
+                                    .blocks = (int)lun_ceil_div(columns, lun_columns(caps))};
 }
 
-/* Rows of one item that applies: a grain of elements. */
-static int64_t apply_height(const lun_op *op, const lun_caps *caps, int64_t rows)
+int64_t lun_norm_height(const lun_caps *caps, int64_t rows, int64_t columns)
 {
-    const int64_t width = lun_min_i64(op->src[0].shape.c, lun_columns(caps));
+    const int64_t width = lun_min_i64(columns, lun_columns(caps));
     return caps->gpu ? 1 : lun_min_i64(rows, lun_max_i64(1, lun_grain(caps, INT32_MAX) / width));
 }
 
@@ -39,15 +41,14 @@ static int narrow(const lun_caps *caps)
     return caps->gpu ? 1 : 32;
 }
 
-/* Batch statistics into destinations 1 and 2 (and, with update, 3 and 4). */
-static void statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+lun_norm_partials lun_emit_norm_partials(lun_lowering *out, const lun_caps *caps, const char *file,
+                                         lun_launch_buffer src, int64_t groups, int64_t rows, int64_t columns)
 {
-    const lun_norm_attrs *a = &op->attrs.norm;
-    const struct norm_chunk_args chunk = chunk_args(op, caps, false);
-    size_t bytes = (size_t)chunk.chunks * (size_t)chunk.columns * 4;
+    const struct norm_chunk_args chunk = chunk_args(caps, groups, rows, columns);
+    size_t bytes = (size_t)(groups * chunk.chunks * chunk.columns) * 4;
     size_t mean = lun_book(out, bytes), m2 = lun_book(out, bytes);
-    lun_launch *launch = emit(out, caps, "norm_chunk", (int64_t)chunk.chunks * chunk.blocks);
-    lun_emit_src(launch, 0);
+    lun_launch *launch = lun_emit_norm(out, caps, file, "norm_chunk", groups * chunk.chunks * chunk.blocks);
+    lun_emit_buffer(launch, src);
     lun_emit_workspace(launch, mean);
     lun_emit_workspace(launch, m2);
     lun_emit_args(launch, chunk);
@@ -55,17 +56,18 @@ static void statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out
     int64_t partials = chunk.chunks, span = chunk.chunk;
     const int64_t fan = lun_chunk(caps);
     while (partials > fan) {
+        const int64_t merged = lun_ceil_div(partials, fan);
         const struct norm_merge_args args = {.rows = chunk.rows,
                                              .columns = chunk.columns,
                                              .span = (int)span,
                                              .partials = (int)partials,
                                              .fan = (int)fan,
+                                             .merged = (int)merged,
                                              .width = chunk.width,
                                              .blocks = chunk.blocks};
-        const int64_t merged = lun_ceil_div(partials, fan);
-        bytes = (size_t)merged * (size_t)chunk.columns * 4;
+        bytes = (size_t)(groups * merged * chunk.columns) * 4;
         const size_t mean_out = lun_book(out, bytes), m2_out = lun_book(out, bytes);
-        launch = emit(out, caps, "norm_merge", merged * chunk.blocks);
+        launch = lun_emit_norm(out, caps, file, "norm_merge", groups * merged * chunk.blocks);
         lun_emit_workspace(launch, mean);
         lun_emit_workspace(launch, m2);
         lun_emit_workspace(launch, mean_out);
@@ -74,23 +76,32 @@ static void statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out
         mean = mean_out;
         m2 = m2_out;
         partials = merged;
-        span *= fan;
+        span = lun_min_i64(span * fan, INT32_MAX);
     }
+    return (lun_norm_partials){mean, m2, partials, span};
+}
 
-    const double rows = chunk.rows;
-    const struct norm_finish_args args = {.rows = chunk.rows,
-                                          .columns = chunk.columns,
-                                          .span = (int)lun_min_i64(span, INT32_MAX),
-                                          .partials = (int)partials,
+/* Batch statistics into destinations 1 and 2 (and, with update, 3 and 4). */
+static void statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    const lun_norm_attrs *a = &op->attrs.norm;
+    const lun_shape s = op->src[0].shape;
+    const lun_norm_partials partials =
+        lun_emit_norm_partials(out, caps, "norm.cl", (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, 1, s.n * s.h * s.w, s.c);
+    const double rows = (double)(s.n * s.h * s.w);
+    const struct norm_finish_args args = {.rows = (int)rows,
+                                          .columns = (int)s.c,
+                                          .span = (int)partials.span,
+                                          .partials = (int)partials.partials,
                                           .width = narrow(caps),
                                           .eps = a->eps,
                                           .fresh = a->momentum,
                                           .kept = (float)(1.0 - (double)a->momentum),
                                           .unbias = a->update ? (float)(rows / (rows - 1)) : 0.0f};
-    launch =
-        emit(out, caps, a->update ? "norm_finish_update" : "norm_finish", lun_ceil_div(chunk.columns, narrow(caps)));
-    lun_emit_workspace(launch, mean);
-    lun_emit_workspace(launch, m2);
+    lun_launch *launch =
+        emit(out, caps, a->update ? "norm_finish_update" : "norm_finish", lun_ceil_div(s.c, narrow(caps)));
+    lun_emit_workspace(launch, partials.mean);
+    lun_emit_workspace(launch, partials.m2);
     for (int i = 1; i < op->ndst; i++)
         lun_emit_dst(launch, i);
     lun_emit_args(launch, args);
@@ -102,7 +113,8 @@ static void apply(const lun_op *op, const lun_caps *caps, lun_lowering *out, con
 {
     const lun_shape s = op->src[0].shape;
     const bool shifted = op->nsrc > 5;
-    const int64_t groups = shifted ? s.n : 1, rows = s.n / groups * s.h * s.w, height = apply_height(op, caps, rows);
+    const int64_t groups = shifted ? s.n : 1, rows = s.n / groups * s.h * s.w,
+                  height = lun_norm_height(caps, rows, s.c);
     const struct norm_apply_args args = {.rows = (int)rows,
                                          .columns = (int)s.c,
                                          .height = (int)height,
@@ -173,7 +185,8 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
     const lun_norm_attrs *a = &op->attrs.norm;
     const lun_shape s = op->src[0].shape;
     const int64_t rows = s.n * s.h * s.w;
-    const struct norm_chunk_args chunk = chunk_args(op, caps, a->dshift);
+    const int64_t groups = a->dshift ? s.n : 1;
+    const struct norm_chunk_args chunk = chunk_args(caps, groups, rows / groups, s.c);
     int64_t partials = 0;
     const size_t part = back_sums(caps, out, &chunk, &partials), coef = lun_book(out, (size_t)(3 * s.c) * 4);
     const struct norm_back_finish_args finish = {.groups = chunk.groups,
@@ -192,7 +205,7 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
     lun_emit_workspace(launch, coef);
     lun_emit_args(launch, finish);
 
-    const int64_t height = a->dbias ? lun_min_i64(rows, lun_chunk(caps)) : apply_height(op, caps, rows);
+    const int64_t height = a->dbias ? lun_min_i64(rows, lun_chunk(caps)) : lun_norm_height(caps, rows, s.c);
     const int64_t pieces = lun_ceil_div(rows, height);
     const struct norm_back_apply_args args = {.rows = (int)rows,
                                               .columns = chunk.columns,

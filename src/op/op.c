@@ -8,7 +8,7 @@
 #define NAMED(op_name, least, most, results)                                                                           \
     .name = #op_name, .min_src = least, .max_src = most, .ndst = results, .shape = lun_shape_##op_name
 
-/* .ndst is the most an op has; batch norms have fewer, depending on their attributes. An op without .backward gives its
+/* .ndst is the most an op has; norms have fewer, depending on their attributes. An op without .backward gives its
  * sources no gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or nothing
  * differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
@@ -20,6 +20,15 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 6, 5), .backward = lun_gradient_batch_norm, .alias = {0, 0, 0, 4, 5},
                            .inplace = 1},
     [LUN_OP_BATCH_NORM_BACKWARD] = {NAMED(batch_norm_backward, 5, 5, 5), .inplace = 1 | 2},
+    [LUN_OP_GROUP_NORM] = {NAMED(group_norm, 3, 4, 3), .backward = lun_gradient_group_norm, .inplace = 1},
+    [LUN_OP_GROUP_NORM_BACKWARD] = {NAMED(group_norm_backward, 6, 8, 6), .inplace = 1 | 2},
+    [LUN_OP_SCALE_SHIFT] = {NAMED(scale_shift, 2, 2, 1), .backward = lun_gradient_scale_shift, .inplace = 1},
+    [LUN_OP_SCALE_SHIFT_BACKWARD] = {NAMED(scale_shift_backward, 3, 3, 2), .inplace = 1 | 2},
+    [LUN_OP_SILU] = {NAMED(silu, 1, 1, 1), .backward = lun_gradient_silu, .inplace = 1},
+    [LUN_OP_SILU_BACKWARD] = {NAMED(silu_backward, 2, 2, 1), .inplace = 1 | 2},
+    [LUN_OP_GELU] = {NAMED(gelu, 1, 1, 1), .backward = lun_gradient_gelu, .inplace = 1},
+    [LUN_OP_GELU_BACKWARD] = {NAMED(gelu_backward, 2, 2, 1), .inplace = 1 | 2},
+    [LUN_OP_DROPOUT] = {NAMED(dropout, 2, 2, 1), .backward = lun_gradient_dropout, .inplace = 1},
     [LUN_OP_RELU] = {NAMED(relu, 1, 1, 1), .backward = lun_gradient_relu, .inplace = 1},
     [LUN_OP_RELU_BACKWARD] = {NAMED(relu_backward, 2, 2, 1), .inplace = 1 | 2},
     [LUN_OP_ADD] = {NAMED(add, 2, 2, 1), .backward = lun_gradient_add, .inplace = 1 | 2},
@@ -158,6 +167,12 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
                a->norm.bare ? " bare" : "", a->norm.relu ? " relu" : "", a->norm.dbias ? " dbias" : "",
                a->norm.dshift ? " dshift" : "");
         break;
+    case LUN_OP_GROUP_NORM:
+    case LUN_OP_GROUP_NORM_BACKWARD:
+        append(&at, end, " %d groups%s%s%s%s", a->group.groups, a->group.silu ? " silu" : "",
+               a->group.add ? " add" : "", a->group.dbias ? " dbias" : "", a->group.dsum ? " dsum" : "");
+        break;
+    case LUN_OP_DROPOUT: append(&at, end, " %g", (double)a->dropout.p); break;
     case LUN_OP_SLICE: append(&at, end, " %d+%d", a->slice.first, a->slice.count); break;
     case LUN_OP_LOSS:
     case LUN_OP_LOSS_BACKWARD: append(&at, end, " %s", losses[(unsigned)a->loss.kind % 3]); break;

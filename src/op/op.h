@@ -15,6 +15,14 @@
  *                      [running_mean, running_var in place]                                       .norm
  *   batch_norm_backward src, ddst, gamma C, mean C, rstd C            -> dsrc, dgamma C, dbeta C, [dbias C],
  *                      [dshift (N,C,1,1)]                                                         .norm
+ *   group_norm         src, gamma C, beta C, [emb (N,2C,1,1)]         -> dst, mean (N,G,1,1), rstd (N,G,1,1)  .group
+ *   group_norm_backward src, ddst, gamma C, beta C, mean, rstd, [emb], [acc] -> dsrc, dgamma C, dbeta C,
+ *                      [demb], [dbias C], [dsum (N,C,1,1)]                                        .group
+ *   scale_shift        src (N,C,H,W), emb (N,2C,1,1)                  -> dst = src (1 + emb[:, :C]) + emb[:, C:]
+ *   scale_shift_backward src, ddst, emb                               -> dsrc, demb
+ *   silu, gelu         src                                            -> dst
+ *   silu_backward, gelu_backward src, ddst                            -> dsrc
+ *   dropout            src (N,C,H,W), rows (N,8,1,1) u32              -> dst                      .dropout
  *   relu               src                                            -> dst
  *   relu_backward      dst (relu's result), ddst                      -> dsrc
  *   add                a, b (one shape)                               -> dst
@@ -47,6 +55,15 @@
     X(SPATIAL_SUM, spatial_sum)                                                                                        \
     X(BATCH_NORM, batch_norm)                                                                                          \
     X(BATCH_NORM_BACKWARD, batch_norm_backward)                                                                        \
+    X(GROUP_NORM, group_norm)                                                                                          \
+    X(GROUP_NORM_BACKWARD, group_norm_backward)                                                                        \
+    X(SCALE_SHIFT, scale_shift)                                                                                        \
+    X(SCALE_SHIFT_BACKWARD, scale_shift_backward)                                                                      \
+    X(SILU, silu)                                                                                                      \
+    X(SILU_BACKWARD, silu_backward)                                                                                    \
+    X(GELU, gelu)                                                                                                      \
+    X(GELU_BACKWARD, gelu_backward)                                                                                    \
+    X(DROPOUT, dropout)                                                                                                \
     X(RELU, relu)                                                                                                      \
     X(RELU_BACKWARD, relu_backward)                                                                                    \
     X(ADD, add)                                                                                                        \
@@ -98,6 +115,25 @@ typedef struct lun_norm_attrs {
     bool training, update, bare, relu, dbias, dshift;
 } lun_norm_attrs;
 
+/* group_norm and its gradient. `groups` divides C.
+ *
+ * What src/graph/fuse.c makes of ops around it: emb, a scale and a shift of the result;
+ * silu: the result, after that, goes through SiLU;
+ * add (group_norm_backward): acc is added to dsrc;
+ * dbias, dsum (group_norm_backward): the sums of dsrc, without acc, over n, h, w and over h, w are destinations. */
+typedef struct lun_group_attrs {
+    float eps;
+    int groups;
+    bool silu, add, dbias, dsum;
+} lun_group_attrs;
+
+/* An element is dropped with probability p, 0 <= p < 1, by its draw (lun_random_attrs says which); the others are
+ * divided by 1 - p. stream, below 2^24, is added to the row's sub, so that several ops can share rows. */
+typedef struct lun_dropout_attrs {
+    float p;
+    uint32_t stream;
+} lun_dropout_attrs;
+
 typedef struct lun_slice_attrs {
     int first, count; /* channels */
 } lun_slice_attrs;
@@ -133,6 +169,8 @@ typedef struct lun_sample_attrs {
 typedef union lun_attrs {
     lun_conv_attrs conv;
     lun_norm_attrs norm;
+    lun_group_attrs group;
+    lun_dropout_attrs dropout;
     lun_slice_attrs slice;
     lun_loss_attrs loss;
     lun_adam_attrs adam;
@@ -140,8 +178,8 @@ typedef union lun_attrs {
     lun_sample_attrs sample;
 } lun_attrs;
 
-#define LUN_OP_MAX_SRC 6
-#define LUN_OP_MAX_DST 5
+#define LUN_OP_MAX_SRC 8
+#define LUN_OP_MAX_DST 6
 
 /* An op with all its shapes: what a device plans. Plain data, freely copied. */
 typedef struct lun_op {

@@ -220,6 +220,7 @@ static bool is_linear(lun_op_kind kind)
     case LUN_OP_SPATIAL_SUM:
     case LUN_OP_ADD:
     case LUN_OP_ADD_CHANNEL:
+    case LUN_OP_SCALE_SHIFT:
     case LUN_OP_CONCAT:
     case LUN_OP_SLICE: return true;
     default: return false;

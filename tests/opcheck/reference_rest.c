@@ -27,6 +27,47 @@ void ref_relu_backward(const lun_op *op, const double *const *src, double *const
     }
 }
 
+/* x / (1 + exp(-x)) */
+void ref_silu(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
+{
+    for (int64_t i = 0; i < lun_count(op->dst[0].shape); i++) {
+        dst[0][i] = src[0][i] / (1 + exp(-src[0][i]));
+        note(mag, i, fabs(src[0][i]));
+    }
+}
+
+void ref_silu_backward(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
+{
+    for (int64_t i = 0; i < lun_count(op->dst[0].shape); i++) {
+        const double x = src[0][i], s = 1 / (1 + exp(-x)), rest = 1 / (1 + exp(x));
+        dst[0][i] = src[1][i] * (s + x * s * rest);
+        note(mag, i, fabs(src[1][i]));
+    }
+}
+
+/* The normal distribution function by erfc, which keeps the small values below 0. */
+static double normal(double x)
+{
+    return erfc(-x * sqrt(0.5)) / 2;
+}
+
+void ref_gelu(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
+{
+    for (int64_t i = 0; i < lun_count(op->dst[0].shape); i++) {
+        dst[0][i] = src[0][i] * normal(src[0][i]);
+        note(mag, i, fabs(src[0][i]));
+    }
+}
+
+void ref_gelu_backward(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
+{
+    for (int64_t i = 0; i < lun_count(op->dst[0].shape); i++) {
+        const double x = src[0][i], density = exp(-x * x / 2) / sqrt(2 * acos(-1.0));
+        dst[0][i] = src[1][i] * (normal(x) + x * density);
+        note(mag, i, fabs(src[1][i]));
+    }
+}
+
 void ref_add(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
     for (int64_t i = 0; i < lun_count(op->dst[0].shape); i++) {
@@ -195,6 +236,23 @@ void ref_randn(const lun_op *op, const double *const *src, double *const *dst, d
         const double u = (2 * (double)(pair[0] >> 9) + 1) * 0x1p-24, v = (2 * (double)(pair[1] >> 9) + 1) * 0x1p-24;
         dst[0][i] = sqrt(-2 * log(u)) * (i % per_row % 2 == 0 ? cos(turn * v) : sin(turn * v));
         note(mag, i, 1);
+    }
+}
+
+/* Dropped where the draw is below p 2^32; the stream is added to the row's sub. */
+void ref_dropout(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
+{
+    const lun_dropout_attrs a = op->attrs.dropout;
+    const lun_shape s = op->dst[0].shape;
+    const int64_t per_row = s.c * s.h * s.w;
+    for (int64_t i = 0; i < lun_count(s); i++) {
+        double row[LUN_RANDOM_ROW];
+        uint32_t block[4];
+        for (int k = 0; k < LUN_RANDOM_ROW; k++)
+            row[k] = src[1][i / per_row * LUN_RANDOM_ROW + k] + (k == 4 ? a.stream : 0);
+        const bool dropped = (double)draw(row, i % per_row, block) < (double)a.p * 0x1p32;
+        dst[0][i] = dropped ? src[0][i] * 0 : src[0][i] / (1 - (double)a.p); /* NaN stays NaN */
+        note(mag, i, fabs(src[0][i]));
     }
 }
 

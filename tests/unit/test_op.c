@@ -1,5 +1,6 @@
 /* The ops' shape rules (every refusal), their descriptions, the table, and which nodes each gradient records. */
 #include <check.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -281,6 +282,95 @@ START_TEST(loss_and_adam_rules)
 }
 END_TEST
 
+static lun_op group(lun_op op, int groups, float eps)
+{
+    op.attrs.group = (lun_group_attrs){.eps = eps, .groups = groups};
+    return op;
+}
+
+START_TEST(group_norm_rules)
+{
+    const lun_desc x = lun_image(2, 6, 3, 4), emb = lun_image(2, 12, 1, 1), s = lun_image(2, 3, 1, 1),
+                   f = lun_filter(2, 6, 3, 4);
+    ACCEPTED(group(OP(GROUP_NORM, x, V(6), V(6)), 3, 1e-5f), x, s, s);
+    ACCEPTED(group(OP(GROUP_NORM, x, V(6), V(6), emb), 1, 1e-5f), x, lun_image(2, 1, 1, 1), lun_image(2, 1, 1, 1));
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 4, 1e-5f), "4 groups do not divide 6");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 0, 1e-5f), "0 groups");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), -3, 1e-5f), "-3 groups");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 12, 1e-5f), "12 groups");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 3, 0), "eps");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 3, (float)NAN), "eps");
+    REFUSED(group(OP(GROUP_NORM, x, V(3), V(6)), 3, 1), "gamma is");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(5)), 3, 1), "beta is");
+    REFUSED(group(OP(GROUP_NORM, f, V(6), V(6)), 3, 1), "src must be an image");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6), V(12)), 3, 1), "emb is (1, 12, 1, 1) but must be (2, 12, 1, 1)");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6), lun_image(2, 6, 1, 1)), 3, 1), "emb is");
+    lun_op op = group(OP(GROUP_NORM, x, V(6), V(6)), 3, 1);
+    op.attrs.group.dsum = true;
+    REFUSED(op, "of its gradient");
+
+    const lun_op plain = group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, s), 3, 1);
+    ACCEPTED(plain, x, V(6), V(6));
+    REFUSED(group(OP(GROUP_NORM_BACKWARD, x, V(6), V(6), V(6), s, s), 3, 1), "ddst is");
+    REFUSED(group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), V(3), s), 3, 1), "mean is");
+    REFUSED(group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, lun_image(2, 6, 1, 1)), 3, 1), "rstd is");
+    REFUSED(group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, s, x), 3, 1), "emb is");
+    op = group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, s, emb), 3, 1);
+    ACCEPTED(op, x, V(6), V(6), emb);
+    op.attrs.group.add = true;
+    REFUSED(op, "acc is");
+    op.src[6] = x;
+    op.attrs.group.dsum = true;
+    ACCEPTED(op, x, V(6), V(6), lun_image(2, 6, 1, 1));
+    op = group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, s, emb, x), 3, 1);
+    REFUSED(op, "8 sources, but 7");
+    op.attrs.group.add = op.attrs.group.dbias = op.attrs.group.dsum = true;
+    ACCEPTED(op, x, V(6), V(6), emb, V(6), lun_image(2, 6, 1, 1));
+    op = plain;
+    op.attrs.group.add = true;
+    REFUSED(op, "6 sources, but 7");
+
+    ACCEPTED(OP(SCALE_SHIFT, x, emb), x);
+    REFUSED(OP(SCALE_SHIFT, x, x), "emb is");
+    REFUSED(OP(SCALE_SHIFT, f, emb), "src must be an image");
+    ACCEPTED(OP(SCALE_SHIFT_BACKWARD, x, x, emb), x, emb);
+    REFUSED(OP(SCALE_SHIFT_BACKWARD, x, emb, emb), "ddst is");
+    REFUSED(OP(SCALE_SHIFT_BACKWARD, x, x, V(12)), "emb is");
+}
+END_TEST
+
+START_TEST(activation_rules)
+{
+    const lun_desc x = lun_image(2, 6, 3, 4), f = lun_filter(2, 6, 3, 4);
+    for (int gelu = 0; gelu < 2; gelu++) {
+        lun_op one = OP(SILU, x), two = OP(SILU_BACKWARD, f, f);
+        one.kind = gelu ? LUN_OP_GELU : LUN_OP_SILU;
+        two.kind = gelu ? LUN_OP_GELU_BACKWARD : LUN_OP_SILU_BACKWARD;
+        ACCEPTED(one, x);
+        ACCEPTED(two, f);
+        two.src[1] = x;
+        REFUSED(two, "ddst must be a filter");
+        one.src[0] = I32(3);
+        REFUSED(one, "src must be float");
+    }
+    lun_op drop = OP(DROPOUT, x, ROWS(2));
+    drop.attrs.dropout = (lun_dropout_attrs){0, (1 << 24) - 1};
+    ACCEPTED(drop, x);
+    drop.attrs.dropout = (lun_dropout_attrs){0.5f, 1 << 24};
+    REFUSED(drop, "stream");
+    static const float bad[] = {1, -0.1f, 1.5f, (float)NAN};
+    for (size_t i = 0; i < LUN_COUNT(bad); i++) {
+        drop.attrs.dropout = (lun_dropout_attrs){bad[i], 0};
+        REFUSED(drop, "below 1");
+    }
+    drop.attrs.dropout.p = 0.5f;
+    drop.src[1] = ROWS(3);
+    REFUSED(drop, "rows is");
+    drop.src[1] = lun_image(2, 8, 1, 1);
+    REFUSED(drop, "rows must be uint32");
+}
+END_TEST
+
 START_TEST(random_rules)
 {
     lun_op integers = OP(RANDINT, ROWS(4)), normals = OP(RANDN, ROWS(4));
@@ -355,6 +445,10 @@ START_TEST(descriptions)
     op.attrs.slice = (lun_slice_attrs){2, 3};
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "slice 1x5x4x4 2+3");
+    op = group(OP(GROUP_NORM, lun_image(1, 4, 2, 2), V(4), V(4)), 2, 1);
+    op.attrs.group.silu = true;
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "group_norm 1x4x2x2 1x4x1x1 1x4x1x1 2 groups silu");
     op = OP(LOSS, V(2), V(2));
     op.attrs.loss.kind = LUN_LOSS_HUBER;
     lun_op_describe(&op, text, sizeof text);
@@ -449,6 +543,28 @@ START_TEST(gradients)
         ck_assert(b.emitted == 1 && b.given[0] == 400 && b.given[1] == 401 && b.given[2] == 402);
         ck_assert(b.node[0].src[3] == 201 && b.node[0].src[4] == 202 && b.node[0].attrs.norm.training == training);
     }
+    for (int scaled = 0; scaled < 2; scaled++) {
+        lun_op gn = group(OP(GROUP_NORM, x, V(6), V(6), lun_image(2, 12, 1, 1)), 3, 1e-5f);
+        gn.nsrc = 3 + scaled;
+        gn.attrs.group.silu = true;
+        b = differentiate(gn, scaled ? 15 : 7);
+        ck_assert(b.emitted == 1 && b.given[0] == 400 && b.given[2] == 402 && b.given[3] == (scaled ? 403 : 0));
+        ck_assert(b.node[0].nsrc == 6 + scaled && b.node[0].src[1] == 300 && b.node[0].src[4] == 201);
+        ck_assert(b.node[0].attrs.group.silu && (!scaled || b.node[0].src[6] == 103));
+        ck_assert_int_eq(differentiate(gn, 0).emitted, 0);
+        ck_assert_int_eq(differentiate(gn, 2).emitted, 1);
+    }
+    b = differentiate(OP(SCALE_SHIFT, x, lun_image(2, 12, 1, 1)), 3);
+    ck_assert(b.emitted == 1 && b.given[0] == 400 && b.given[1] == 401 && b.node[0].src[2] == 101);
+    b = differentiate(OP(SILU, x), 1);
+    ck_assert(b.node[0].kind == LUN_OP_SILU_BACKWARD && b.node[0].src[0] == 100 && b.node[0].src[1] == 300);
+    b = differentiate(OP(GELU, x), 1);
+    ck_assert(b.node[0].kind == LUN_OP_GELU_BACKWARD && b.node[0].src[0] == 100 && b.node[0].src[1] == 300);
+    lun_op drop = OP(DROPOUT, x, ROWS(2));
+    drop.attrs.dropout = (lun_dropout_attrs){0.25f, 7};
+    b = differentiate(drop, 1);
+    ck_assert(b.node[0].kind == LUN_OP_DROPOUT && b.node[0].src[0] == 300 && b.node[0].src[1] == 101 &&
+              b.node[0].attrs.dropout.stream == 7 && b.node[0].attrs.dropout.p == 0.25f);
     b = differentiate(OP(RELU, x), 1);
     ck_assert(b.node[0].src[0] == 200 && b.node[0].src[1] == 300);
     b = differentiate(OP(ADD, x, x), 3);
@@ -477,6 +593,8 @@ int main(void)
     tcase_add_test(tests, elementwise_rules);
     tcase_add_test(tests, table_rules);
     tcase_add_test(tests, loss_and_adam_rules);
+    tcase_add_test(tests, group_norm_rules);
+    tcase_add_test(tests, activation_rules);
     tcase_add_test(tests, random_rules);
     tcase_add_test(tests, any_op_refuses_nonsense);
     tcase_add_test(tests, descriptions);
