@@ -71,6 +71,25 @@ KERNEL3(embed, struct embed_args, GLOBAL const int *index, GLOBAL const float *t
         dst[n * arg.channels + c] = table[row * arg.channels + c];
 }
 
+/* An item looks through the whole batch for those that point to its row: no two items add to one number. */
+KERNEL3(embed_backward, struct embed_backward_args, GLOBAL const int *index, GLOBAL const float *ddst,
+        GLOBAL float *dtable)
+{
+    const int row = item / arg.blocks, c0 = item % arg.blocks * arg.width;
+    const int width = i_min(arg.width, arg.channels - c0);
+    GLOBAL float *to = dtable + row * arg.channels + c0;
+    for (int c = 0; c < width; c++)
+        to[c] = 0.0f;
+    for (int n = 0; n < arg.batch; n++) {
+        if (i_max(0, i_min(index[n], arg.rows - 1)) != row)
+            continue;
+        GLOBAL const float *from = ddst + n * arg.channels + c0;
+        INDEPENDENT
+        for (int c = 0; c < width; c++)
+            to[c] += from[c];
+    }
+}
+
 KERNEL5(noise, struct noise_args, GLOBAL const float *x0, GLOBAL const float *eps, GLOBAL const int *t,
         GLOBAL const float *table, GLOBAL float *dst)
 {

@@ -22,6 +22,11 @@ struct embed_args {
     int steps, channels, width, blocks; /* table rows; their length; an item's part; items a row */
 };
 
+/* The gradient of a table: an item does `width` of `channels` columns of one row, `blocks` items a row. */
+struct embed_backward_args {
+    int batch, rows, channels, width, blocks;
+};
+
 struct noise_args {
     int count, grain, pieces, steps; /* elements a sample; an item's; items a sample; table rows */
 };

@@ -98,6 +98,9 @@ LUN_API void lun_graph_output(lun_graph *graph, lun_value value);
 /* conv: dst[k, ho, wo] = bias[k] + sum over c, r, s of src[c, ho stride - pad + r, wo stride - pad + s] weight[k, c, r,
  * s]. bias may be -1. */
 LUN_API lun_value lun_conv2d(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad);
+/* The same with a padding of its own on each side, as (0, 1, 0, 1) for networks that halve an even size exactly. */
+LUN_API lun_value lun_conv2d_padded(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride,
+                                    int pad_top, int pad_left, int pad_bottom, int pad_right);
 /* PyTorch's ConvTranspose2d: src (N, K, H, W), weight (K, C, R, S) (that is: in, out, R, S), bias C. The result is
  * (N, C, (H - 1) stride - 2 pad + R + output_pad, ...). */
 LUN_API lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride,
@@ -129,12 +132,32 @@ LUN_API lun_value lun_add_channel(lun_graph *graph, lun_value src, lun_value bia
 LUN_API lun_value lun_concat(lun_graph *graph, lun_value a, lun_value b);
 /* Channels first .. first + count - 1. */
 LUN_API lun_value lun_slice(lun_graph *graph, lun_value src, int first, int count);
-/* Rows of a table: index (N, 1, 1, 1) i32, table (T, D, 1, 1): (N, D, 1, 1). Indices outside 0..T-1 are clamped. */
+/* Nearest neighbours: (N, C, H, W) to (N, C, 2 H, 2 W). */
+LUN_API lun_value lun_upsample2(lun_graph *graph, lun_value src);
+/* Means of 2 x 2 pixels: (N, C, H, W) to (N, C, H / 2, W / 2); both sides must be even. */
+LUN_API lun_value lun_avg_pool2(lun_graph *graph, lun_value src);
+/* How q, k and v lie in the channels of what lun_attention takes: all three of the first head, then of the next (what
+ * guided-diffusion calls the legacy order); or q of all heads, k of all, v of all. */
+typedef enum lun_qkv_order { LUN_QKV_HEADS, LUN_QKV_SPLIT } lun_qkv_order;
+/* Softmax attention over the pixels of each image, in each of `heads` heads for itself: qkv (N, 3 C, H, W) to
+ * (N, C, H, W), heads one after the other; heads divides C, and scores are divided by sqrt(C / heads). The memory that
+ * it takes is linear in the number of pixels. */
+LUN_API lun_value lun_attention(lun_graph *graph, lun_value qkv, int heads, lun_qkv_order order);
+/* Rows of a table: index (N, 1, 1, 1) i32, table (T, D, 1, 1): (N, D, 1, 1). Indices outside 0..T-1 are clamped. The
+ * table may be a parameter: an embedding of labels is one of rank 2. */
 LUN_API lun_value lun_embed(lun_graph *graph, lun_value index, lun_value table);
 /* The sinusoidal embedding of integer steps 0..steps-1: [sin(t f_k) | cos(t f_k)], f_k = exp(-k ln(10000) / (dim/2 -
  * 1)). Computed on the host in double into a constant table, so it is the same on every device. t (N, 1, 1, 1) i32; dim
  * even, at least 4. */
 LUN_API lun_value lun_time_embed(lun_graph *graph, lun_value t, int steps, int dim);
+/* What networks do differently there. All zero but scale 1: [sin | cos] of t exp(-k ln(10000) / (dim / 2)). */
+typedef struct lun_time_style {
+    int cos_first; /* [cos | sin] */
+    int shift;     /* f_k = exp(-k ln(10000) / (dim / 2 - shift)): 0, or 1, with which the last one is 1 / 10000 */
+    float scale;   /* of t, before all else; above 0 */
+} lun_time_style;
+/* lun_time_embed is this with { 0, 1, 1 }. dim even, and above 2 shift. */
+LUN_API lun_value lun_time_embed_as(lun_graph *graph, lun_value t, int steps, int dim, lun_time_style style);
 /* x_t = table[t][0] x0 + table[t][1] eps; table (T, 2, 1, 1). */
 LUN_API lun_value lun_noise(lun_graph *graph, lun_value x0, lun_value eps, lun_value t, lun_value table);
 typedef enum lun_loss_type { LUN_L1, LUN_L2, LUN_HUBER } lun_loss_type;
@@ -153,7 +176,7 @@ LUN_API void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun
 
 /* Append the gradient of the scalar `loss` with respect to every parameter that it reaches; each ends in the store's
  * LUN_SLOT_GRAD (overwritten by a run). Once a graph. A path from a parameter through an op that has no gradient
- * (slice, embed) is an error. */
+ * (slice, noise) is an error. */
 LUN_API void lun_graph_backward(lun_graph *graph, lun_value loss);
 /* Append one Adam (decoupled = 0) or AdamW step over all parameters at once, reading LUN_SLOT_GRAD. hyper (1, 4, 1, 1)
  * is an input: { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */

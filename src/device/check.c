@@ -70,6 +70,7 @@ static bool is_exact(lun_op_kind kind)
     case LUN_OP_CONCAT:
     case LUN_OP_SLICE:
     case LUN_OP_EMBED:
+    case LUN_OP_UPSAMPLE2:
     case LUN_OP_RANDINT:
     case LUN_OP_RANDN:
     case LUN_OP_STORE: return true;
@@ -102,6 +103,10 @@ static double depth_of(const lun_op *op)
     case LUN_OP_GROUP_NORM_BACKWARD: return (double)(s.h * s.w * (s.c / op->attrs.group.groups));
     case LUN_OP_SCALE_SHIFT_BACKWARD: return (double)(s.h * s.w);
     case LUN_OP_LOSS: return (double)lun_count(s);
+    case LUN_OP_EMBED_BACKWARD: return (double)s.n;
+    case LUN_OP_ATTENTION:
+    case LUN_OP_ATTENTION_BACKWARD: /* over a head's channels, then over pixels */
+        return (double)(s.c / 3 / op->attrs.attention.heads + s.h * s.w);
     default: return 8; /* element-wise: a few roundings */
     }
 }
@@ -152,6 +157,20 @@ static lun_status plain_scale(check_plan *plan, double *scale)
     case LUN_OP_SPATIAL_SUM:
         LUN_TRY(src_rms(plan, 0, &r[0]));
         *scale = sqrt(depth_of(op)) * r[0];
+        return LUN_OK;
+    case LUN_OP_EMBED_BACKWARD:
+        LUN_TRY(src_rms(plan, 1, &r[1]));
+        *scale = sqrt(depth_of(op)) * r[1];
+        return LUN_OK;
+    case LUN_OP_POOL2:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        *scale = 2 * r[0];
+        return LUN_OK;
+    case LUN_OP_ATTENTION: LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK; /* a mean of v */
+    case LUN_OP_ATTENTION_BACKWARD:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        LUN_TRY(src_rms(plan, 2, &r[2]));
+        *scale = r[2] * (1 + r[0] * r[0]); /* of ddst for v; times v and k, or v and q */
         return LUN_OK;
     case LUN_OP_ADD:
     case LUN_OP_ADD_CHANNEL:

@@ -236,6 +236,23 @@ lun_value lun_conv2d(lun_graph *graph, lun_value src, lun_value weight, lun_valu
     return lun_graph_record(graph, LUN_OP_CONV2D, &attrs, (lun_value[]){src, weight, bias}, bias == -1 ? 2 : 3);
 }
 
+lun_value lun_conv2d_padded(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad_top,
+                            int pad_left, int pad_bottom, int pad_right)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    if (pad_top < 0 || pad_left < 0 || pad_bottom < 0 || pad_right < 0) /* differences of others do not overflow */
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d: padding %d, %d, %d, %d must be at least 0", pad_top,
+                              pad_left, pad_bottom, pad_right);
+    const lun_attrs attrs = {.conv = {.stride_h = stride,
+                                      .stride_w = stride,
+                                      .pad_h = pad_top,
+                                      .pad_w = pad_left,
+                                      .more_h = pad_bottom - pad_top,
+                                      .more_w = pad_right - pad_left}};
+    return lun_graph_record(graph, LUN_OP_CONV2D, &attrs, (lun_value[]){src, weight, bias}, bias == -1 ? 2 : 3);
+}
+
 lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad,
                                int output_pad)
 {
@@ -310,28 +327,60 @@ lun_value lun_embed(lun_graph *graph, lun_value index, lun_value table)
 
 lun_value lun_time_embed(lun_graph *graph, lun_value t, int steps, int dim)
 {
+    return lun_time_embed_as(graph, t, steps, dim, (lun_time_style){.shift = 1, .scale = 1});
+}
+
+lun_value lun_time_embed_as(lun_graph *graph, lun_value t, int steps, int dim, lun_time_style style)
+{
     if (graph->error != LUN_OK)
         return -1;
+    if (style.shift < 0 || style.shift > 1 || !(style.scale > 0 && isfinite(style.scale)))
+        return lun_graph_fail(graph, LUN_ERR_USAGE,
+                              "time embedding: shift %d (0 or 1) and scale %g (above 0, finite) are not possible",
+                              style.shift, (double)style.scale);
     const lun_desc desc = lun_image(steps, dim, 1, 1);
-    if (dim < 4 || dim % 2)
-        return lun_graph_fail(graph, LUN_ERR_USAGE, "time embedding: %d channels; it takes an even number, at least 4",
-                              dim);
+    const int half = dim / 2, least = 2 + 2 * style.shift;
+    if (dim < least || dim % 2)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "time embedding: %d channels; it takes an even number, at least %d",
+                              dim, least);
     if (lun_desc_check(desc) != LUN_OK)
         return lun_graph_fail(graph, LUN_ERR_USAGE, "time embedding: %s", lun_error_detail());
     float *table = lun_malloc((size_t)steps * (size_t)dim, sizeof *table, "the time embedding");
     if (!table)
         return lun_graph_keep(graph, LUN_ERR_MEMORY);
-    const int half = dim / 2;
+    const size_t sines = style.cos_first ? (size_t)half : 0, cosines = (size_t)half - sines;
     for (int k = 0; k < half; k++) {
-        const double f = exp(-k * log(10000.0) / (half - 1));
+        const double f = (double)style.scale * exp(-k * log(10000.0) / (half - style.shift));
         for (int i = 0; i < steps; i++) {
-            table[(size_t)i * (size_t)dim + (size_t)k] = (float)sin(i * f);
-            table[(size_t)i * (size_t)dim + (size_t)(half + k)] = (float)cos(i * f);
+            float *row = table + (size_t)i * (size_t)dim + (size_t)k;
+            row[sines] = (float)sin(i * f);
+            row[cosines] = (float)cos(i * f);
         }
     }
     const lun_value constant = lun_graph_constant(graph, "time embedding", desc, table);
     free(table);
     return lun_embed(graph, t, constant);
+}
+
+lun_value lun_upsample2(lun_graph *graph, lun_value src)
+{
+    return lun_graph_record(graph, LUN_OP_UPSAMPLE2, NULL, &src, 1);
+}
+
+lun_value lun_avg_pool2(lun_graph *graph, lun_value src)
+{
+    const lun_attrs attrs = {.resample = {.mean = true}};
+    return lun_graph_record(graph, LUN_OP_POOL2, &attrs, &src, 1);
+}
+
+lun_value lun_attention(lun_graph *graph, lun_value qkv, int heads, lun_qkv_order order)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    if (order != LUN_QKV_HEADS && order != LUN_QKV_SPLIT)
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "attention: %d is no order of q, k and v", (int)order);
+    const lun_attrs attrs = {.attention = {.heads = heads, .split = order == LUN_QKV_SPLIT}};
+    return lun_graph_record(graph, LUN_OP_ATTENTION, &attrs, &qkv, 1);
 }
 
 lun_value lun_noise(lun_graph *graph, lun_value x0, lun_value eps, lun_value t, lun_value table)

@@ -28,6 +28,8 @@ static double per_element(const lun_op *op)
     case LUN_OP_LOSS_BACKWARD: return 3;
     case LUN_OP_ADAM: return 14;
     case LUN_OP_RANDN: return 40;
+    case LUN_OP_UPSAMPLE2: return op->attrs.resample.mean ? 1 : 0;
+    case LUN_OP_POOL2: return op->attrs.resample.mean ? 4 : 3;
     case LUN_OP_SAMPLE_STEP: return 10;
     default: return 0;
     }
@@ -52,6 +54,18 @@ void lun_op_cost(const lun_op *op, double *flops, double *bytes)
     if (filter) {
         const lun_shape k = filter->shape;
         *flops = 2.0 * (double)lun_count(small->shape) * (double)k.c * (double)k.h * (double)k.w;
+        return;
+    }
+    /* Products of pixels x pixels x C, 2 T T C each: scores and their sum over v; backward the scores again, (ddst, v)
+     * and three sums. */
+    if (op->kind == LUN_OP_ATTENTION || op->kind == LUN_OP_ATTENTION_BACKWARD) {
+        const lun_shape s = op->src[0].shape;
+        const double pixels = (double)(s.h * s.w);
+        *flops = (op->kind == LUN_OP_ATTENTION ? 4.0 : 10.0) * pixels * pixels * (double)(s.n * s.c / 3);
+        return;
+    }
+    if (op->kind == LUN_OP_EMBED_BACKWARD) {
+        *flops = (double)lun_count(op->src[1].shape);
         return;
     }
     const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM || op->kind == LUN_OP_LOSS;

@@ -101,6 +101,21 @@ LOWER(embed)
     return LUN_OK;
 }
 
+LOWER(embed_backward)
+{
+    const lun_shape table = op->dst[0].shape;
+    const lun_cut cut = lun_cut_rows(caps, 1, table.c);
+    const struct embed_backward_args args = {.batch = (int)op->src[0].shape.n,
+                                             .rows = (int)table.n,
+                                             .channels = (int)table.c,
+                                             .width = (int)cut.width,
+                                             .blocks = (int)cut.blocks};
+    lun_launch *launch = lun_emit(out, file, "embed_backward", table.n * cut.blocks);
+    emit_all(launch, op);
+    lun_emit_args(launch, args);
+    return LUN_OK;
+}
+
 LOWER(noise)
 {
     const lun_shape s = op->dst[0].shape;

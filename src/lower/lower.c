@@ -44,6 +44,11 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_RANDN: return plain_randn;
     case LUN_OP_SAMPLE_STEP: return plain_sample_step;
     case LUN_OP_STORE: return plain_store;
+    case LUN_OP_EMBED_BACKWARD: return plain_embed_backward;
+    case LUN_OP_UPSAMPLE2: return plain_upsample2;
+    case LUN_OP_POOL2: return plain_pool2;
+    case LUN_OP_ATTENTION: return lun_attention_candidates;
+    case LUN_OP_ATTENTION_BACKWARD: return lun_attention_backward_candidates;
     case LUN_OP_KIND_COUNT: break;
     }
     static const lun_candidate none[] = {{.name = NULL}};

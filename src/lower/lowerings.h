@@ -16,9 +16,10 @@
     X(group_norm)                                                                                                      \
     X(group_norm_backward)                                                                                             \
     X(scale_shift)                                                                                                     \
-    X(scale_shift_backward) X(silu) X(silu_backward) X(gelu) X(gelu_backward) X(dropout) X(relu) X(relu_backward)      \
-        X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint)         \
-            X(randn) X(sample_step) X(store)
+    X(scale_shift_backward)                                                                                            \
+    X(silu) X(silu_backward) X(gelu) X(gelu_backward) X(dropout) X(relu) X(relu_backward) X(add) X(add_channel)        \
+        X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step)       \
+            X(store) X(embed_backward) X(upsample2) X(pool2)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)
@@ -26,6 +27,9 @@ LUN_PLAIN_OPS(X)
 
 /* conv2d.c */
 extern const lun_candidate lun_conv2d_candidates[], lun_conv2d_transpose_candidates[], lun_conv2d_wgrad_candidates[];
+
+/* attention.c */
+extern const lun_candidate lun_attention_candidates[], lun_attention_backward_candidates[];
 
 /* How rows x columns elements are cut: an item does `rows` x `width`; `blocks` items lie side by side, `pieces` are
  * all. A GPU gets one element an item, a CPU whole rows until they fill a grain. */

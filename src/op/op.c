@@ -9,8 +9,8 @@
     .name = #op_name, .min_src = least, .max_src = most, .ndst = results, .shape = lun_shape_##op_name
 
 /* .ndst is the most an op has; norms have fewer, depending on their attributes. An op without .backward gives its
- * sources no gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or nothing
- * differentiates it (slice). */
+ * sources no gradient: it is a gradient itself, works on numbers, not parameters (noise), or nothing differentiates
+ * it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 1), .backward = lun_gradient_conv2d},
     [LUN_OP_CONV2D_TRANSPOSE] = {NAMED(conv2d_transpose, 2, 3, 1), .backward = lun_gradient_conv2d_transpose},
@@ -35,7 +35,7 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_ADD_CHANNEL] = {NAMED(add_channel, 2, 2, 1), .backward = lun_gradient_add_channel, .inplace = 1},
     [LUN_OP_CONCAT] = {NAMED(concat, 2, 2, 1), .backward = lun_gradient_concat},
     [LUN_OP_SLICE] = {NAMED(slice, 1, 1, 1)},
-    [LUN_OP_EMBED] = {NAMED(embed, 2, 2, 1)},
+    [LUN_OP_EMBED] = {NAMED(embed, 2, 2, 1), .backward = lun_gradient_embed},
     [LUN_OP_NOISE] = {NAMED(noise, 4, 4, 1), .inplace = 1 | 2},
     [LUN_OP_LOSS] = {NAMED(loss, 2, 2, 1), .backward = lun_gradient_loss},
     [LUN_OP_LOSS_BACKWARD] = {NAMED(loss_backward, 3, 3, 1), .inplace = 1 | 2},
@@ -44,6 +44,11 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_RANDN] = {NAMED(randn, 1, 1, 1)},
     [LUN_OP_SAMPLE_STEP] = {NAMED(sample_step, 4, 4, 1), .inplace = 1 | 2 | 4},
     [LUN_OP_STORE] = {NAMED(store, 3, 3, 1), .alias = {1}},
+    [LUN_OP_EMBED_BACKWARD] = {NAMED(embed_backward, 2, 2, 1)},
+    [LUN_OP_UPSAMPLE2] = {NAMED(upsample2, 1, 1, 1), .backward = lun_gradient_upsample2},
+    [LUN_OP_POOL2] = {NAMED(pool2, 1, 1, 1), .backward = lun_gradient_pool2},
+    [LUN_OP_ATTENTION] = {NAMED(attention, 1, 1, 2), .backward = lun_gradient_attention},
+    [LUN_OP_ATTENTION_BACKWARD] = {NAMED(attention_backward, 4, 4, 1)},
 };
 
 const lun_op_info *lun_op_info_of(lun_op_kind kind)
@@ -154,6 +159,8 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
     case LUN_OP_CONV2D_TRANSPOSE:
     case LUN_OP_CONV2D_WGRAD:
         append(&at, end, " s%dx%d p%dx%d", a->conv.stride_h, a->conv.stride_w, a->conv.pad_h, a->conv.pad_w);
+        if (a->conv.more_h != 0 || a->conv.more_w != 0) /* below and on the right */
+            append(&at, end, ":%dx%d", a->conv.pad_h + a->conv.more_h, a->conv.pad_w + a->conv.more_w);
         if (op->kind == LUN_OP_CONV2D_WGRAD)
             append(&at, end, " k%dx%d", a->conv.kernel_h, a->conv.kernel_w);
         if (op->kind == LUN_OP_CONV2D_TRANSPOSE)
@@ -182,6 +189,13 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
         append(&at, end, " to %dx%dx%d", a->random.c, a->random.h, a->random.w);
         if (op->kind == LUN_OP_RANDINT)
             append(&at, end, " below %" PRIu32, a->random.bound);
+        break;
+    case LUN_OP_EMBED_BACKWARD: append(&at, end, " to %d rows", a->embed.rows); break;
+    case LUN_OP_UPSAMPLE2:
+    case LUN_OP_POOL2: append(&at, end, "%s", a->resample.mean ? " mean" : ""); break;
+    case LUN_OP_ATTENTION:
+    case LUN_OP_ATTENTION_BACKWARD:
+        append(&at, end, " %d heads%s", a->attention.heads, a->attention.split ? " split" : "");
         break;
     case LUN_OP_SAMPLE_STEP: append(&at, end, " clip %s", clips[(unsigned)a->sample.clip % 3]); break;
     default: break;

@@ -39,6 +39,11 @@
  *   sample_step        x, eps, z (one shape), coef (1,8,1,1)          -> dst                      .sample
  *   store              ring (1,R,1,1), value (1,1,1,1), slot (1,1,1,1) i32 -> ring in place: ring[slot] = value,
  *                                                                     nothing if the slot is outside
+ *   embed_backward     index (N,1,1,1) i32, ddst (N,D,1,1)            -> dtable (rows,D,1,1)      .embed
+ *   upsample2          src (N,C,H,W)                                  -> dst (N,C,2H,2W)          .resample
+ *   pool2              src (N,C,2H,2W)                                -> dst (N,C,H,W)            .resample
+ *   attention          qkv (N,3C,H,W)                                 -> dst (N,C,H,W), lse (N,heads,H,W) .attention
+ *   attention_backward qkv, dst (N,C,H,W), ddst (N,C,H,W), lse (N,heads,H,W) -> dqkv (N,3C,H,W)   .attention
  */
 #ifndef LUN_OP_H
 #define LUN_OP_H
@@ -78,7 +83,12 @@
     X(RANDINT, randint)                                                                                                \
     X(RANDN, randn)                                                                                                    \
     X(SAMPLE_STEP, sample_step)                                                                                        \
-    X(STORE, store)
+    X(STORE, store)                                                                                                    \
+    X(EMBED_BACKWARD, embed_backward)                                                                                  \
+    X(UPSAMPLE2, upsample2)                                                                                            \
+    X(POOL2, pool2)                                                                                                    \
+    X(ATTENTION, attention)                                                                                            \
+    X(ATTENTION_BACKWARD, attention_backward)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
@@ -90,11 +100,13 @@ typedef enum lun_op_kind {
 typedef enum lun_loss_kind { LUN_LOSS_L1, LUN_LOSS_L2, LUN_LOSS_HUBER } lun_loss_kind;
 typedef enum lun_clip { LUN_CLIP_NONE, LUN_CLIP_X0, LUN_CLIP_XT } lun_clip;
 
-/* conv2d: Ho = (H + 2 pad_h - R) / stride_h + 1, rounded down; dst[ho] gathers src[ho stride - pad + r].
- * conv2d_transpose is its data gradient, so it scatters by the same rule; out_h, out_w are the size of its result,
- * which must be one that conv2d maps to the source's size. */
+/* conv2d: Ho = (H + 2 pad_h + more_h - R) / stride_h + 1, rounded down; dst[ho] gathers src[ho stride - pad + r].
+ * So pad_h, pad_w are the padding above and on the left; below it is pad_h + more_h, on the right pad_w + more_w, which
+ * may be less. conv2d_transpose is its data gradient, so it scatters by the same rule; out_h, out_w are the size of its
+ * result, which must be one that conv2d maps to the source's size. */
 typedef struct lun_conv_attrs {
     int stride_h, stride_w, pad_h, pad_w;
+    int more_h, more_w;     /* mostly 0 */
     int kernel_h, kernel_w; /* conv2d_wgrad only: R, S */
     int out_h, out_w;       /* conv2d_transpose only */
     bool relu; /* conv2d, conv2d_transpose: negative results become 0 (NaN stays); set by src/graph/fuse.c */
@@ -166,6 +178,24 @@ typedef struct lun_sample_attrs {
     lun_clip clip;
 } lun_sample_attrs;
 
+typedef struct lun_embed_attrs {
+    int rows; /* of the table; embed_backward only */
+} lun_embed_attrs;
+
+/* upsample2 repeats each pixel in 2 x 2, pool2 adds each 2 x 2 to one; mean: times 1/4. So each is the other's gradient
+ * with the same attributes. */
+typedef struct lun_resample_attrs {
+    bool mean;
+} lun_resample_attrs;
+
+/* Softmax attention over the pixels of each image, in each head for itself: dst_i = sum over j of p_ij v_j,
+ * p_ij = exp(s_ij - lse_i), s_ij = (q_i, k_j) / sqrt(C / heads), lse_i = ln sum over j of exp(s_ij).
+ * Channels of qkv: head by head, each q, k, v; with split q of all heads, then k of all, then v of all. */
+typedef struct lun_attention_attrs {
+    int heads; /* divides C */
+    bool split;
+} lun_attention_attrs;
+
 typedef union lun_attrs {
     lun_conv_attrs conv;
     lun_norm_attrs norm;
@@ -176,6 +206,9 @@ typedef union lun_attrs {
     lun_adam_attrs adam;
     lun_random_attrs random;
     lun_sample_attrs sample;
+    lun_embed_attrs embed;
+    lun_resample_attrs resample;
+    lun_attention_attrs attention;
 } lun_attrs;
 
 #define LUN_OP_MAX_SRC 8

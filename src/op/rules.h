@@ -56,6 +56,11 @@ LUN_RULE(randint);
 LUN_RULE(randn);
 LUN_RULE(sample_step);
 LUN_RULE(store);
+LUN_RULE(embed_backward);
+LUN_RULE(upsample2);
+LUN_RULE(pool2);
+LUN_RULE(attention);
+LUN_RULE(attention_backward);
 
 LUN_GRADIENT(conv2d);
 LUN_GRADIENT(conv2d_transpose);
@@ -70,5 +75,9 @@ LUN_GRADIENT(add);
 LUN_GRADIENT(add_channel);
 LUN_GRADIENT(concat);
 LUN_GRADIENT(loss);
+LUN_GRADIENT(embed);
+LUN_GRADIENT(upsample2);
+LUN_GRADIENT(pool2);
+LUN_GRADIENT(attention);
 
 #endif

@@ -222,7 +222,9 @@ static bool is_linear(lun_op_kind kind)
     case LUN_OP_ADD_CHANNEL:
     case LUN_OP_SCALE_SHIFT:
     case LUN_OP_CONCAT:
-    case LUN_OP_SLICE: return true;
+    case LUN_OP_SLICE:
+    case LUN_OP_UPSAMPLE2:
+    case LUN_OP_POOL2: return true;
     default: return false;
     }
 }

@@ -14,7 +14,8 @@ ref_fn ref_conv2d, ref_conv2d_transpose, ref_conv2d_wgrad, ref_channel_sum, ref_
     ref_batch_norm_backward, ref_group_norm, ref_group_norm_backward, ref_scale_shift, ref_scale_shift_backward,
     ref_silu, ref_silu_backward, ref_gelu, ref_gelu_backward, ref_dropout, ref_relu, ref_relu_backward, ref_add,
     ref_add_channel, ref_concat, ref_slice, ref_embed, ref_noise, ref_loss, ref_loss_backward, ref_adam, ref_randint,
-    ref_randn, ref_sample_step, ref_store;
+    ref_randn, ref_sample_step, ref_store, ref_embed_backward, ref_upsample2, ref_pool2, ref_attention,
+    ref_attention_backward;
 
 /* Any op; op->dst is filled (lun_op_infer). */
 void ref_op(const lun_op *op, const double *const *src, double *const *dst, double *const *mag);

@@ -74,6 +74,23 @@ static lun_op small_op(lun_op_kind kind)
         op.src[0] = lun_typed(lun_image(4, 1, 1, 1), LUN_I32);
         op.src[1] = lun_image(9, 6, 1, 1);
         break;
+    case LUN_OP_EMBED_BACKWARD:
+        op.src[0] = lun_typed(lun_image(4, 1, 1, 1), LUN_I32);
+        op.src[1] = lun_image(4, 6, 1, 1);
+        op.attrs.embed.rows = 9;
+        break;
+    case LUN_OP_UPSAMPLE2:
+    case LUN_OP_POOL2:
+        op.src[0] = lun_image(3, 5, 8, 6);
+        op.attrs.resample.mean = true;
+        break;
+    case LUN_OP_ATTENTION:
+    case LUN_OP_ATTENTION_BACKWARD:
+        op.src[0] = lun_image(3, 30, 7, 6);
+        op.src[1] = op.src[2] = lun_image(3, 10, 7, 6);
+        op.src[3] = lun_image(3, 2, 7, 6);
+        op.attrs.attention.heads = 2;
+        break;
     case LUN_OP_NOISE:
         op.src[2] = lun_typed(lun_image(3, 1, 1, 1), LUN_I32);
         op.src[3] = lun_image(9, 2, 1, 1);

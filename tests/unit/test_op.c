@@ -58,6 +58,14 @@ static lun_op sized(lun_op op, int kernel_h, int kernel_w, int out_h, int out_w)
     return op;
 }
 
+/* So much more padding below and on the right than above and on the left. */
+static lun_op sided(lun_op op, int more_h, int more_w)
+{
+    op.attrs.conv.more_h = more_h;
+    op.attrs.conv.more_w = more_w;
+    return op;
+}
+
 START_TEST(conv2d_rules)
 {
     const lun_desc x = lun_image(2, 3, 9, 11), w = lun_filter(5, 3, 3, 4);
@@ -78,6 +86,13 @@ START_TEST(conv2d_rules)
     REFUSED(conv(OP(CONV2D, x, w), 1, 40000, 0, 0), "stride");
     REFUSED(conv(OP(CONV2D, x, w), 1, 1, -1, 0), "padding -1x0");
     REFUSED(conv(OP(CONV2D, x, w), 1, 1, 0, 40000), "padding");
+    ACCEPTED(sided(conv(OP(CONV2D, lun_image(1, 3, 8, 8), lun_filter(5, 3, 3, 3)), 2, 2, 0, 0), 1, 1),
+             lun_image(1, 5, 4, 4));
+    ACCEPTED(sided(conv(OP(CONV2D, x, w), 2, 3, 1, 2), -1, 3), lun_image(2, 5, 4, 5));
+    REFUSED(sided(conv(OP(CONV2D, x, w), 1, 1, 1, 1), -2, 0), "padding below and on the right, -1x1");
+    REFUSED(sided(conv(OP(CONV2D, x, w), 1, 1, 1, 1), 0, 32767), "on the right, 1x32768");
+    REFUSED(sided(conv(OP(CONV2D, x, w), 1, 1, 1, 1), INT32_MAX, INT32_MIN), "padding below");
+    REFUSED(sided(conv(OP(CONV2D, x, lun_filter(5, 3, 11, 1)), 1, 1, 1, 0), -1, 0), "does not fit");
     REFUSED(conv(OP(CONV2D, x, lun_filter(5, 3, 10, 1)), 1, 1, 0, 0), "does not fit");
     REFUSED(conv(OP(CONV2D, x, lun_filter(5, 3, 1, 14)), 1, 1, 0, 1), "does not fit");
     REFUSED(conv(OP(CONV2D, lun_image(1, 1, 1, 1), lun_filter(1, 1, 1, 40000)), 1, 1, 0, 32767), "kernel");
@@ -92,6 +107,8 @@ START_TEST(conv2d_transpose_rules)
     ACCEPTED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 9, 8),
              lun_image(2, 3, 9, 8)); /* output padding */
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 10, 8), "goes with 5x4, not 4x4");
+    ACCEPTED(sided(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 10, 8), -1, 1), lun_image(2, 3, 10, 8));
+    REFUSED(sided(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 8, 8), -1, 0), "goes with 3x4, not 4x4");
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 8, 7), "goes with 4x3");
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 0, 8), "out size 0x8");
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, lun_filter(3, 5, 4, 4)), 2, 2, 1, 1), 0, 0, 8, 8), "wants 3 channels");
@@ -108,6 +125,8 @@ START_TEST(conv2d_wgrad_rules)
     ACCEPTED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 1, 1), 4, 4, 0, 0), lun_filter(5, 3, 4, 4));
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, lun_image(3, 5, 4, 4)), 2, 2, 1, 1), 4, 4, 0, 0), "batches of 2 and 3");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 1, 1), 5, 4, 0, 0), "goes with 3x4");
+    ACCEPTED(sided(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 0, 0), 3, 3, 0, 0), 1, 1), lun_filter(5, 3, 3, 3));
+    REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 0, 0), 3, 3, 0, 0), "goes with 3x3");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 1, 1), 0, 4, 0, 0), "kernel 0x4");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, -1, 1), 4, 4, 0, 0), "padding");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, lun_filter(2, 5, 4, 4)), 2, 2, 1, 1), 4, 4, 0, 0),
@@ -371,6 +390,50 @@ START_TEST(activation_rules)
 }
 END_TEST
 
+START_TEST(attention_and_resampling_rules)
+{
+    const lun_desc qkv = lun_image(2, 24, 3, 5), dst = lun_image(2, 8, 3, 5), lse = lun_image(2, 4, 3, 5);
+    lun_op op = OP(ATTENTION, qkv), back = OP(ATTENTION_BACKWARD, qkv, dst, dst, lse);
+    op.attrs.attention.heads = back.attrs.attention.heads = 4;
+    ACCEPTED(op, dst, lse);
+    ACCEPTED(back, qkv);
+    op.attrs.attention.split = true;
+    ACCEPTED(op, dst, lse);
+    static const char *const names[] = {"qkv must be", "dst is", "ddst is", "lse is"};
+    for (int i = 0; i < 4; i++) {
+        lun_op bad = back;
+        bad.src[i] = i == 0 ? lun_filter(2, 24, 3, 5) : lun_image(2, 8, 5, 3);
+        REFUSED(bad, names[i]);
+    }
+    op.attrs.attention.heads = back.attrs.attention.heads = 3;
+    REFUSED(op, "24 channels");
+    REFUSED(back, "24 channels");
+    op.attrs.attention.heads = 0;
+    REFUSED(op, "0 heads");
+    op.attrs.attention.heads = INT32_MAX;
+    REFUSED(op, "channels");
+
+    ACCEPTED(OP(UPSAMPLE2, lun_image(2, 3, 5, 7)), lun_image(2, 3, 10, 14));
+    REFUSED(OP(UPSAMPLE2, lun_image(1, 1 << 10, 1 << 10, 1 << 10)), "below 2^31");
+    REFUSED(OP(UPSAMPLE2, lun_filter(2, 3, 5, 7)), "image");
+    ACCEPTED(OP(POOL2, lun_image(2, 3, 10, 14)), lun_image(2, 3, 5, 7));
+    REFUSED(OP(POOL2, lun_image(2, 3, 10, 7)), "even");
+    REFUSED(OP(POOL2, lun_image(2, 3, 1, 2)), "even");
+    REFUSED(OP(POOL2, I32(2)), "src must be float");
+
+    lun_op table = OP(EMBED_BACKWARD, I32(4), lun_image(4, 32, 1, 1));
+    REFUSED(table, "0 rows");
+    table.attrs.embed.rows = 10;
+    ACCEPTED(table, lun_image(10, 32, 1, 1));
+    table.src[1] = lun_image(3, 32, 1, 1);
+    REFUSED(table, "ddst is");
+    table.src[1] = lun_image(4, 32, 1, 2);
+    REFUSED(table, "ddst is");
+    table.src[0] = lun_image(4, 1, 1, 1);
+    REFUSED(table, "index must be int32");
+}
+END_TEST
+
 START_TEST(random_rules)
 {
     lun_op integers = OP(RANDINT, ROWS(4)), normals = OP(RANDN, ROWS(4));
@@ -441,6 +504,17 @@ START_TEST(descriptions)
     op = sized(conv(OP(CONV2D_TRANSPOSE, lun_image(1, 5, 4, 4), lun_filter(5, 3, 4, 4)), 2, 2, 1, 1), 0, 0, 8, 9);
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "conv2d_transpose 1x5x4x4 (5,3,4,4) s2x2 p1x1 to 8x9");
+    op = sided(conv(OP(CONV2D, lun_image(1, 3, 8, 8), lun_filter(5, 3, 3, 3)), 2, 2, 0, 1), 1, 0);
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "conv2d 1x3x8x8 (5,3,3,3) s2x2 p0x1:1x1");
+    op = OP(ATTENTION, lun_image(1, 24, 4, 4));
+    op.attrs.attention = (lun_attention_attrs){2, true};
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "attention 1x24x4x4 2 heads split");
+    op = OP(POOL2, lun_image(1, 24, 4, 4));
+    op.attrs.resample.mean = true;
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "pool2 1x24x4x4 mean");
     op = OP(SLICE, lun_image(1, 5, 4, 4));
     op.attrs.slice = (lun_slice_attrs){2, 3};
     lun_op_describe(&op, text, sizeof text);
@@ -532,6 +606,9 @@ START_TEST(gradients)
     ck_assert_int_eq(differentiate(cv, 2).emitted, 1);
     ck_assert_int_eq(differentiate(cv, 4).emitted, 1);
 
+    b = differentiate(sided(cv, 2, -1), 7);
+    ck_assert(b.node[0].attrs.conv.more_h == 2 && b.node[1].attrs.conv.more_w == -1);
+
     const lun_op up =
         sized(conv(OP(CONV2D_TRANSPOSE, lun_image(2, 5, 4, 4), lun_filter(5, 3, 4, 4), V(3)), 2, 2, 1, 1), 0, 0, 9, 8);
     b = differentiate(up, 7);
@@ -579,6 +656,21 @@ START_TEST(gradients)
     loss.attrs.loss = (lun_loss_attrs){LUN_LOSS_HUBER, 0.5f};
     b = differentiate(loss, 1);
     ck_assert(b.emitted == 1 && b.node[0].src[2] == 300 && b.node[0].attrs.loss.delta == 0.5f);
+
+    b = differentiate(OP(EMBED, I32(4), lun_image(9, 32, 1, 1)), 2);
+    ck_assert(b.emitted == 1 && b.node[0].src[0] == 100 && b.node[0].src[1] == 300 && b.node[0].attrs.embed.rows == 9);
+    ck_assert_int_eq(differentiate(OP(EMBED, I32(4), lun_image(9, 32, 1, 1)), 0).emitted, 0);
+    lun_op resample = OP(POOL2, lun_image(2, 6, 4, 2));
+    resample.attrs.resample.mean = true;
+    b = differentiate(resample, 1);
+    ck_assert(b.node[0].kind == LUN_OP_UPSAMPLE2 && b.node[0].attrs.resample.mean);
+    b = differentiate(OP(UPSAMPLE2, x), 1);
+    ck_assert(b.node[0].kind == LUN_OP_POOL2 && !b.node[0].attrs.resample.mean);
+    lun_op attention = OP(ATTENTION, x);
+    attention.attrs.attention.heads = 2;
+    b = differentiate(attention, 1);
+    ck_assert(b.emitted == 1 && b.node[0].src[0] == 100 && b.node[0].src[1] == 200 && b.node[0].src[2] == 300 &&
+              b.node[0].src[3] == 201);
 }
 END_TEST
 
@@ -595,6 +687,7 @@ int main(void)
     tcase_add_test(tests, loss_and_adam_rules);
     tcase_add_test(tests, group_norm_rules);
     tcase_add_test(tests, activation_rules);
+    tcase_add_test(tests, attention_and_resampling_rules);
     tcase_add_test(tests, random_rules);
     tcase_add_test(tests, any_op_refuses_nonsense);
     tcase_add_test(tests, descriptions);
