@@ -256,7 +256,7 @@ START_TEST(files_that_lie_are_refused)
     static const struct {
         const char *from, *to, *says;
     } lies[] = {
-        {"\"channels\": [8, 16, 24]", "\"channels\": [8, 16, 32]", "and should be"},
+        {"\"channels\": [8, 16, 16]", "\"channels\": [8, 16, 32]", "and should be"},
         {"\"blocks\": 1", "\"blocks\": 2", "is missing"},
         {"\"attention\": [1, 2]", "\"attention\": [0, 1]", "is missing"},
         {"\"classes\": 5", "\"classes\": 4", "label_emb.weight is (6, 32) and should be (5, 32)"},
