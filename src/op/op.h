@@ -55,15 +55,6 @@
     X(SPATIAL_SUM, spatial_sum)                                                                                        \
     X(BATCH_NORM, batch_norm)                                                                                          \
     X(BATCH_NORM_BACKWARD, batch_norm_backward)                                                                        \
-    X(GROUP_NORM, group_norm)                                                                                          \
-    X(GROUP_NORM_BACKWARD, group_norm_backward)                                                                        \
-    X(SCALE_SHIFT, scale_shift)                                                                                        \
-    X(SCALE_SHIFT_BACKWARD, scale_shift_backward)                                                                      \
-    X(SILU, silu)                                                                                                      \
-    X(SILU_BACKWARD, silu_backward)                                                                                    \
-    X(GELU, gelu)                                                                                                      \
-    X(GELU_BACKWARD, gelu_backward)                                                                                    \
-    X(DROPOUT, dropout)                                                                                                \
     X(RELU, relu)                                                                                                      \
     X(RELU_BACKWARD, relu_backward)                                                                                    \
     X(ADD, add)                                                                                                        \
@@ -78,7 +69,16 @@
     X(RANDINT, randint)                                                                                                \
     X(RANDN, randn)                                                                                                    \
     X(SAMPLE_STEP, sample_step)                                                                                        \
-    X(STORE, store)
+    X(STORE, store)                                                                                                    \
+    X(GROUP_NORM, group_norm)                                                                                          \
+    X(GROUP_NORM_BACKWARD, group_norm_backward)                                                                        \
+    X(SCALE_SHIFT, scale_shift)                                                                                        \
+    X(SCALE_SHIFT_BACKWARD, scale_shift_backward)                                                                      \
+    X(SILU, silu)                                                                                                      \
+    X(SILU_BACKWARD, silu_backward)                                                                                    \
+    X(GELU, gelu)                                                                                                      \
+    X(GELU_BACKWARD, gelu_backward)                                                                                    \
+    X(DROPOUT, dropout)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
