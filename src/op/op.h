@@ -31,8 +31,9 @@
  *   slice              src (N,C,H,W)                                  -> dst (N,count,H,W)        .slice
  *   embed              index (N,1,1,1) i32, table (T,D,1,1)           -> dst (N,D,1,1); indices are clamped to 0..T-1
  *   noise              x0 (N,C,H,W), eps (N,C,H,W), t (N,1,1,1) i32, table (T,2,1,1) -> dst = table[t][0] x0 +
- * table[t][1] eps loss               pred, target                                   -> dst (1,1,1,1), mean over all
- * elements   .loss loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
+ *                                                                     table[t][1] eps
+ *   loss               pred, target                                   -> dst (1,1,1,1), mean over all elements   .loss
+ *   loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
  *   adam               param, grad, m, v (one shape), hyper (1,4,1,1) -> param, m, v in place     .adam
  *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
  *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
@@ -60,15 +61,6 @@
     X(SPATIAL_SUM, spatial_sum)                                                                                        \
     X(BATCH_NORM, batch_norm)                                                                                          \
     X(BATCH_NORM_BACKWARD, batch_norm_backward)                                                                        \
-    X(GROUP_NORM, group_norm)                                                                                          \
-    X(GROUP_NORM_BACKWARD, group_norm_backward)                                                                        \
-    X(SCALE_SHIFT, scale_shift)                                                                                        \
-    X(SCALE_SHIFT_BACKWARD, scale_shift_backward)                                                                      \
-    X(SILU, silu)                                                                                                      \
-    X(SILU_BACKWARD, silu_backward)                                                                                    \
-    X(GELU, gelu)                                                                                                      \
-    X(GELU_BACKWARD, gelu_backward)                                                                                    \
-    X(DROPOUT, dropout)                                                                                                \
     X(RELU, relu)                                                                                                      \
     X(RELU_BACKWARD, relu_backward)                                                                                    \
     X(ADD, add)                                                                                                        \
@@ -84,6 +76,15 @@
     X(RANDN, randn)                                                                                                    \
     X(SAMPLE_STEP, sample_step)                                                                                        \
     X(STORE, store)                                                                                                    \
+    X(GROUP_NORM, group_norm)                                                                                          \
+    X(GROUP_NORM_BACKWARD, group_norm_backward)                                                                        \
+    X(SCALE_SHIFT, scale_shift)                                                                                        \
+    X(SCALE_SHIFT_BACKWARD, scale_shift_backward)                                                                      \
+    X(SILU, silu)                                                                                                      \
+    X(SILU_BACKWARD, silu_backward)                                                                                    \
+    X(GELU, gelu)                                                                                                      \
+    X(GELU_BACKWARD, gelu_backward)                                                                                    \
+    X(DROPOUT, dropout)                                                                                                \
     X(EMBED_BACKWARD, embed_backward)                                                                                  \
     X(UPSAMPLE2, upsample2)                                                                                            \
     X(POOL2, pool2)                                                                                                    \
