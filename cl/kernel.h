@@ -22,6 +22,8 @@
 #define f_abs(x)         fabs(x)
 #define f_max(a, b)      fmax(a, b)
 #define f_min(a, b)      fmin(a, b)
+#define f_exp(x)         exp(x)
+#define f_log(x)         log(x)
 #define bits_to_float(x) as_float(x)
 #define float_to_bits(x) as_uint(x)
 #define mul_high(a, b)   mul_hi((uint)(a), (uint)(b))
@@ -76,6 +78,8 @@
 #define f_abs(x)    fabsf(x)
 #define f_max(a, b) fmaxf(a, b)
 #define f_min(a, b) fminf(a, b)
+#define f_exp(x)    expf(x)
+#define f_log(x)    logf(x)
 
 #ifndef uint
 #define uint uint32_t

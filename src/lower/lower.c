@@ -35,6 +35,13 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_RANDN: return plain_randn;
     case LUN_OP_SAMPLE_STEP: return plain_sample_step;
     case LUN_OP_STORE: return plain_store;
+    case LUN_OP_LOSS_EACH: return plain_loss_each;
+    case LUN_OP_LOSS_EACH_BACKWARD: return plain_loss_each_backward;
+    case LUN_OP_WEIGHTED_MEAN: return plain_weighted_mean;
+    case LUN_OP_WEIGHTED_MEAN_BACKWARD: return plain_weighted_mean_backward;
+    case LUN_OP_VARIATIONAL: return plain_variational;
+    case LUN_OP_VARIATIONAL_BACKWARD: return plain_variational_backward;
+    case LUN_OP_GUIDE: return plain_guide;
     case LUN_OP_KIND_COUNT: break;
     }
     static const lun_candidate none[] = {{.name = NULL}};

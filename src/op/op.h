@@ -28,9 +28,16 @@
  *   adam               param, grad, m, v (one shape), hyper (1,4,1,1) -> param, m, v in place     .adam
  *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
  *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
- *   sample_step        x, eps, z (one shape), coef (1,8,1,1)          -> dst                      .sample
+ *   sample_step        x, eps (N,C,H,W) or (N,2C,H,W), z, coef (1,8,1,1) -> dst                   .sample
  *   store              ring (1,R,1,1), value (1,1,1,1), slot (1,1,1,1) i32 -> ring in place: ring[slot] = value,
  *                                                                     nothing if the slot is outside
+ *   loss_each          pred (N,K,H,W), target (N,C,H,W), C <= K, [weight (N,1,1,1)] -> dst (N,1,1,1) .loss
+ *   loss_each_backward pred, target, deach (N,1,1,1), [weight (N,1,1,1)] -> dpred (N,K,H,W)       .loss
+ *   weighted_mean      values (N,1,1,1), weights (N,1,1,1)            -> dst (1,1,1,1)
+ *   weighted_mean_backward weights (N,1,1,1), dmean (1,1,1,1)         -> dvalues (N,1,1,1)
+ *   variational        pred (N,2C,H,W), x0, xt (N,C,H,W), t (N,1,1,1) i32, table (T,8,1,1) -> dst (N,1,1,1)
+ * .variational variational_backward the same five, deach (N,1,1,1)               -> dpred (N,2C,H,W) .variational guide
+ * src (2N,K,H,W), scale (1,1,1,1)                -> dst (2N,K,H,W)           .guide
  */
 #ifndef LUN_OP_H
 #define LUN_OP_H
@@ -61,7 +68,14 @@
     X(RANDINT, randint)                                                                                                \
     X(RANDN, randn)                                                                                                    \
     X(SAMPLE_STEP, sample_step)                                                                                        \
-    X(STORE, store)
+    X(STORE, store)                                                                                                    \
+    X(LOSS_EACH, loss_each)                                                                                            \
+    X(LOSS_EACH_BACKWARD, loss_each_backward)                                                                          \
+    X(WEIGHTED_MEAN, weighted_mean)                                                                                    \
+    X(WEIGHTED_MEAN_BACKWARD, weighted_mean_backward)                                                                  \
+    X(VARIATIONAL, variational)                                                                                        \
+    X(VARIATIONAL_BACKWARD, variational_backward)                                                                      \
+    X(GUIDE, guide)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
@@ -124,11 +138,25 @@ typedef struct lun_random_attrs {
     int c, h, w;    /* of dst; N is that of the rows */
 } lun_random_attrs;
 
-/* coef = {A, B, C, D, E, S, 0, 0}: x0 = A x + B eps, clamped to [-1, 1] with LUN_CLIP_X0;
- * dst = C x0 + D x + E eps + S z, clamped to [-1, 1] with LUN_CLIP_XT. */
+/* coef = {A, B, C, D, E, S, L, M}: x0 = A x + B eps, clamped to [-1, 1] with LUN_CLIP_X0;
+ * dst = C x0 + D x + E eps + S z, clamped to [-1, 1] with LUN_CLIP_XT. Where eps has 2C channels its first C are meant.
+ * learned: eps has 2C channels, and z is multiplied by exp(L + M v), v being the second C, too; otherwise L and M are
+ * not read. */
 typedef struct lun_sample_attrs {
     lun_clip clip;
+    bool learned;
 } lun_sample_attrs;
+
+/* src/op/objective.c has the formula. scale: factor of the result. */
+typedef struct lun_variational_attrs {
+    float scale;
+} lun_variational_attrs;
+
+/* dst[n] and dst[n + N] = u + scale (c - u) with c = src[n], u = src[n + N] in the first `channels` channels, and c in
+ * the others. */
+typedef struct lun_guide_attrs {
+    int channels;
+} lun_guide_attrs;
 
 typedef union lun_attrs {
     lun_conv_attrs conv;
@@ -138,6 +166,8 @@ typedef union lun_attrs {
     lun_adam_attrs adam;
     lun_random_attrs random;
     lun_sample_attrs sample;
+    lun_variational_attrs variational;
+    lun_guide_attrs guide;
 } lun_attrs;
 
 #define LUN_OP_MAX_SRC 6

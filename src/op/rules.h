@@ -47,6 +47,13 @@ LUN_RULE(randint);
 LUN_RULE(randn);
 LUN_RULE(sample_step);
 LUN_RULE(store);
+LUN_RULE(loss_each);
+LUN_RULE(loss_each_backward);
+LUN_RULE(weighted_mean);
+LUN_RULE(weighted_mean_backward);
+LUN_RULE(variational);
+LUN_RULE(variational_backward);
+LUN_RULE(guide);
 
 LUN_GRADIENT(conv2d);
 LUN_GRADIENT(conv2d_transpose);
@@ -56,5 +63,8 @@ LUN_GRADIENT(add);
 LUN_GRADIENT(add_channel);
 LUN_GRADIENT(concat);
 LUN_GRADIENT(loss);
+LUN_GRADIENT(loss_each);
+LUN_GRADIENT(weighted_mean);
+LUN_GRADIENT(variational);
 
 #endif
