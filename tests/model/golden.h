@@ -56,5 +56,7 @@ double relative(const float *got, const float *want, size_t count);
 void add_file_tests(TCase *group);
 void add_sampling_tests(TCase *group);
 void add_winograd_tests(TCase *group);
+void add_objective_tests(TCase *group);
+void add_sampler_tests(TCase *group); /* a group of its own: it has a fixture */
 
 #endif
