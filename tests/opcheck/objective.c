@@ -15,9 +15,11 @@
  * or sixteen half units of lv with room. What these two do to L is found by moving them and taking the largest change
  * (L is smooth; a change of this size is linear). (3) What is rounded after that: the logarithm and the logistic
  * functions, 24 u (1 + |L|), of which 16 u are relative errors of the mass, whose logarithm they shift; for t > 0 the
- * three terms of y - 1 + e^-y and the square, 8 u (|y| + 1 + e^-y + delta^2 e^-lv). The sum over a sample and the
- * factor add (min(6 sqrt T, T) + 6) u mean |L|. For the gradient the same movements are applied to dL/dlv, and 24 u to
- * the sizes of its terms; those of t = 0 are |z| density / mass, below 4 max(1, |z above|^2 + |z below|^2). */
+ * square, 10 u delta^2 e^-lv, and y - 1 + e^-y: 10 u of its three terms' sizes, but of itself where |y| < 1/4 (a series
+ * whose sum is near its first term); y has three roundings of its own, on |range| (|v| + 1) / 2, which the derivative
+ * carries on. The sum over a sample and the factor add (min(6 sqrt T, T) + 6) u mean |L|. For the gradient the same is
+ * done with dL/dlv, and at t = 0 24 u go to the sizes of its terms, |z| density / mass, which are below 4 max(1, |z
+ * above|^2 + |z below|^2). */
 #include "opcheck.h"
 #include "reference.h"
 
@@ -223,7 +225,11 @@ static double element_bound(const oc_case *c, int64_t i, bool of_slope, double *
     const double above = (x0 - mean + 1.0 / 255) / sigma, below = (x0 - mean - 1.0 / 255) / sigma;
     if (first)
         return change + 24 * OC_U * (of_slope ? 4 * fmax(1, above * above + below * below) : 1 + fabs(loss));
-    return change + (of_slope ? 24 * OC_U * (1 + exp(-y) + tail) / 2 : 8 * OC_U * (fabs(y) + 1 + exp(-y) + tail));
+    const bool series = fabs(y) < 0.25;
+    const double y_moved = 3 * OC_U * fabs(row[4]) * (fabs(c->src[0][at + area]) + 1) / 2;
+    const double excess = 10 * OC_U * (series ? y + expm1(-y) : fabs(y) + 1 + exp(-y)) + fabs(expm1(-y)) * y_moved;
+    const double excess_slope = 10 * OC_U * (series ? fabs(expm1(-y)) : 1 + exp(-y)) + exp(-y) * y_moved;
+    return change + (of_slope ? excess_slope + 10 * OC_U * tail : excess + 10 * OC_U * tail) / 2;
 }
 
 static void bound_variational(oc_case *c)

@@ -87,8 +87,8 @@ static double density(double z)
 double ref_variational_of(double delta, double mean, double low, double y, double x0, bool first, double *slope)
 {
     if (!first) {
-        *slope = (1 - exp(-y) - delta * delta * exp(-low - y)) / 2;
-        return (y - 1 + exp(-y) + delta * delta * exp(-low - y)) / 2;
+        *slope = (-expm1(-y) - delta * delta * exp(-low - y)) / 2;
+        return (y + expm1(-y) + delta * delta * exp(-low - y)) / 2;
     }
     const double sigma = exp((low + y) / 2), above = (x0 - mean + 1.0 / 255) / sigma,
                  below = (x0 - mean - 1.0 / 255) / sigma;
