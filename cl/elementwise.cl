@@ -6,6 +6,7 @@
  */
 #include "kernel.h"
 #include "elementwise.h"
+#include "special.h"
 
 KERNEL2(relu, struct flat_args, GLOBAL const float *src, GLOBAL float *dst)
 {
