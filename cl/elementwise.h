@@ -29,12 +29,23 @@ struct embed_args {
     int steps, channels, width, blocks; /* table rows; their length; an item's part; items a row */
 };
 
+/* The gradient of a table: an item does `width` of `channels` columns of one row, `blocks` items a row. */
+struct embed_backward_args {
+    int batch, rows, channels, width, blocks;
+};
+
 struct noise_args {
     int count, grain, pieces, steps; /* elements a sample; an item's; items a sample; table rows */
 };
 
 struct sample_args {
     int count, grain, clip; /* clip: enum lun_clip */
+};
+
+/* eps has twice the channels. Of `pixels` pixels and `channels` channels an item takes rows x width; `blocks` items lie
+ * beside each other. */
+struct sample_wide_args {
+    int pixels, channels, rows, width, blocks, clip, learned;
 };
 
 struct store_args {

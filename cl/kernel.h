@@ -2,7 +2,8 @@
  *
  * A kernel works on one `item` of many independent ones; how much an item is, its arguments say (a GPU gets one
  * element an item, a CPU a long piece). The text is plain C over `GLOBAL` pointers, with f_* for the few functions
- * whose names differ. A kernel with n buffers and one struct of arguments is written
+ * whose names differ; f_madd is a b + c, fused wherever the instruction set can. Longer functions are in special.h. A
+ * kernel with n buffers and one struct of arguments is written
  *
  *     KERNEL2(relu, struct flat_args, GLOBAL const float *src, GLOBAL float *dst)
  *     {
@@ -22,6 +23,8 @@
 #define f_abs(x)         fabs(x)
 #define f_max(a, b)      fmax(a, b)
 #define f_min(a, b)      fmin(a, b)
+#define f_log(x)         log(x)
+#define f_madd(a, b, c)  ((a) * (b) + (c)) /* contraction is on by default in OpenCL C */
 #define bits_to_float(x) as_float(x)
 #define float_to_bits(x) as_uint(x)
 #define mul_high(a, b)   mul_hi((uint)(a), (uint)(b))
@@ -76,6 +79,12 @@
 #define f_abs(x)    fabsf(x)
 #define f_max(a, b) fmaxf(a, b)
 #define f_min(a, b) fminf(a, b)
+#define f_log(x)    logf(x)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define f_madd(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define f_madd(a, b, c) ((a) * (b) + (c))
+#endif
 
 #ifndef uint
 #define uint uint32_t

@@ -122,6 +122,27 @@ typedef float lane;
 #define lane_sub(a, b) ((a) - (b))
 #define lane_mul(a, b) ((a) * (b))
 
+/* r[i][j] = r[j][i] of LANES lanes. The position of a float is the word (i, j) of two indices' bits; every round turns
+ * it by one. */
+static inline void lane_transpose(lane *r)
+{
+#if LANES > 1
+    for (int bits = LANES; bits > 1; bits /= 2) {
+        lane even[LANES / 2], odd[LANES / 2];
+        for (int i = 0; i < LANES / 2; i++) {
+            even[i] = lane_even(r[2 * i], r[2 * i + 1]);
+            odd[i] = lane_odd(r[2 * i], r[2 * i + 1]);
+        }
+        for (int i = 0; i < LANES / 2; i++) {
+            r[i] = even[i];
+            r[i + LANES / 2] = odd[i];
+        }
+    }
+#else
+    (void)r;
+#endif
+}
+
 /* Said of the line at p, which need not exist, a few hundred cycles before it is read or written. */
 #if defined(__OPENCL_C_VERSION__) && defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
 #define lane_soon_read(p)    __builtin_prefetch((const void *)(size_t)(p), 0)

@@ -1,5 +1,5 @@
-/* Arguments of norm.cl. Images are rows (pixels of the whole batch) x columns (channels). `blocks` items of `width`
- * columns (at most NORM_COLUMNS) lie side by side. */
+/* Arguments of norm.cl and norm_stats.h. Images are rows (pixels of the whole batch, or of a sample) x columns
+ * (channels). `blocks` items of `width` columns (at most NORM_COLUMNS) lie side by side. */
 #ifndef NORM_H
 #define NORM_H
 
@@ -7,8 +7,8 @@
 #define NORM_PILOT 32
 
 /* Moments: count, mean and sum of squared differences from the mean (M2), of some rows and each column; so does every
- * partial result lie, the count as a float: [partial][count, mean, M2][stride]. Counts may be 0 but for the first
- * partial; the mean and M2 are finite then and say nothing. */
+ * partial result lie, the count as a float: [group][partial][count, mean, M2][stride]. Counts may be 0 but for a
+ * group's first partial; the mean and M2 are finite then and say nothing. */
 
 /* `groups` (the batch, or one sample after the other) of `rows` rows, each cut into `chunks` of `chunk` rows. The rows
  * of norm_chunk's source, and of norm_back_chunk's gradient, lie `pitch` floats apart. */
@@ -16,9 +16,9 @@ struct norm_chunk_args {
     int groups, rows, columns, pitch, chunk, chunks, width, blocks;
 };
 
-/* Of `partials` moments, `fan` become one. */
+/* Of each group's `partials` moments, `fan` become one of `merged`. */
 struct norm_merge_args {
-    int partials, fan, columns, stride, width, blocks;
+    int partials, fan, merged, columns, stride, width, blocks;
 };
 
 /* `partials` moments of `rows` rows in all become mean and variance. */

@@ -1,4 +1,4 @@
-/* Integers and normals from Philox4x32-10, bit-equal on every device and to src/base/philox.c.
+/* Integers, normals and dropout's masks from Philox4x32-10, bit-equal on every device and to src/base/philox.c.
  *
  * A row (base/philox.h) is { key low, key high, number low, number high, purpose << 24 | sub, 0, 0, 0 }; block b of a
  * sample has the counter { b, row[2], row[3], row[4] } and gives four words x0..x3 for elements 4b .. 4b + 3, elements
@@ -8,6 +8,7 @@
  *   randn:   Box and Muller (1958): elements 4b, 4b + 1 = r(x0) cos(a(x1)), r(x0) sin(a(x1)); the next
  *            two from x2, x3;
  *            r(x) = sqrt(-2 ln v), a(x) = 2 pi v, v = (2 (x >> 9) + 1) 2^-24. |z| is at most sqrt(2 ln 2^24) = 5.77.
+ *   dropout: an element is dropped where its word is below the threshold.
  *
  * Library functions, division and square root may differ in their last bits between devices, and so may a product and a
  * sum that are fused. So randn uses float + - * with fusing off, integers and exact conversions, and nothing else. No
@@ -33,15 +34,15 @@
 #endif
 #endif
 
-/* Word j of block `first + lane` into x[j * RANDOM_BLOCKS + lane]. */
-static inline void random_words(uint *x, GLOBAL const uint *row, const uint first)
+/* Block numbers x[0] .. become words: j of block number x[lane] at x[j * RANDOM_BLOCKS + lane]. `stream` is added to
+ * the row's sub. */
+static inline void random_blocks(uint *x, GLOBAL const uint *row, const uint stream)
 {
     uint key0 = row[0], key1 = row[1];
     for (int i = 0; i < RANDOM_BLOCKS; i++) {
-        x[i] = first + (uint)i;
         x[RANDOM_BLOCKS + i] = row[2];
         x[2 * RANDOM_BLOCKS + i] = row[3];
-        x[3 * RANDOM_BLOCKS + i] = row[4];
+        x[3 * RANDOM_BLOCKS + i] = row[4] + stream;
     }
     for (int round = 0; round < 10; round++) {
         for (int i = 0; i < RANDOM_BLOCKS; i++) {
@@ -55,6 +56,14 @@ static inline void random_words(uint *x, GLOBAL const uint *row, const uint firs
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
+}
+
+/* The words of blocks `first`, first + 1, .. */
+static inline void random_words(uint *x, GLOBAL const uint *row, const uint first)
+{
+    for (int i = 0; i < RANDOM_BLOCKS; i++)
+        x[i] = first + (uint)i;
+    random_blocks(x, row, 0);
 }
 
 /* r(x). 2^24 v is an odd integer below 2^24, exact in float; it is split as m 2^e with m from sqrt(1/2) to sqrt(2), and
@@ -168,4 +177,44 @@ KERNEL2(randn, struct random_args, GLOBAL const uint *rows, GLOBAL float *dst)
                 at = random_next(at, arg.pixels);
             }
     }
+}
+
+/* One pixel's channels. `lanes` is a constant where it is RANDOM_BLOCKS. Multiplied, not chosen: NaN stays NaN. */
+static inline void dropout_pixel(GLOBAL const float *src, GLOBAL float *dst, const uint *word, const uint threshold,
+                                 const float scale, const int lanes)
+{
+    INDEPENDENT
+    for (int i = 0; i < lanes; i++)
+        dst[i] = src[i] * (word[i] < threshold ? 0.0f : scale);
+}
+
+/* Channel by channel through storage, RANDOM_BLOCKS channels side by side. Where samples have a multiple of four pixels
+ * a block is four pixels of one channel, and each block is computed once; else (few pixels) once for each element. */
+KERNEL3(dropout, struct dropout_args, GLOBAL const float *src, GLOBAL const uint *rows, GLOBAL float *dst)
+{
+    uint x[4 * RANDOM_BLOCKS], word[RANDOM_BLOCKS];
+    const int n = item / arg.pieces, piece = item % arg.pieces, run = arg.pixels % 4 == 0 ? 4 : 1;
+    const int c0 = piece % arg.blocks * arg.width, c1 = i_min(c0 + arg.width, arg.channels);
+    const int q0 = piece / arg.blocks * arg.height, q1 = i_min(q0 + arg.height, arg.pixels);
+    for (int q = q0; q < q1; q += run)
+        for (int c = c0; c < c1; c += RANDOM_BLOCKS) {
+            const int at = (n * arg.pixels + q) * arg.channels + c, lanes = i_min(RANDOM_BLOCKS, c1 - c);
+            for (int i = 0; i < RANDOM_BLOCKS; i++)
+                x[i] = ((uint)(c + i) * (uint)arg.pixels + (uint)q) / 4u;
+            random_blocks(x, rows + 8 * n, arg.stream);
+            for (int j = 0; j < run; j++) {
+                GLOBAL const float *from = src + at + j * arg.channels;
+                GLOBAL float *to = dst + at + j * arg.channels;
+                const uint *own = x + j * RANDOM_BLOCKS;
+                if (run == 1) {
+                    for (int i = 0; i < RANDOM_BLOCKS; i++)
+                        word[i] = x[((uint)(c + i) * (uint)arg.pixels + (uint)q) % 4u * RANDOM_BLOCKS + i];
+                    own = word;
+                }
+                if (RANDOM_BLOCKS == 1 || lanes == RANDOM_BLOCKS)
+                    dropout_pixel(from, to, own, arg.threshold, arg.scale, RANDOM_BLOCKS);
+                else
+                    dropout_pixel(from, to, own, arg.threshold, arg.scale, lanes);
+            }
+        }
 }

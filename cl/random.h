@@ -8,4 +8,12 @@ struct random_args {
     unsigned bound; /* randint only */
 };
 
+/* A sample is pixels x channels; an item does `height` pixels (a multiple of four) and `width` channels, `blocks` items
+ * side by side, `pieces` items a sample. stream: which of several draws for the same rows. */
+struct dropout_args {
+    int channels, pixels, height, width, blocks, pieces;
+    unsigned threshold, stream;
+    float scale;
+};
+
 #endif

@@ -74,24 +74,6 @@ static void transform_taps(const lane *g, const int step, GLOBAL float *u)
     }
 }
 
-/* r[i][j] = r[j][i]. The position of a float is the word (i, j) of two indices' bits; every round turns it by one. */
-static void transpose(lane *r)
-{
-#if LANES > 1
-    for (int bits = LANES; bits > 1; bits /= 2) {
-        lane even[LANES / 2], odd[LANES / 2];
-        for (int i = 0; i < LANES / 2; i++) {
-            even[i] = lane_even(r[2 * i], r[2 * i + 1]);
-            odd[i] = lane_odd(r[2 * i], r[2 * i + 1]);
-        }
-        for (int i = 0; i < LANES / 2; i++) {
-            r[i] = even[i];
-            r[i + LANES / 2] = odd[i];
-        }
-    }
-#endif
-}
-
 /* What of the filter is transformed at a time: for one panel, a chunk of source channels. */
 typedef struct piece {
     int first_r, first_s; /* filter position of the first tap */
@@ -169,7 +151,7 @@ static void transform_piece(const struct winograd_deep_args arg, GLOBAL const fl
                 for (int tap = 0; tap < TAPS_SQUARED; tap++) {
                     for (int j = 0; j < LANES; j++)
                         g[tap * LANES + j] = lane_load(taps + tap * TAP + (side + j) * CHUNK + c);
-                    transpose(g + tap * LANES);
+                    lane_transpose(g + tap * LANES);
                 }
                 for (int i = 0; i < LANES && c + i < p.channels; i++)
                     transform_taps(g + i, LANES, u + side + (c + i) * NR);

@@ -37,8 +37,9 @@ typedef enum lun_role {
 
 typedef enum lun_slot { LUN_SLOT_VALUE, LUN_SLOT_GRAD, LUN_SLOT_M, LUN_SLOT_V } lun_slot;
 
-/* How a parameter starts. LUN_INIT_UNIFORM: uniform in +-bound, from Philox keyed by (seed, init, parameter number). */
-typedef enum lun_init_kind { LUN_INIT_ZERO, LUN_INIT_ONE, LUN_INIT_UNIFORM } lun_init_kind;
+/* How a parameter starts. LUN_INIT_UNIFORM: uniform in +-bound; LUN_INIT_NORMAL: normal, with `bound` the standard
+ * deviation. Drawn from Philox keyed by (seed, init, parameter number). */
+typedef enum lun_init_kind { LUN_INIT_ZERO, LUN_INIT_ONE, LUN_INIT_UNIFORM, LUN_INIT_NORMAL } lun_init_kind;
 typedef struct lun_init {
     lun_init_kind kind;
     float bound;
@@ -97,6 +98,9 @@ LUN_API void lun_graph_output(lun_graph *graph, lun_value value);
 /* conv: dst[k, ho, wo] = bias[k] + sum over c, r, s of src[c, ho stride - pad + r, wo stride - pad + s] weight[k, c, r,
  * s]. bias may be -1. */
 LUN_API lun_value lun_conv2d(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride, int pad);
+/* The same with a padding of its own on each side, as (0, 1, 0, 1) for networks that halve an even size exactly. */
+LUN_API lun_value lun_conv2d_padded(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride,
+                                    int pad_top, int pad_left, int pad_bottom, int pad_right);
 /* PyTorch's ConvTranspose2d: src (N, K, H, W), weight (K, C, R, S) (that is: in, out, R, S), bias C. The result is
  * (N, C, (H - 1) stride - 2 pad + R + output_pad, ...). */
 LUN_API lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride,
@@ -108,6 +112,19 @@ LUN_API lun_value lun_linear(lun_graph *graph, lun_value src, lun_value weight, 
 LUN_API lun_value lun_batch_norm(lun_graph *graph, lun_value src, lun_value gamma, lun_value beta,
                                  lun_value running_mean, lun_value running_var, float eps, float momentum, int training,
                                  int update);
+/* Group norm: statistics (biased variance) of each sample's groups, each of C / groups channels side by side; gamma and
+ * beta C. */
+LUN_API lun_value lun_group_norm(lun_graph *graph, lun_value src, lun_value gamma, lun_value beta, int groups,
+                                 float eps);
+/* src sigmoid(src); src Phi(src), Phi the normal distribution function (the form with erf). */
+LUN_API lun_value lun_silu(lun_graph *graph, lun_value src);
+LUN_API lun_value lun_gelu(lun_graph *graph, lun_value src);
+/* src (N, C, H, W), emb (N, 2C, 1, 1): src (1 + emb[:, :C]) + emb[:, C:]. */
+LUN_API lun_value lun_scale_shift(lun_graph *graph, lun_value src, lun_value emb);
+/* rows (N, 8, 1, 1) u32 as lun_random_row makes them, 0 <= p < 1: elements become 0 with probability p and are divided
+ * by 1 - p otherwise; the same ones on every device. The dropouts of one graph may share rows: each draws anew. For
+ * training: a network that samples leaves it out. */
+LUN_API lun_value lun_dropout(lun_graph *graph, lun_value src, lun_value rows, float p);
 LUN_API lun_value lun_relu(lun_graph *graph, lun_value src);
 LUN_API lun_value lun_add(lun_graph *graph, lun_value a, lun_value b);
 /* src (N, C, H, W) + bias (N, C, 1, 1) */
@@ -115,12 +132,35 @@ LUN_API lun_value lun_add_channel(lun_graph *graph, lun_value src, lun_value bia
 LUN_API lun_value lun_concat(lun_graph *graph, lun_value a, lun_value b);
 /* Channels first .. first + count - 1. */
 LUN_API lun_value lun_slice(lun_graph *graph, lun_value src, int first, int count);
-/* Rows of a table: index (N, 1, 1, 1) i32, table (T, D, 1, 1): (N, D, 1, 1). Indices outside 0..T-1 are clamped. */
+/* Nearest neighbours: (N, C, H, W) to (N, C, 2 H, 2 W). */
+LUN_API lun_value lun_upsample2(lun_graph *graph, lun_value src);
+/* Means of 2 x 2 pixels: (N, C, H, W) to (N, C, H / 2, W / 2); both sides must be even. */
+LUN_API lun_value lun_avg_pool2(lun_graph *graph, lun_value src);
+/* How q, k and v lie in the channels of what lun_attention takes: all three of the first head, then of the next (what
+ * guided-diffusion calls the legacy order); or q of all heads, k of all, v of all. */
+typedef enum lun_qkv_order { LUN_QKV_HEADS, LUN_QKV_SPLIT } lun_qkv_order;
+/* Softmax attention over the pixels of each image, in each of `heads` heads for itself: qkv (N, 3 C, H, W) to
+ * (N, C, H, W), heads one after the other; heads divides C, and scores are divided by sqrt(C / heads). The memory that
+ * it takes is linear in the number of pixels. */
+LUN_API lun_value lun_attention(lun_graph *graph, lun_value qkv, int heads, lun_qkv_order order);
+/* Rows of a table: index (N, 1, 1, 1) i32, table (T, D, 1, 1): (N, D, 1, 1). Indices outside 0..T-1 are clamped. The
+ * table may be a parameter: an embedding of labels is one of rank 2. */
 LUN_API lun_value lun_embed(lun_graph *graph, lun_value index, lun_value table);
 /* The sinusoidal embedding of integer steps 0..steps-1: [sin(t f_k) | cos(t f_k)], f_k = exp(-k ln(10000) / (dim/2 -
  * 1)). Computed on the host in double into a constant table, so it is the same on every device. t (N, 1, 1, 1) i32; dim
  * even, at least 4. */
 LUN_API lun_value lun_time_embed(lun_graph *graph, lun_value t, int steps, int dim);
+/* What networks do differently there. All zero but scale 1: [sin | cos] of t exp(-k ln(10000) / (dim / 2)). */
+typedef struct lun_time_style {
+    int cos_first; /* [cos | sin] */
+    int shift;     /* f_k = exp(-k ln(10000) / (dim / 2 - shift)): 0, or 1, with which the last one is 1 / 10000 */
+    float scale;   /* of t, before all else; above 0 */
+} lun_time_style;
+/* lun_time_embed is this with { 0, 1, 1 }. dim even, and above 2 shift. */
+LUN_API lun_value lun_time_embed_as(lun_graph *graph, lun_value t, int steps, int dim, lun_time_style style);
+/* From here on lun_time_embed's table has a row for each of these times, whole or not, in place of 0..steps-1, and t is
+ * a number of that list: a sampler that stops between the steps of the training. Copied; count 0: as before. */
+LUN_API void lun_graph_times(lun_graph *graph, const double *times, int count);
 /* x_t = table[t][0] x0 + table[t][1] eps; table (T, 2, 1, 1). */
 LUN_API lun_value lun_noise(lun_graph *graph, lun_value x0, lun_value eps, lun_value t, lun_value table);
 typedef enum lun_loss_type { LUN_L1, LUN_L2, LUN_HUBER } lun_loss_type;
@@ -130,16 +170,34 @@ LUN_API lun_value lun_loss(lun_graph *graph, lun_value pred, lun_value target, l
 LUN_API lun_value lun_randint(lun_graph *graph, lun_value rows, int c, int h, int w, uint32_t bound);
 LUN_API lun_value lun_randn(lun_graph *graph, lun_value rows, int c, int h, int w);
 typedef enum lun_clip_mode { LUN_CLIP_MODE_NONE, LUN_CLIP_MODE_X0, LUN_CLIP_MODE_XT } lun_clip_mode;
-/* One step of a sampler; coef (1, 8, 1, 1) = {A, B, C, D, E, S, 0, 0}: x0 = A x + B eps [clamped]; result C x0 + D x +
- * E eps + S z [clamped]. */
+/* One step of a sampler; coef (1, 8, 1, 1) = {A, B, C, D, E, S, L, M}: x0 = A x + B eps [clamped]; result C x0 + D x +
+ * E eps + S z [clamped]. eps is shaped like x, or has twice the channels, of which the first half is meant. */
 LUN_API lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef,
                                   lun_clip_mode clip);
+/* The same with a variance that the network has learned: z is multiplied by S exp(L + M v), v the second half of eps'
+ * channels. */
+LUN_API lun_value lun_sample_step_learned(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef,
+                                          lun_clip_mode clip);
+/* dst (N, 1, 1, 1): for each sample the mean of the loss of pred (N, K, H, W) against target (N, C, H, W), C <= K, over
+ * the target's channels and H, W; times weight (N, 1, 1, 1) unless that is -1. Gradient to pred only. */
+LUN_API lun_value lun_loss_each(lun_graph *graph, lun_value pred, lun_value target, lun_value weight,
+                                lun_loss_type type, float delta);
+/* Sum of weights values / N of (N, 1, 1, 1) each: (1, 1, 1, 1). Gradient to values only. */
+LUN_API lun_value lun_weighted_mean(lun_graph *graph, lun_value values, lun_value weights);
+/* What a network that learns the range of its variance is paid for: dst (N, 1, 1, 1), scale times the step's part of
+ * the variational bound in bits a dimension (src/op/objective.c). pred (N, 2C, H, W): prediction, then v; x0 and xt (N,
+ * C, H, W); t (N, 1, 1, 1) i32; table (T, 8, 1, 1) of lun_schedule_bound_table. Gradient to v only. */
+LUN_API lun_value lun_variational(lun_graph *graph, lun_value pred, lun_value x0, lun_value xt, lun_value t,
+                                  lun_value table, float scale);
+/* Classifier-free guidance: src (2N, K, H, W), the conditional predictions before the unconditional ones; u + scale (c
+ * - u) in the first `channels` channels, c in the others, in both halves of the result. scale (1, 1, 1, 1). */
+LUN_API lun_value lun_guide(lun_graph *graph, lun_value src, lun_value scale, int channels);
 /* ring[slot] = value, in place on a state; ring (1, R, 1, 1), slot (1, 1, 1, 1) i32. */
 LUN_API void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun_value slot);
 
 /* Append the gradient of the scalar `loss` with respect to every parameter that it reaches; each ends in the store's
  * LUN_SLOT_GRAD (overwritten by a run). Once a graph. A path from a parameter through an op that has no gradient
- * (slice, embed) is an error. */
+ * (slice, noise) is an error. */
 LUN_API void lun_graph_backward(lun_graph *graph, lun_value loss);
 /* Append one Adam (decoupled = 0) or AdamW step over all parameters at once, reading LUN_SLOT_GRAD. hyper (1, 4, 1, 1)
  * is an input: { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */

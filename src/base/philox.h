@@ -21,7 +21,8 @@ typedef enum lun_purpose {
     LUN_RANDOM_SAMPLER = 6,
     LUN_RANDOM_CRATERS = 7,
     LUN_RANDOM_TEST = 8,
-    LUN_RANDOM_TUNE = 9
+    LUN_RANDOM_TUNE = 9,
+    LUN_RANDOM_DROPOUT = 10
 } lun_purpose;
 
 void lun_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

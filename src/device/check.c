@@ -73,6 +73,7 @@ static bool is_exact(lun_op_kind kind)
     case LUN_OP_CONCAT:
     case LUN_OP_SLICE:
     case LUN_OP_EMBED:
+    case LUN_OP_UPSAMPLE2:
     case LUN_OP_RANDINT:
     case LUN_OP_RANDN:
     case LUN_OP_STORE: return true;
@@ -101,7 +102,17 @@ static double depth_of(const lun_op *op)
     case LUN_OP_CHANNEL_SUM:
     case LUN_OP_BATCH_NORM:
     case LUN_OP_BATCH_NORM_BACKWARD: return (double)(s.n * s.h * s.w);
+    case LUN_OP_GROUP_NORM:
+    case LUN_OP_GROUP_NORM_BACKWARD: return (double)(s.h * s.w * (s.c / op->attrs.group.groups));
+    case LUN_OP_SCALE_SHIFT_BACKWARD: return (double)(s.h * s.w);
     case LUN_OP_LOSS: return (double)lun_count(s);
+    case LUN_OP_EMBED_BACKWARD: return (double)s.n;
+    case LUN_OP_ATTENTION:
+    case LUN_OP_ATTENTION_BACKWARD: /* over a head's channels, then over pixels */
+        return (double)(s.c / 3 / op->attrs.attention.heads + s.h * s.w);
+    case LUN_OP_LOSS_EACH:
+    case LUN_OP_VARIATIONAL: return (double)(s.c * s.h * s.w);
+    case LUN_OP_WEIGHTED_MEAN: return (double)s.n;
     default: return 8; /* element-wise: a few roundings */
     }
 }
@@ -163,11 +174,58 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         LUN_TRY(src_rms(plan, 0, &r[0]));
         *scale = sqrt(depth_of(op)) * r[0];
         return LUN_OK;
+    case LUN_OP_EMBED_BACKWARD:
+        LUN_TRY(src_rms(plan, 1, &r[1]));
+        *scale = sqrt(depth_of(op)) * r[1];
+        return LUN_OK;
+    case LUN_OP_POOL2:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        *scale = 2 * r[0];
+        return LUN_OK;
+    case LUN_OP_ATTENTION: LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK; /* a mean of v */
+    case LUN_OP_ATTENTION_BACKWARD:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        LUN_TRY(src_rms(plan, 2, &r[2]));
+        *scale = r[2] * (1 + r[0] * r[0]); /* of ddst for v; times v and k, or v and q */
+        return LUN_OK;
     case LUN_OP_ADD:
     case LUN_OP_ADD_CHANNEL:
         for (int s = 0; s < 2; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));
         *scale = r[0] + r[1];
+        return LUN_OK;
+    case LUN_OP_GROUP_NORM: LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK;
+    case LUN_OP_GROUP_NORM_BACKWARD: {
+        /* d gamma (1 + scale) (1 + |xhat|), xhat made of x rstd - mean rstd; SiLU's slope is at most 1.1 */
+        const bool scaled = op->nsrc - op->attrs.group.add > 6;
+        double x, d, rstd, more = 0;
+        LUN_TRY(src_rms(plan, 0, &x));
+        LUN_TRY(src_rms(plan, 1, &d));
+        LUN_TRY(src_rms(plan, 5, &rstd));
+        LUN_TRY(src_rms(plan, 2, &r[0]));
+        LUN_TRY(src_rms(plan, 3, &r[1]));
+        if (scaled)
+            LUN_TRY(src_rms(plan, 6, &more));
+        *scale = d * (1 + r[0] + r[1]) * (1 + more) * (2 + x * rstd) * fmax(1, rstd);
+        return LUN_OK;
+    }
+    case LUN_OP_SCALE_SHIFT:
+        for (int s = 0; s < 2; s++)
+            LUN_TRY(src_rms(plan, s, &r[s]));
+        *scale = r[0] * (1 + r[1]) + r[1];
+        return LUN_OK;
+    case LUN_OP_SCALE_SHIFT_BACKWARD:
+        for (int s = 0; s < 3; s++)
+            LUN_TRY(src_rms(plan, s, &r[s]));
+        *scale = r[1] * (1 + r[0] + r[2]) * sqrt(depth_of(op));
+        return LUN_OK;
+    case LUN_OP_SILU:
+    case LUN_OP_GELU: LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK;
+    case LUN_OP_SILU_BACKWARD:
+    case LUN_OP_GELU_BACKWARD:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        LUN_TRY(src_rms(plan, 1, &r[1]));
+        *scale = r[1] * (1 + r[0]);
         return LUN_OK;
     case LUN_OP_NOISE:
         LUN_TRY(src_rms(plan, 0, &r[0]));
@@ -184,6 +242,22 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         const double x0 = fabs((double)c[0]) * r[0] + fabs((double)c[1]) * r[1];
         *scale =
             fabs((double)c[2]) * x0 + fabs((double)c[3]) * r[0] + fabs((double)c[4]) * r[1] + fabs((double)c[5]) * r[2];
+        return LUN_OK;
+    }
+    case LUN_OP_GUIDE:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        LUN_TRY(src_rms(plan, 1, &r[1]));
+        *scale = r[0] * (1 + 2 * r[1]);
+        return LUN_OK;
+    case LUN_OP_VARIATIONAL:
+    case LUN_OP_VARIATIONAL_BACKWARD: {
+        /* Distances of means count in standard deviations, of which a picture's values are up to some hundred. */
+        const lun_shape x0 = op->src[1].shape;
+        *scale = 64 * fabs((double)op->attrs.variational.scale) / 0.6931471805599453;
+        if (op->kind == LUN_OP_VARIATIONAL_BACKWARD) {
+            LUN_TRY(src_rms(plan, 5, &r[0]));
+            *scale *= r[0] / (double)(x0.c * x0.h * x0.w);
+        }
         return LUN_OK;
     }
     default: return LUN_OK;
@@ -284,6 +358,30 @@ static lun_status statistics_scale(check_plan *plan, int d, double plain)
     return LUN_OK;
 }
 
+/* Group norm: `plain` is the size of x for the norm itself, of the terms of dsrc for its gradient. */
+static lun_status group_norm_scale(check_plan *plan, int d, double plain, rounding *bound)
+{
+    const lun_op *op = &plan->base.op;
+    bound->add_rms = true;
+    bound->scale = plan->scale;
+    plan->scale[0] = plain;
+    if (op->kind == LUN_OP_GROUP_NORM_BACKWARD) {
+        plan->scale[0] = plain * (d == 0 ? 1 : sqrt(depth_of(op)));
+    } else if (d == 0) {
+        double gamma, beta, more;
+        LUN_TRY(lun_buffer_read(on_a(plan->dst[2]), plan->host_src, lun_bytes(op->dst[2])));
+        const double away = plain * rms(plan->host_src, lun_count(op->dst[2].shape), 0, 1);
+        LUN_TRY(src_rms(plan, 1, &gamma));
+        LUN_TRY(src_rms(plan, 2, &beta));
+        LUN_TRY(src_rms(plan, 3, &more));
+        plan->scale[0] = (gamma * (1 + away + away * away) + beta) * (1 + more) + more;
+    } else if (d == 2) {
+        plan->scale[0] = 0;
+        bound->cubic = plain * plain; /* d rstd = rstd^3 / 2 d var */
+    }
+    return LUN_OK;
+}
+
 static lun_status find_bound(check_plan *plan, int d, double plain, rounding *out)
 {
     const lun_op *op = &plan->base.op;
@@ -299,6 +397,8 @@ static lun_status find_bound(check_plan *plan, int d, double plain, rounding *ou
         out->period = 2 * op->dst[1].shape.c;
         return statistics_scale(plan, d, plain);
     }
+    if (op->kind == LUN_OP_GROUP_NORM || op->kind == LUN_OP_GROUP_NORM_BACKWARD)
+        return group_norm_scale(plan, d, plain, out);
     out->add_rms = true;
     plan->scale[0] = op->kind == LUN_OP_ADAM && d == 2 ? 0 : plain; /* v is a sum of squares: no cancellation */
     if (op->kind == LUN_OP_ADAM && d == 0)

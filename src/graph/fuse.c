@@ -12,6 +12,14 @@
  *   batch_norm_backward + channel_sum of dsrc    -> .dbias
  *   batch_norm_backward + spatial_sum of ddst    -> .dshift
  *   batch_norm in evaluation, statistics unread  -> .bare            one launch instead of two
+ *
+ *   group_norm + scale_shift                     -> emb              where both have gradients, these too:
+ *     scale_shift_backward + group_norm_backward -> emb                what lies between the two ops is read by
+ *   group_norm + silu                            -> .silu              their gradients otherwise, which now compute
+ *     silu_backward + group_norm_backward        -> .silu              it again
+ *   group_norm_backward + channel_sum of dsrc    -> .dbias
+ *   group_norm_backward + spatial_sum of dsrc    -> .dsum
+ *   group_norm_backward + add                    -> .add             where paths meet, around a block
  */
 #include "graph.h"
 
@@ -43,6 +51,33 @@ static bool passes_on(const fusion *f, lun_value value)
         for (int s = 0; !f->gone[n] && s < f->graph->nodes[n].op.nsrc; s++)
             readers += f->graph->nodes[n].src[s] == value;
     return readers == 1 && t->source == LUN_SOURCE_TEMP && t->root == value && !t->output && t->grad_of < 0;
+}
+
+/* The same with a second reader, if there is one. */
+static bool passes_to(const fusion *f, lun_value value, const lun_node *one, const lun_node *other)
+{
+    const lun_tensor *t = &f->graph->tensors[value];
+    int readers = 0, expected = 0;
+    for (int n = 0; n < f->graph->node_count; n++) {
+        const lun_node *node = &f->graph->nodes[n];
+        for (int s = 0; !f->gone[n] && s < node->op.nsrc; s++) {
+            readers += node->src[s] == value;
+            expected += node->src[s] == value && (node == one || node == other);
+        }
+    }
+    return readers == expected && expected == (other ? 2 : 1) && t->source == LUN_SOURCE_TEMP && t->root == value &&
+           !t->output && t->grad_of < 0;
+}
+
+/* A node of the kind that reads the value as operand `s`, or NULL. */
+static lun_node *reader(const fusion *f, lun_value value, lun_op_kind kind, int s)
+{
+    for (int n = 0; n < f->graph->node_count; n++) {
+        lun_node *node = &f->graph->nodes[n];
+        if (!f->gone[n] && node->op.kind == kind && s < node->op.nsrc && node->src[s] == value)
+            return node;
+    }
+    return NULL;
 }
 
 static lun_value root_of(const fusion *f, lun_value value)
@@ -262,6 +297,132 @@ static lun_status statistics_from_convolution(fusion *f, lun_node *norm)
     return infer(norm, ndst);
 }
 
+/* The gradient of that group norm, if `ddst` goes there and nowhere else. */
+static lun_node *group_norm_gradient(const fusion *f, const lun_node *norm, lun_value ddst)
+{
+    lun_node *back = reader(f, ddst, LUN_OP_GROUP_NORM_BACKWARD, 1);
+    const bool its_own = back && back->src[0] == norm->src[0] && back->src[2] == norm->src[1] &&
+                         back->src[3] == norm->src[2] && back->src[4] == norm->dst[1] && back->src[5] == norm->dst[2] &&
+                         back->op.nsrc == norm->op.nsrc + 3 && back->op.attrs.group.silu == norm->op.attrs.group.silu &&
+                         !back->op.attrs.group.add && !back->op.attrs.group.dbias && !back->op.attrs.group.dsum;
+    return its_own && passes_on(f, ddst) ? back : NULL;
+}
+
+static void set_source(lun_node *node, int s, const lun_node *from, int of)
+{
+    node->src[s] = from->src[of];
+    node->op.src[s] = from->op.src[of];
+}
+
+/* The forward ops in the place of scale_shift, because emb may be made after the norm; the gradients in the place of
+ * the first, because demb may be wanted before the norm's. */
+static lun_status scale_shift_into_norm(fusion *f, lun_node *shift)
+{
+    lun_node *norm = producer(f, shift->src[0], LUN_OP_GROUP_NORM), *norm_back = NULL;
+    lun_node *back = reader(f, shift->src[0], LUN_OP_SCALE_SHIFT_BACKWARD, 0);
+    if (!norm || norm->op.nsrc > 3 || norm->op.attrs.group.silu || norm->dst[0] != shift->src[0] ||
+        !passes_to(f, shift->src[0], shift, back) || !may_move(f, number(f, norm), number(f, shift)))
+        return LUN_OK;
+    if (back) {
+        norm_back = group_norm_gradient(f, norm, back->dst[0]);
+        if (!norm_back || back->src[2] != shift->src[1] || !may_move(f, number(f, norm_back), number(f, back)))
+            return LUN_OK;
+    }
+    lun_node merged = *norm;
+    merged.op.nsrc = 4;
+    set_source(&merged, 3, shift, 1);
+    merged.dst[0] = shift->dst[0];
+    drop(f, norm->dst[0]);
+    remove_node(f, norm);
+    *shift = merged;
+    adopt(f, shift);
+    LUN_TRY(infer(shift, 3));
+    if (!back)
+        return LUN_OK;
+    merged = *norm_back;
+    merged.op.nsrc = 7;
+    set_source(&merged, 1, back, 1);
+    set_source(&merged, 6, back, 2);
+    merged.dst[3] = back->dst[1];
+    drop(f, back->dst[0]);
+    remove_node(f, norm_back);
+    *back = merged;
+    LUN_TRY(infer(back, 4));
+    adopt(f, back);
+    return LUN_OK;
+}
+
+static lun_status silu_into_norm(fusion *f, lun_node *silu)
+{
+    lun_node *norm = producer(f, silu->src[0], LUN_OP_GROUP_NORM), *norm_back = NULL;
+    lun_node *back = reader(f, silu->src[0], LUN_OP_SILU_BACKWARD, 0);
+    if (!norm || norm->op.attrs.group.silu || norm->dst[0] != silu->src[0] || !passes_to(f, silu->src[0], silu, back) ||
+        !may_move(f, number(f, silu), number(f, norm)))
+        return LUN_OK;
+    if (back) {
+        norm_back = group_norm_gradient(f, norm, back->dst[0]);
+        if (!norm_back || !may_move(f, number(f, back), number(f, norm_back)))
+            return LUN_OK;
+    }
+    drop(f, norm->dst[0]);
+    norm->op.attrs.group.silu = true;
+    norm->dst[0] = silu->dst[0];
+    adopt(f, norm);
+    remove_node(f, silu);
+    if (back) {
+        norm_back->op.attrs.group.silu = true;
+        set_source(norm_back, 1, back, 1);
+        drop(f, back->dst[0]);
+        remove_node(f, back);
+        LUN_TRY(infer(norm_back, norm_back->op.ndst));
+    }
+    return infer(norm, 3);
+}
+
+/* channel_sum or spatial_sum of what a group norm's gradient makes. */
+static lun_status sum_into_group_norm_backward(fusion *f, lun_node *sum)
+{
+    lun_node *norm = producer(f, sum->src[0], LUN_OP_GROUP_NORM_BACKWARD);
+    const bool whole = sum->op.kind == LUN_OP_CHANNEL_SUM;
+    if (!norm || norm->dst[0] != sum->src[0] || norm->op.attrs.group.add ||
+        (whole ? norm->op.attrs.group.dbias : norm->op.attrs.group.dsum) ||
+        !may_move(f, number(f, sum), number(f, norm)))
+        return LUN_OK;
+    const int ndst = norm->op.ndst + 1, at = whole && norm->op.attrs.group.dsum ? ndst - 2 : ndst - 1;
+    if (whole)
+        norm->op.attrs.group.dbias = true;
+    else
+        norm->op.attrs.group.dsum = true;
+    memmove(norm->dst + at + 1, norm->dst + at, (size_t)(ndst - 1 - at) * sizeof *norm->dst); /* dsum is the last */
+    norm->dst[at] = sum->dst[0];
+    LUN_TRY(infer(norm, ndst));
+    adopt(f, norm);
+    remove_node(f, sum);
+    return LUN_OK;
+}
+
+/* In the place of the addition, before which the other term may be made. */
+static lun_status add_into_group_norm_backward(fusion *f, lun_node *add)
+{
+    for (int s = 0; s < 2; s++) {
+        lun_node *norm = producer(f, add->src[s], LUN_OP_GROUP_NORM_BACKWARD);
+        if (!norm || norm->dst[0] != add->src[s] || norm->op.attrs.group.add || !passes_on(f, add->src[s]) ||
+            !may_move(f, number(f, norm), number(f, add)))
+            continue;
+        const int ndst = norm->op.ndst;
+        lun_node merged = *norm;
+        set_source(&merged, merged.op.nsrc++, add, 1 - s);
+        merged.op.attrs.group.add = true;
+        merged.dst[0] = add->dst[0];
+        drop(f, norm->dst[0]);
+        remove_node(f, norm);
+        *add = merged;
+        adopt(f, add);
+        return infer(add, ndst);
+    }
+    return LUN_OK;
+}
+
 /* Each kind over the whole graph, in an order that leaves the later ones what they look for. */
 static lun_status fuse(fusion *f)
 {
@@ -276,6 +437,11 @@ static lun_status fuse(fusion *f)
         {LUN_OP_SPATIAL_SUM, spatial_sum_into_norm_backward},
         {LUN_OP_BATCH_NORM, bare_norm},
         {LUN_OP_BATCH_NORM, statistics_from_convolution},
+        {LUN_OP_SCALE_SHIFT, scale_shift_into_norm},
+        {LUN_OP_SILU, silu_into_norm},
+        {LUN_OP_CHANNEL_SUM, sum_into_group_norm_backward},
+        {LUN_OP_SPATIAL_SUM, sum_into_group_norm_backward},
+        {LUN_OP_ADD, add_into_group_norm_backward},
     };
     for (size_t p = 0; p < LUN_COUNT(passes); p++)
         for (int n = 0; n < f->graph->node_count; n++)

@@ -94,7 +94,8 @@ lun_status lun_store_enter(lun_store *store, const lun_param_info *info, int *in
                         info->rank);
     if (info->role != LUN_ROLE_PARAM && info->role != LUN_ROLE_BUFFER)
         return lun_fail(LUN_ERR_USAGE, "parameter %s: %d is no role", info->name, (int)info->role);
-    if (info->init.kind == LUN_INIT_UNIFORM && !(info->init.bound >= 0 && isfinite(info->init.bound)))
+    if ((info->init.kind == LUN_INIT_UNIFORM || info->init.kind == LUN_INIT_NORMAL) &&
+        !(info->init.bound >= 0 && isfinite(info->init.bound)))
         return lun_fail(LUN_ERR_USAGE, "parameter %s: initial bound %g", info->name, (double)info->init.bound);
     const int known = lun_store_find(store, info->name);
     if (known >= 0) {
@@ -249,6 +250,22 @@ static void draw_uniform(float *values, int64_t count, uint64_t seed, int number
     }
 }
 
+/* Box and Muller as in cl/random.cl, with the library's functions: elements 4b and 4b + 1 from the block's first two
+ * words, 4b + 2 and 4b + 3 from the others. */
+static void draw_normal(float *values, int64_t count, uint64_t seed, int number, float deviation)
+{
+    const double turn = 6.283185307179586;
+    for (int64_t e = 0; e < count; e += 4) {
+        uint32_t draw[4];
+        lun_random_block(seed, LUN_RANDOM_INIT, (uint64_t)number, 0, (uint32_t)(e / 4), draw);
+        for (int i = 0; i < 4 && e + i < count; i++) {
+            const double radius = sqrt(-2 * log((double)lun_uniform_of(draw[i & ~1])));
+            const double angle = turn * (double)lun_uniform_of(draw[i | 1]);
+            values[e + i] = deviation * (float)(radius * (i & 1 ? sin(angle) : cos(angle)));
+        }
+    }
+}
+
 lun_status lun_store_init(lun_store *store, uint64_t seed)
 {
     int64_t most = 1;
@@ -263,6 +280,8 @@ lun_status lun_store_init(lun_store *store, uint64_t seed)
         const int64_t count = lun_count(info->desc.shape);
         if (info->init.kind == LUN_INIT_UNIFORM)
             draw_uniform(values, count, seed, i, info->init.bound);
+        else if (info->init.kind == LUN_INIT_NORMAL)
+            draw_normal(values, count, seed, i, info->init.bound);
         else
             for (int64_t e = 0; e < count; e++)
                 values[e] = info->init.kind == LUN_INIT_ONE ? 1.0f : 0.0f;

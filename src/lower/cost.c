@@ -15,11 +15,30 @@ static double per_element(const lun_op *op)
     case LUN_OP_BATCH_NORM: /* mean 1, variance 3; normalise 3 */
         return op->attrs.norm.training && !op->attrs.norm.given ? 7 : 3;
     case LUN_OP_BATCH_NORM_BACKWARD: return 11; /* two sums 4, gradient 7 */
+    case LUN_OP_GROUP_NORM: return 7 + (op->nsrc > 3 ? 2 : 0) + (op->attrs.group.silu ? 4 : 0); /* as batch_norm */
+    case LUN_OP_GROUP_NORM_BACKWARD: return 11 + (op->attrs.group.silu ? 18 : 0);
+    case LUN_OP_SCALE_SHIFT: return 2;
+    case LUN_OP_SCALE_SHIFT_BACKWARD: return 5;
+    case LUN_OP_SILU: return 4; /* exp counts as one */
+    case LUN_OP_SILU_BACKWARD: return 9;
+    case LUN_OP_GELU: return 15;
+    case LUN_OP_GELU_BACKWARD: return 18;
+    case LUN_OP_DROPOUT: return 1;
     case LUN_OP_NOISE:
     case LUN_OP_LOSS:
-    case LUN_OP_LOSS_BACKWARD: return 3;
+    case LUN_OP_LOSS_BACKWARD:
+    case LUN_OP_LOSS_EACH:
+    case LUN_OP_LOSS_EACH_BACKWARD:
+    case LUN_OP_GUIDE: return 3;
+    case LUN_OP_WEIGHTED_MEAN: return 2;
+    case LUN_OP_WEIGHTED_MEAN_BACKWARD: return 1;
+    case LUN_OP_VARIATIONAL:
+    case LUN_OP_VARIATIONAL_BACKWARD:
+        return 15; /* of each of 2C channels: an exponential and a dozen more for each of C */
     case LUN_OP_ADAM: return 14;
     case LUN_OP_RANDN: return 40;
+    case LUN_OP_UPSAMPLE2: return op->attrs.resample.mean ? 1 : 0;
+    case LUN_OP_POOL2: return op->attrs.resample.mean ? 4 : 3;
     case LUN_OP_SAMPLE_STEP: return 10;
     default: return 0;
     }
@@ -46,6 +65,20 @@ void lun_op_cost(const lun_op *op, double *flops, double *bytes)
         *flops = 2.0 * (double)lun_count(small->shape) * (double)k.c * (double)k.h * (double)k.w;
         return;
     }
-    const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM || op->kind == LUN_OP_LOSS;
+    /* Products of pixels x pixels x C, 2 T T C each: scores and their sum over v; backward the scores again, (ddst, v)
+     * and three sums. */
+    if (op->kind == LUN_OP_ATTENTION || op->kind == LUN_OP_ATTENTION_BACKWARD) {
+        const lun_shape s = op->src[0].shape;
+        const double pixels = (double)(s.h * s.w);
+        *flops = (op->kind == LUN_OP_ATTENTION ? 4.0 : 10.0) * pixels * pixels * (double)(s.n * s.c / 3);
+        return;
+    }
+    if (op->kind == LUN_OP_EMBED_BACKWARD) {
+        *flops = (double)lun_count(op->src[1].shape);
+        return;
+    }
+    const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM ||
+                           op->kind == LUN_OP_LOSS || op->kind == LUN_OP_LOSS_EACH ||
+                           op->kind == LUN_OP_WEIGHTED_MEAN || op->kind == LUN_OP_VARIATIONAL;
     *flops = per_element(op) * (double)lun_count(reduction ? op->src[0].shape : op->dst[0].shape);
 }

@@ -20,6 +20,15 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_SPATIAL_SUM: return plain_spatial_sum;
     case LUN_OP_BATCH_NORM: return plain_batch_norm;
     case LUN_OP_BATCH_NORM_BACKWARD: return plain_batch_norm_backward;
+    case LUN_OP_GROUP_NORM: return plain_group_norm;
+    case LUN_OP_GROUP_NORM_BACKWARD: return plain_group_norm_backward;
+    case LUN_OP_SCALE_SHIFT: return plain_scale_shift;
+    case LUN_OP_SCALE_SHIFT_BACKWARD: return plain_scale_shift_backward;
+    case LUN_OP_SILU: return plain_silu;
+    case LUN_OP_SILU_BACKWARD: return plain_silu_backward;
+    case LUN_OP_GELU: return plain_gelu;
+    case LUN_OP_GELU_BACKWARD: return plain_gelu_backward;
+    case LUN_OP_DROPOUT: return plain_dropout;
     case LUN_OP_RELU: return plain_relu;
     case LUN_OP_RELU_BACKWARD: return plain_relu_backward;
     case LUN_OP_ADD: return plain_add;
@@ -35,6 +44,18 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_RANDN: return plain_randn;
     case LUN_OP_SAMPLE_STEP: return plain_sample_step;
     case LUN_OP_STORE: return plain_store;
+    case LUN_OP_EMBED_BACKWARD: return plain_embed_backward;
+    case LUN_OP_UPSAMPLE2: return plain_upsample2;
+    case LUN_OP_POOL2: return plain_pool2;
+    case LUN_OP_ATTENTION: return lun_attention_candidates;
+    case LUN_OP_ATTENTION_BACKWARD: return lun_attention_backward_candidates;
+    case LUN_OP_LOSS_EACH: return plain_loss_each;
+    case LUN_OP_LOSS_EACH_BACKWARD: return plain_loss_each_backward;
+    case LUN_OP_WEIGHTED_MEAN: return plain_weighted_mean;
+    case LUN_OP_WEIGHTED_MEAN_BACKWARD: return plain_weighted_mean_backward;
+    case LUN_OP_VARIATIONAL: return plain_variational;
+    case LUN_OP_VARIATIONAL_BACKWARD: return plain_variational_backward;
+    case LUN_OP_GUIDE: return plain_guide;
     case LUN_OP_KIND_COUNT: break;
     }
     static const lun_candidate none[] = {{.name = NULL}};

@@ -13,11 +13,16 @@
     X(spatial_sum)                                                                                                     \
     X(batch_norm)                                                                                                      \
     X(batch_norm_backward)                                                                                             \
-    X(relu)                                                                                                            \
-    X(relu_backward)                                                                                                   \
-    X(add)                                                                                                             \
-    X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn)           \
-        X(sample_step) X(store)
+    X(group_norm)                                                                                                      \
+    X(group_norm_backward)                                                                                             \
+    X(scale_shift)                                                                                                     \
+    X(scale_shift_backward)                                                                                            \
+    X(silu)                                                                                                            \
+    X(silu_backward)                                                                                                   \
+    X(gelu) X(gelu_backward) X(dropout) X(relu) X(relu_backward) X(add) X(add_channel) X(concat) X(slice) X(embed)     \
+        X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store) X(embed_backward)        \
+            X(upsample2) X(pool2) X(loss_each) X(loss_each_backward) X(weighted_mean) X(weighted_mean_backward)        \
+                X(variational) X(variational_backward) X(guide)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)
@@ -25,6 +30,9 @@ LUN_PLAIN_OPS(X)
 
 /* conv2d.c */
 extern const lun_candidate lun_conv2d_candidates[], lun_conv2d_transpose_candidates[], lun_conv2d_wgrad_candidates[];
+
+/* attention.c */
+extern const lun_candidate lun_attention_candidates[], lun_attention_backward_candidates[];
 
 /* How rows x columns elements are cut: an item does `rows` x `width`; `blocks` items lie side by side, `pieces` are
  * all. A GPU gets one element an item, a CPU whole rows until they fill a grain. */
@@ -43,6 +51,17 @@ static inline int64_t lun_chunk(const lun_caps *caps)
 {
     return caps->gpu ? 64 : 256;
 }
+
+/* A launch of a text that has NORM_COLUMNS (norm.c). */
+lun_launch *lun_emit_norm(lun_lowering *out, const lun_caps *caps, const char *file, const char *kernel, int64_t items);
+/* Rows of one item that passes over rows x columns elements: a grain of them. */
+int64_t lun_norm_height(const lun_caps *caps, int64_t rows, int64_t columns);
+
+/* Moments (cl/norm.h) of groups x rows x columns floats, of which the rows lie `pitch` floats apart: merged until few
+ * are left of each group, *partials of them, at the offset returned of the workspace. `file` includes norm_stats.h. At
+ * most six launches. */
+size_t lun_emit_column_moments(lun_lowering *out, const lun_caps *caps, const char *file, lun_launch_buffer src,
+                               int64_t groups, int64_t rows, int64_t columns, int pitch, int64_t *partials);
 
 /* One pass of that sum: each lun_chunk(caps) rows become one, groups x chunks x columns at `to`. */
 void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,

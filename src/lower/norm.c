@@ -5,31 +5,34 @@
 #include "lowerings.h"
 #include "norm.h"
 
-static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *kernel, int64_t items)
+lun_launch *lun_emit_norm(lun_lowering *out, const lun_caps *caps, const char *file, const char *kernel, int64_t items)
 {
-    lun_launch *launch = lun_emit(out, "norm.cl", kernel, items);
+    lun_launch *launch = lun_emit(out, file, kernel, items);
     snprintf(launch->options, sizeof launch->options, "-DNORM_COLUMNS=%d", lun_columns(caps));
     return launch;
 }
 
-/* With `samples` each sample is a group of its own, else the batch is one. */
-static struct norm_chunk_args chunk_args(lun_shape s, int pitch, const lun_caps *caps, bool samples)
+static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *kernel, int64_t items)
 {
-    const int64_t groups = samples ? s.n : 1, rows = s.n / groups * s.h * s.w;
+    return lun_emit_norm(out, caps, "norm.cl", kernel, items);
+}
+
+/* Groups of so many rows, `pitch` floats apart: the batch is one, or each sample. */
+static struct norm_chunk_args chunk_args(const lun_caps *caps, int64_t groups, int64_t rows, int64_t columns, int pitch)
+{
     return (struct norm_chunk_args){.groups = (int)groups,
                                     .rows = (int)rows,
-                                    .columns = (int)s.c,
+                                    .columns = (int)columns,
                                     .pitch = pitch,
                                     .chunk = (int)lun_chunk(caps),
                                     .chunks = (int)lun_ceil_div(rows, lun_chunk(caps)),
                                     .width = lun_columns(caps),
-                                    .blocks = (int)lun_ceil_div(s.c, lun_columns(caps))};
+                                    .blocks = (int)lun_ceil_div(columns, lun_columns(caps))};
 }
 
-/* Rows of one item that applies: a grain of elements. */
-static int64_t apply_height(const lun_op *op, const lun_caps *caps, int64_t rows)
+int64_t lun_norm_height(const lun_caps *caps, int64_t rows, int64_t columns)
 {
-    const int64_t width = lun_min_i64(op->src[0].shape.c, lun_columns(caps));
+    const int64_t width = lun_min_i64(columns, lun_columns(caps));
     return caps->gpu ? 1 : lun_min_i64(rows, lun_max_i64(1, lun_grain(caps, INT32_MAX) / width));
 }
 
@@ -52,34 +55,56 @@ void lun_emit_moments(lun_launch *launch, bool stats, size_t moments)
         lun_emit_dst(launch, 0);
 }
 
-static void merge(lun_lowering *out, const lun_caps *caps, size_t moments, int64_t partials, lun_shape image,
-                  int64_t stride, lun_launch_buffer stats)
+/* Merge until few are left of each group; where those lie, *partials of them. `columns` of each line are used. */
+static size_t merge_to_few(lun_lowering *out, const lun_caps *caps, const char *file, size_t moments, int64_t groups,
+                           int64_t *partials, int64_t columns, int64_t stride)
 {
     enum { FAN = 64 };
     const int width = narrow(caps);
-    const int64_t columns = image.c, blocks = lun_ceil_div(columns, width);
-    lun_launch *launch;
-    while (partials > FAN) {
-        const struct norm_merge_args args = {.partials = (int)partials,
+    const int64_t blocks = lun_ceil_div(columns, width);
+    while (*partials > FAN) {
+        const int64_t merged = lun_ceil_div(*partials, FAN);
+        const struct norm_merge_args args = {.partials = (int)*partials,
                                              .fan = FAN,
+                                             .merged = (int)merged,
                                              .columns = (int)columns,
                                              .stride = (int)stride,
                                              .width = width,
                                              .blocks = (int)blocks};
-        partials = lun_ceil_div(partials, FAN);
-        const size_t merged = lun_book_moments(out, partials, stride);
-        launch = emit(out, caps, "norm_merge", partials * blocks);
+        const size_t to = lun_book_moments(out, groups * merged, stride);
+        lun_launch *launch = lun_emit_norm(out, caps, file, "norm_merge", groups * merged * blocks);
         lun_emit_workspace(launch, moments);
-        lun_emit_workspace(launch, merged);
+        lun_emit_workspace(launch, to);
         lun_emit_args(launch, args);
-        moments = merged;
+        moments = to;
+        *partials = merged;
     }
+    return moments;
+}
+
+size_t lun_emit_column_moments(lun_lowering *out, const lun_caps *caps, const char *file, lun_launch_buffer src,
+                               int64_t groups, int64_t rows, int64_t columns, int pitch, int64_t *partials)
+{
+    const struct norm_chunk_args chunk = chunk_args(caps, groups, rows, columns, pitch);
+    const size_t moments = lun_book_moments(out, groups * chunk.chunks, columns);
+    lun_launch *launch = lun_emit_norm(out, caps, file, "norm_chunk", groups * chunk.chunks * chunk.blocks);
+    lun_emit_buffer(launch, src);
+    lun_emit_workspace(launch, moments);
+    lun_emit_args(launch, chunk);
+    *partials = chunk.chunks;
+    return merge_to_few(out, caps, file, moments, groups, partials, columns, columns);
+}
+
+/* Moments of `rows` rows, few, into mean and variance. */
+static void finish(lun_lowering *out, const lun_caps *caps, size_t moments, int64_t partials, int64_t rows,
+                   int64_t columns, int64_t stride, lun_launch_buffer stats)
+{
     const struct norm_finish_args args = {.partials = (int)partials,
-                                          .rows = (int)(image.n * image.h * image.w),
+                                          .rows = (int)rows,
                                           .columns = (int)columns,
                                           .stride = (int)stride,
-                                          .width = width};
-    launch = emit(out, caps, "norm_finish", blocks);
+                                          .width = narrow(caps)};
+    lun_launch *launch = emit(out, caps, "norm_finish", lun_ceil_div(columns, narrow(caps)));
     lun_emit_workspace(launch, moments);
     lun_emit_buffer(launch, stats);
     lun_emit_args(launch, args);
@@ -88,20 +113,19 @@ static void merge(lun_lowering *out, const lun_caps *caps, size_t moments, int64
 void lun_emit_merge(lun_lowering *out, const lun_caps *caps, size_t moments, int64_t partials, lun_shape image,
                     int64_t stride)
 {
-    merge(out, caps, moments, partials, image, stride, (lun_launch_buffer){LUN_SPACE_DST, 1, 0});
+    moments = merge_to_few(out, caps, "norm.cl", moments, 1, &partials, image.c, stride);
+    finish(out, caps, moments, partials, image.n * image.h * image.w, image.c, stride,
+           (lun_launch_buffer){LUN_SPACE_DST, 1, 0});
 }
 
 /* The image's pixels lie `pitch` floats apart. */
 static void emit_statistics(lun_lowering *out, const lun_caps *caps, lun_shape image, int pitch, lun_launch_buffer from,
                             lun_launch_buffer stats)
 {
-    const struct norm_chunk_args chunk = chunk_args(image, pitch, caps, false);
-    const size_t moments = lun_book_moments(out, chunk.chunks, chunk.columns);
-    lun_launch *launch = emit(out, caps, "norm_chunk", (int64_t)chunk.chunks * chunk.blocks);
-    lun_emit_buffer(launch, from);
-    lun_emit_workspace(launch, moments);
-    lun_emit_args(launch, chunk);
-    merge(out, caps, moments, chunk.chunks, image, chunk.columns, stats);
+    const int64_t rows = image.n * image.h * image.w;
+    int64_t partials = 0;
+    const size_t moments = lun_emit_column_moments(out, caps, "norm.cl", from, 1, rows, image.c, pitch, &partials);
+    finish(out, caps, moments, partials, rows, image.c, image.c, stats);
 }
 
 void lun_emit_result_statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out)
@@ -138,7 +162,8 @@ static void apply(const lun_op *op, const lun_caps *caps, lun_lowering *out, con
 {
     const lun_shape s = op->src[0].shape;
     const bool shifted = lun_norm_is_shifted(op);
-    const int64_t groups = shifted ? s.n : 1, rows = s.n / groups * s.h * s.w, height = apply_height(op, caps, rows);
+    const int64_t groups = shifted ? s.n : 1, rows = s.n / groups * s.h * s.w,
+                  height = lun_norm_height(caps, rows, s.c);
     const struct norm_apply_args args = {.rows = (int)rows,
                                          .columns = (int)s.c,
                                          .dst_pitch = lun_dst_pitch(op, 0),
@@ -211,7 +236,8 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
     const lun_norm_attrs *a = &op->attrs.norm;
     const lun_shape s = op->src[0].shape;
     const int64_t rows = s.n * s.h * s.w;
-    const struct norm_chunk_args chunk = chunk_args(s, lun_src_pitch(op, 1), caps, a->dshift);
+    const int64_t groups = a->dshift ? s.n : 1;
+    const struct norm_chunk_args chunk = chunk_args(caps, groups, rows / groups, s.c, lun_src_pitch(op, 1));
     int64_t partials = 0;
     const size_t part = back_sums(caps, out, &chunk, &partials), coef = lun_book(out, (size_t)(3 * s.c) * 4);
     const struct norm_back_finish_args finish = {.groups = chunk.groups,
@@ -230,7 +256,7 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
     lun_emit_workspace(launch, coef);
     lun_emit_args(launch, finish);
 
-    const int64_t height = a->dbias ? lun_min_i64(rows, lun_chunk(caps)) : apply_height(op, caps, rows);
+    const int64_t height = a->dbias ? lun_min_i64(rows, lun_chunk(caps)) : lun_norm_height(caps, rows, s.c);
     const int64_t pieces = lun_ceil_div(rows, height);
     const struct norm_back_apply_args args = {.rows = (int)rows,
                                               .columns = chunk.columns,

@@ -3,7 +3,10 @@
  * Metadata: "lunette.model", one JSON object
  *     {"network": "notebook", "image_channels": 3, "channels": [64, ...], "time_dim": 32, "steps": 300,
  *      "height": 64, "width": 64, "preset": "notebook", "beta_first": 1e-4, "beta_last": 0.02}
- * and "lunette.step", decimal. The network itself is always told from the tensors, and the metadata must agree. */
+ * where the network is a UNet "model" (config_json.h) in place of the four after "network"; with "schedule": "cosine"
+ * and so on where it is not linear, "prediction": "v" and so on where it is not eps, so that files of the first version
+ * are files of this one; and "lunette.step", decimal. The tensors must be those of that configuration, all of them and
+ * no others; without metadata the network is told from them. */
 #include "model_file.h"
 
 #include <inttypes.h>
@@ -14,35 +17,19 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "build.h"
 #include "checkpoint/json.h"
-#include "notebook.h"
+#include "config_json.h"
+#include "tell.h"
 
 #define TRACKED     ".num_batches_tracked"
 #define RUNNING_VAR ".running_var"
 
-/* Of a file that does not say: the published experiment's. */
-#define UNKNOWN_STEPS      300
+/* Of a file that does not say: the published experiments'. */
 #define UNKNOWN_BETA_FIRST 1e-4
 #define UNKNOWN_BETA_LAST  0.02
 
 /* ---- Finding tensors --------------------------------------------------------------------------------------------- */
-
-/* The tensor of that name in either family of names, or -1. */
-static int64_t find(const lun_safetensors *file, const char *name)
-{
-    static const char *const families[][2] = {{"downs.", "downstream."}, {"ups.", "upstream."}};
-    int64_t index = lun_safetensors_find(file, name);
-    for (size_t i = 0; i < LUN_COUNT(families) && index < 0; i++) {
-        const size_t length = strlen(families[i][0]);
-        char other[160];
-        if (strncmp(name, families[i][0], length) != 0)
-            continue;
-        const int wrote = snprintf(other, sizeof other, "%s%s", families[i][1], name + length);
-        if (wrote > 0 && (size_t)wrote < sizeof other)
-            index = lun_safetensors_find(file, other);
-    }
-    return index;
-}
 
 static bool is_float(lun_safetensors_dtype dtype)
 {
@@ -96,17 +83,6 @@ static void problem(match *m, const char *format, ...)
     }
 }
 
-/* A parameter's shape as its file tensor has it. */
-static int file_dims(const lun_param_info *info, int64_t dims[4])
-{
-    const lun_shape s = info->desc.shape;
-    switch (info->rank) {
-    case 1: dims[0] = s.c; return 1;
-    case 2: dims[0] = s.n, dims[1] = s.c; return 2;
-    default: dims[0] = s.n, dims[1] = s.c, dims[2] = s.h, dims[3] = s.w; return 4;
-    }
-}
-
 static void dims_text(const int64_t *dims, int rank, char *text, size_t size)
 {
     size_t at = (size_t)snprintf(text, size, "(");
@@ -116,30 +92,35 @@ static void dims_text(const int64_t *dims, int rank, char *text, size_t size)
         snprintf(text + at, size - at, ")");
 }
 
-static bool match_one(void *payload, const lun_param_info *info)
+static void match_part(match *m, const lun_model_param *p, int part)
 {
-    match *m = payload;
-    int64_t dims[4];
-    const int rank = file_dims(info, dims);
-    const int64_t index = find(m->file, info->name);
+    const char *name = p->part[part];
+    const int64_t index = lun_model_find(m->file, name);
     if (index < 0) {
-        problem(m, "%s is missing", info->name);
-        return true;
+        problem(m, "%s is missing", name);
+        return;
     }
     const lun_safetensors_entry *entry = lun_safetensors_info(m->file, (size_t)index);
     m->used[index] = true;
-    if (entry->rank != rank || memcmp(entry->dims, dims, (size_t)rank * sizeof *dims) != 0) {
+    if (entry->rank != p->rank || memcmp(entry->dims, p->dims, (size_t)p->rank * sizeof *p->dims) != 0) {
         char is[96], wanted[96];
         dims_text(entry->dims, entry->rank, is, sizeof is);
-        dims_text(dims, rank, wanted, sizeof wanted);
-        problem(m, "%s is %s and should be %s", info->name, is, wanted);
+        dims_text(p->dims, p->rank, wanted, sizeof wanted);
+        problem(m, "%s is %s and should be %s", name, is, wanted);
     } else if (!is_float(entry->dtype)) {
-        problem(m, "%s is of type %s", info->name, lun_safetensors_dtype_name(entry->dtype));
+        problem(m, "%s is of type %s", name, lun_safetensors_dtype_name(entry->dtype));
     }
+}
+
+static bool match_one(void *payload, const lun_model_param *p)
+{
+    match *m = payload;
+    for (int i = 0; i < p->parts; i++)
+        match_part(m, p, i);
     char name[160];
-    if (tracked_name(info->name, name, sizeof name)) {
+    if (tracked_name(p->info.name, name, sizeof name)) {
         /* PyTorch before 0.4.1 wrote none. */
-        const int64_t tracked = find(m->file, name);
+        const int64_t tracked = lun_model_find(m->file, name);
         if (tracked >= 0) {
             const lun_safetensors_entry *count = lun_safetensors_info(m->file, (size_t)tracked);
             m->used[tracked] = true;
@@ -157,67 +138,88 @@ static lun_status match_begin(match *m, const lun_safetensors *file)
     return m->used ? LUN_OK : LUN_ERR_MEMORY;
 }
 
-static lun_status match_end(match *m)
+static lun_status match_verdict(const match *m)
 {
-    for (size_t i = 0; i < lun_safetensors_count(m->file); i++)
-        if (!m->used[i])
-            problem(m, "%.80s does not belong there", lun_safetensors_info(m->file, i)->name);
-    free(m->used);
     if (!m->problems)
         return LUN_OK;
     return lun_fail(LUN_ERR_CHECKPOINT, "%s does not fit the network: %s%s", lun_safetensors_path(m->file), m->text,
                     m->problems > 10 ? "; and more" : "");
 }
 
+static lun_status match_end(match *m)
+{
+    for (size_t i = 0; i < lun_safetensors_count(m->file); i++)
+        if (!m->used[i])
+            problem(m, "%.80s does not belong there", lun_safetensors_info(m->file, i)->name);
+    free(m->used);
+    return match_verdict(m);
+}
+
 /* ---- What a file describes --------------------------------------------------------------------------------------- */
 
-static lun_status tell_dim(const lun_safetensors *file, const char *name, int rank, int dim, int *out)
+static const char *schedule_name(int number)
 {
-    const int64_t index = find(file, name);
-    if (index < 0)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: it has no %s",
-                        lun_safetensors_path(file), name);
-    const lun_safetensors_entry *entry = lun_safetensors_info(file, (size_t)index);
-    if (entry->rank != rank || entry->dims[dim] < 1 || entry->dims[dim] > INT32_MAX)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s has an unexpected shape",
-                        lun_safetensors_path(file), name);
-    *out = (int)entry->dims[dim];
-    return LUN_OK;
+    return lun_schedule_kind_name((lun_schedule_kind)number);
 }
 
-static lun_status tell_config(const lun_safetensors *file, lun_model_config *out)
+static const char *prediction_name(int number)
 {
-    lun_model_config config = {.steps = UNKNOWN_STEPS};
-    LUN_TRY(tell_dim(file, "conv0.weight", 4, 0, &config.channels[0]));
-    LUN_TRY(tell_dim(file, "conv0.weight", 4, 1, &config.image_channels));
-    LUN_TRY(tell_dim(file, "time_mlp.1.weight", 2, 0, &config.time_dim));
-    for (config.levels = 1; config.levels < LUN_MODEL_MAX_LEVELS; config.levels++) {
-        char name[64];
-        snprintf(name, sizeof name, "downs.%d.conv1.weight", config.levels - 1);
-        if (config.levels > 1 && find(file, name) < 0)
-            break;
-        LUN_TRY(tell_dim(file, name, 4, 0, &config.channels[config.levels]));
-    }
-    if (lun_notebook_check(&config) != LUN_OK)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s", lun_safetensors_path(file),
-                        lun_error_detail());
-    *out = config;
-    return LUN_OK;
+    return lun_prediction_name((lun_prediction)number);
 }
 
-static lun_status read_metadata(lun_json_from from, const json_t *root, lun_model_file_info *info)
+/* The number of the name at `key`; 0 where there is none. */
+static lun_status read_kind(lun_json_from from, const json_t *root, const char *key, const char *(*name_of)(int),
+                            int *out)
 {
-    static const char *const keys[] = {"network", "image_channels", "channels",   "time_dim",  "steps", "height",
-                                       "width",   "preset",         "beta_first", "beta_last", NULL};
-    const lun_model_config *config = &info->config;
     const char *text = NULL;
+    *out = 0;
+    if (!lun_json_has(root, key))
+        return LUN_OK;
+    LUN_TRY(lun_json_get_string(from, root, key, &text));
+    for (int k = 0; name_of(k); k++)
+        if (strcmp(text, name_of(k)) == 0) {
+            *out = k;
+            return LUN_OK;
+        }
+    return lun_fail(from.kind, "%s: %s '%.60s' is not known to this version", from.what, key, text);
+}
+
+/* What the metadata of every network ends with. */
+static lun_status read_rest(lun_json_from from, const json_t *root, lun_model_file_info *info)
+{
+    const char *text = NULL;
+    int64_t number = 0;
+    LUN_TRY(lun_json_get_int(from, root, "height", 0, INT32_MAX, &number));
+    info->height = (int)number;
+    LUN_TRY(lun_json_get_int(from, root, "width", 0, INT32_MAX, &number));
+    info->width = (int)number;
+    LUN_TRY(lun_json_get_string(from, root, "preset", &text));
+    if (strlen(text) >= sizeof info->preset)
+        return lun_fail(from.kind, "%s: the preset's name is too long", from.what);
+    snprintf(info->preset, sizeof info->preset, "%s", text);
+    LUN_TRY(lun_json_get_real(from, root, "beta_first", 0, 1, &info->beta_first));
+    LUN_TRY(lun_json_get_real(from, root, "beta_last", 0, 1, &info->beta_last));
+    /* Written so that NaN and 0 fail too. */
+    if (!(info->beta_first > 0 && info->beta_first <= info->beta_last && info->beta_last < 1))
+        return lun_fail(from.kind, "%s: betas from %g to %g", from.what, info->beta_first, info->beta_last);
+    int schedule = 0, prediction = 0;
+    LUN_TRY(read_kind(from, root, "schedule", schedule_name, &schedule));
+    LUN_TRY(read_kind(from, root, "prediction", prediction_name, &prediction));
+    info->schedule = (lun_schedule_kind)schedule;
+    info->prediction = (lun_prediction)prediction;
+    return LUN_OK;
+}
+
+/* The notebook network was told from its tensors. */
+static lun_status read_notebook(lun_json_from from, const json_t *root, lun_model_file_info *info)
+{
+    static const char *const keys[] = {"network",  "image_channels", "channels", "time_dim",   "steps",
+                                       "height",   "width",          "preset",   "beta_first", "beta_last",
+                                       "schedule", "prediction",     NULL};
+    const lun_model_config *config = &info->config;
     json_t *channels = NULL;
     int64_t number = 0;
-    double real = 0;
     LUN_TRY(lun_json_check_keys(from, root, keys));
-    LUN_TRY(lun_json_get_string(from, root, "network", &text));
-    if (strcmp(text, "notebook") != 0)
-        return lun_fail(from.kind, "%s: lunette knows no network '%.60s'", from.what, text);
     bool same = true;
     LUN_TRY(lun_json_get_int(from, root, "image_channels", 1, INT32_MAX, &number));
     same = same && number == config->image_channels;
@@ -233,23 +235,38 @@ static lun_status read_metadata(lun_json_from from, const json_t *root, lun_mode
         return lun_fail(from.kind, "%s: the configuration is not that of the tensors", from.what);
     LUN_TRY(lun_json_get_int(from, root, "steps", 1, INT32_MAX, &number));
     info->config.steps = (int)number;
-    if (lun_notebook_check(config) != LUN_OK)
+    if (lun_model_check(config) != LUN_OK)
         return lun_fail(from.kind, "%s: %s", from.what, lun_error_detail());
-    LUN_TRY(lun_json_get_int(from, root, "height", 0, INT32_MAX, &number));
-    info->height = (int)number;
-    LUN_TRY(lun_json_get_int(from, root, "width", 0, INT32_MAX, &number));
-    info->width = (int)number;
-    LUN_TRY(lun_json_get_string(from, root, "preset", &text));
-    if (strlen(text) >= sizeof info->preset)
-        return lun_fail(from.kind, "%s: the preset's name is too long", from.what);
-    snprintf(info->preset, sizeof info->preset, "%s", text);
-    LUN_TRY(lun_json_get_real(from, root, "beta_first", 0, 1, &real));
-    info->beta_first = real;
-    LUN_TRY(lun_json_get_real(from, root, "beta_last", 0, 1, &real));
-    info->beta_last = real;
-    /* Written so that NaN and 0 fail too. */
-    if (!(info->beta_first > 0 && info->beta_first <= info->beta_last && info->beta_last < 1))
-        return lun_fail(from.kind, "%s: betas from %g to %g", from.what, info->beta_first, info->beta_last);
+    return read_rest(from, root, info);
+}
+
+/* Most of a UNet's configuration no tensor shows. What one does, the comparison with all tensors will hold it to. */
+static lun_status read_unet(lun_json_from from, const json_t *root, lun_model_file_info *info)
+{
+    static const char *const keys[] = {"network",    "model",     "height",   "width",      "preset",
+                                       "beta_first", "beta_last", "schedule", "prediction", NULL};
+    json_t *model = NULL;
+    LUN_TRY(lun_json_check_keys(from, root, keys));
+    LUN_TRY(lun_json_get_object(from, root, "model", &model));
+    LUN_TRY(lun_model_config_from_json(from, model, &info->config));
+    return read_rest(from, root, info);
+}
+
+static lun_status read_metadata(lun_json_from from, const json_t *root, lun_model_file_info *info)
+{
+    const char *network = NULL;
+    LUN_TRY(lun_json_get_string(from, root, "network", &network));
+    const bool notebook = strcmp(network, "notebook") == 0;
+    if (!notebook && strcmp(network, "ddpm") != 0 && strcmp(network, "adm") != 0)
+        return lun_fail(from.kind, "%s: lunette knows no network '%.60s'", from.what, network);
+    if (notebook != (info->naming == LUN_NAMING_OWN))
+        return lun_fail(from.kind, "%s: the tensors are not those of network '%s'", from.what, network);
+    if (notebook)
+        return read_notebook(from, root, info);
+    LUN_TRY(read_unet(from, root, info));
+    if (strcmp(network, lun_network_name(info->config.network)) != 0)
+        return lun_fail(from.kind, "%s: two networks, '%s' and '%s'", from.what, network,
+                        lun_network_name(info->config.network));
     return LUN_OK;
 }
 
@@ -278,17 +295,26 @@ static lun_status parse_metadata(const lun_safetensors *file, lun_model_file_inf
     return status;
 }
 
+static const lun_model_file_info unknown = {.beta_first = UNKNOWN_BETA_FIRST, .beta_last = UNKNOWN_BETA_LAST};
+
 static lun_status inspect(const lun_safetensors *file, lun_model_file_info *info)
 {
-    LUN_TRY(tell_config(file, &info->config));
+    info->naming = lun_model_tell_naming(file);
+    const bool unet = info->naming != LUN_NAMING_OWN;
+    const bool says = unet && lun_safetensors_metadata(file, "lunette.model");
+    if (says)
+        LUN_TRY(parse_metadata(file, info));
+    else
+        LUN_TRY(lun_model_tell(file, info->naming, info));
     /* The whole list, so that what a caller allocates for this configuration is no more than what the file holds. */
     match m;
     LUN_TRY(match_begin(&m, file));
-    lun_notebook_visit(&info->config, match_one, &m);
+    lun_model_visit(&info->config, info->naming, match_one, &m);
     LUN_TRY(match_end(&m));
-    LUN_TRY(parse_metadata(file, info));
-    const int64_t tracked = find(file, "downs.0.bnorm1" TRACKED);
-    if (tracked >= 0) {
+    if (!says)
+        LUN_TRY(parse_metadata(file, info));
+    const int64_t tracked = lun_model_find(file, "downs.0.bnorm1" TRACKED);
+    if (!unet && tracked >= 0) {
         int64_t count = 0;
         LUN_TRY(lun_safetensors_read_i64(file, (size_t)tracked, &count, 1));
         info->batches_tracked = count > 0 ? (uint64_t)count : 0;
@@ -299,7 +325,7 @@ static lun_status inspect(const lun_safetensors *file, lun_model_file_info *info
 lun_status lun_model_inspect(const char *path, lun_model_file_info *out)
 {
     lun_safetensors *file = NULL;
-    lun_model_file_info info = {.beta_first = UNKNOWN_BETA_FIRST, .beta_last = UNKNOWN_BETA_LAST};
+    lun_model_file_info info = unknown;
     LUN_TRY(lun_safetensors_open(path, &file));
     const lun_status status = inspect(file, &info);
     lun_safetensors_close(file);
@@ -318,27 +344,94 @@ static size_t largest(const lun_store *store)
     return count;
 }
 
+/* The parameters of a file on their way into a store. */
+typedef struct loading {
+    lun_store *store;
+    match m;    /* of the store with the file's network; `used` by parameter of the store */
+    bool check; /* the first walk only compares */
+    float *values, *piece;
+    lun_status status;
+} loading;
+
+static void compare_entry(loading *l, const lun_model_param *p)
+{
+    const int index = lun_store_find(l->store, p->info.name);
+    if (index < 0) {
+        problem(&l->m, "%s does not belong there", p->info.name);
+        return;
+    }
+    const lun_desc is = p->info.desc, wanted = lun_store_info(l->store, (size_t)index)->desc;
+    l->m.used[index] = true;
+    if (is.layout != wanted.layout || !lun_shape_equal(is.shape, wanted.shape)) {
+        char left[96], right[96];
+        dims_text((const int64_t[]){is.shape.n, is.shape.c, is.shape.h, is.shape.w}, 4, left, sizeof left);
+        dims_text((const int64_t[]){wanted.shape.n, wanted.shape.c, wanted.shape.h, wanted.shape.w}, 4, right,
+                  sizeof right);
+        problem(&l->m, "%s is %s and should be %s", p->info.name, left, right);
+    }
+}
+
+/* Row (h 3 + part) c + i of `whole` and row h c + i of `piece` are one. */
+static void move_rows(const lun_model_param *p, int part, float *whole, float *piece, bool gather)
+{
+    const size_t rows = (size_t)p->dims[0], width = (size_t)lun_count(p->info.desc.shape) / (3 * rows);
+    const size_t c = rows / (size_t)p->heads;
+    for (size_t row = 0; row < rows; row++) {
+        float *in_whole = whole + ((row / c * 3 + (size_t)part) * c + row % c) * width, *in_piece = piece + row * width;
+        memcpy(gather ? in_piece : in_whole, gather ? in_whole : in_piece, width * sizeof *piece);
+    }
+}
+
+static bool load_one(void *payload, const lun_model_param *p)
+{
+    loading *l = payload;
+    if (l->check) {
+        compare_entry(l, p);
+        return true;
+    }
+    const size_t count = (size_t)lun_count(p->info.desc.shape) / (size_t)p->parts;
+    for (int i = 0; i < p->parts && l->status == LUN_OK; i++) {
+        float *to = p->parts == 1 ? l->values : l->piece;
+        l->status = lun_safetensors_read_f32(l->m.file, (size_t)lun_model_find(l->m.file, p->part[i]), to, count);
+        if (l->status == LUN_OK && p->parts > 1)
+            move_rows(p, i, l->values, l->piece, false);
+    }
+    if (l->status == LUN_OK)
+        l->status =
+            lun_store_write(l->store, (size_t)lun_store_find(l->store, p->info.name), LUN_SLOT_VALUE, l->values);
+    return l->status == LUN_OK;
+}
+
+static lun_status compare(loading *l, const lun_model_file_info *info)
+{
+    l->m.used = lun_calloc(lun_store_count(l->store) + 1, sizeof *l->m.used, "a list of parameters");
+    if (!l->m.used)
+        return LUN_ERR_MEMORY;
+    l->check = true;
+    lun_model_visit(&info->config, LUN_NAMING_OWN, load_one, l);
+    l->check = false;
+    for (size_t i = 0; i < lun_store_count(l->store); i++)
+        if (!l->m.used[i])
+            problem(&l->m, "%s is missing", lun_store_info(l->store, i)->name);
+    free(l->m.used);
+    return match_verdict(&l->m);
+}
+
 static lun_status load(lun_store *store, const lun_safetensors *file)
 {
-    match m;
-    LUN_TRY(match_begin(&m, file));
-    for (size_t i = 0; i < lun_store_count(store); i++)
-        match_one(&m, lun_store_info(store, i));
-    LUN_TRY(match_end(&m));
+    lun_model_file_info info = unknown;
+    loading l = {.store = store, .m = {.file = file}};
+    LUN_TRY(inspect(file, &info));
+    LUN_TRY(compare(&l, &info));
     LUN_TRY(lun_safetensors_verify(file, 0));
-    float *values = lun_malloc(largest(store), sizeof *values, "a tensor");
-    if (!values)
-        return LUN_ERR_MEMORY;
-    lun_status status = LUN_OK;
-    for (size_t i = 0; i < lun_store_count(store) && status == LUN_OK; i++) {
-        const lun_param_info *info = lun_store_info(store, i);
-        status =
-            lun_safetensors_read_f32(file, (size_t)find(file, info->name), values, (size_t)lun_count(info->desc.shape));
-        if (status == LUN_OK)
-            status = lun_store_write(store, i, LUN_SLOT_VALUE, values);
-    }
-    free(values);
-    return status;
+    l.values = lun_malloc(largest(store), sizeof *l.values, "a tensor");
+    l.piece = lun_malloc(largest(store), sizeof *l.piece, "a tensor");
+    l.status = l.values && l.piece ? LUN_OK : LUN_ERR_MEMORY;
+    if (l.status == LUN_OK)
+        lun_model_visit(&info.config, info.naming, load_one, &l);
+    free(l.values);
+    free(l.piece);
+    return l.status;
 }
 
 lun_status lun_model_load(lun_store *store, const char *path)
@@ -352,17 +445,36 @@ lun_status lun_model_load(lun_store *store, const char *path)
 
 /* ---- Saving ------------------------------------------------------------------------------------------------------ */
 
+static json_t *metadata_json(const lun_model_file_info *info)
+{
+    json_t *model = lun_model_config_to_json(&info->config), *root = json_object();
+    const bool has_model = model != NULL;
+    json_object_set_new(root, "network", json_string(lun_network_name(info->config.network)));
+    if (info->config.network != LUN_NOTEBOOK) {
+        json_object_set_new(root, "model", model);
+    } else {
+        /* Its members lie in the object itself, as the first version had them. */
+        json_object_del(model, "kind");
+        json_object_update(root, model);
+        json_decref(model);
+    }
+    json_t *rest = json_pack("{s:i, s:i, s:s, s:f, s:f}", "height", info->height, "width", info->width, "preset",
+                             info->preset, "beta_first", info->beta_first, "beta_last", info->beta_last);
+    if (rest && info->schedule != LUN_SCHEDULE_LINEAR)
+        json_object_set_new(rest, "schedule", json_string(lun_schedule_kind_name(info->schedule)));
+    if (rest && info->prediction != LUN_PREDICTION_EPS)
+        json_object_set_new(rest, "prediction", json_string(lun_prediction_name(info->prediction)));
+    const bool whole = has_model && rest && json_object_update(root, rest) == 0;
+    json_decref(rest);
+    if (whole)
+        return root;
+    json_decref(root);
+    return NULL;
+}
+
 static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writer *writer)
 {
-    const lun_model_config *c = &info->config;
-    json_t *channels = json_array(), *root = NULL;
-    for (int i = 0; i < c->levels && channels; i++)
-        json_array_append_new(channels, json_integer(c->channels[i]));
-    if (channels)
-        root = json_pack("{s:s, s:i, s:o, s:i, s:i, s:i, s:i, s:s, s:f, s:f}", "network", "notebook", "image_channels",
-                         c->image_channels, "channels", channels, "time_dim", c->time_dim, "steps", c->steps, "height",
-                         info->height, "width", info->width, "preset", info->preset, "beta_first", info->beta_first,
-                         "beta_last", info->beta_last);
+    json_t *root = metadata_json(info);
     char *text = root ? lun_json_text(root, 0) : NULL, step[24];
     snprintf(step, sizeof step, "%" PRIu64, info->step);
     lun_status status = text ? LUN_OK : lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");
@@ -378,45 +490,83 @@ static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writ
     return status;
 }
 
-static lun_status write_values(lun_store *store, uint64_t batches, lun_safetensors_writer *writer, float *values)
+static bool put_param(void *payload, const lun_model_param *p)
+{
+    lun_model_putting *w = payload;
+    if (w->trained_only && p->info.role != LUN_ROLE_PARAM)
+        return true;
+    const int index = lun_store_find(w->store, p->info.name);
+    const size_t count = (size_t)lun_count(p->info.desc.shape) / (size_t)p->parts;
+    if (index < 0 || !lun_shape_equal(lun_store_info(w->store, (size_t)index)->desc.shape, p->info.desc.shape)) {
+        w->status = lun_fail(LUN_ERR_USAGE, "the store has no parameter %s of this network", p->info.name);
+        return false;
+    }
+    if (w->values)
+        w->status = lun_store_read(w->store, (size_t)index, w->slot, w->values);
+    for (size_t e = 0; w->values && w->finite && w->status == LUN_OK && e < count * (size_t)p->parts; e++)
+        if (!isfinite(w->values[e]))
+            w->status = lun_fail(LUN_ERR_DIVERGED, "%s is no longer finite", p->info.name);
+    for (int i = 0; i < p->parts && w->status == LUN_OK; i++) {
+        if (!w->values) {
+            char name[LUN_NAME_BYTES + 16];
+            snprintf(name, sizeof name, "%s%s", w->prefix, p->part[i]);
+            w->status = lun_safetensors_writer_declare(w->writer, name, LUN_ST_F32, p->rank, p->dims);
+            continue;
+        }
+        if (p->parts > 1)
+            move_rows(p, i, w->values, w->piece, true);
+        w->status =
+            lun_safetensors_writer_data(w->writer, p->parts > 1 ? w->piece : w->values, count * sizeof *w->values);
+    }
+    return w->status == LUN_OK;
+}
+
+lun_status lun_model_put_names(lun_model_putting *w, const lun_model_config *config, lun_naming naming)
+{
+    w->values = NULL;
+    w->status = LUN_OK;
+    lun_model_visit(config, naming, put_param, w);
+    return w->status;
+}
+
+lun_status lun_model_put_values(lun_model_putting *w, const lun_model_config *config, lun_naming naming)
+{
+    w->values = lun_malloc(largest(w->store), sizeof *w->values, "a tensor");
+    w->piece = lun_malloc(largest(w->store), sizeof *w->piece, "a tensor");
+    w->status = w->values && w->piece ? LUN_OK : LUN_ERR_MEMORY;
+    if (w->status == LUN_OK)
+        lun_model_visit(config, naming, put_param, w);
+    free(w->values);
+    free(w->piece);
+    w->values = w->piece = NULL;
+    return w->status;
+}
+
+static lun_status write_values(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer)
 {
     const size_t count = lun_store_count(store);
-    const int64_t tracked = (int64_t)batches;
+    const int64_t tracked = (int64_t)info->batches_tracked;
     char name[160];
+    lun_model_putting w = {.store = store, .slot = LUN_SLOT_VALUE, .writer = writer, .prefix = "", .finite = true};
     /* The 8-byte integers first: every tensor has to lie at a multiple of its element size. */
     for (size_t i = 0; i < count; i++)
         if (tracked_name(lun_store_info(store, i)->name, name, sizeof name))
             LUN_TRY(lun_safetensors_writer_declare(writer, name, LUN_ST_I64, 0, NULL));
-    for (size_t i = 0; i < count; i++) {
-        int64_t dims[4];
-        const lun_param_info *info = lun_store_info(store, i);
-        const int rank = file_dims(info, dims);
-        LUN_TRY(lun_safetensors_writer_declare(writer, info->name, LUN_ST_F32, rank, dims));
-    }
+    LUN_TRY(lun_model_put_names(&w, &info->config, info->naming));
     for (size_t i = 0; i < count; i++)
         if (tracked_name(lun_store_info(store, i)->name, name, sizeof name))
             LUN_TRY(lun_safetensors_writer_data(writer, &tracked, sizeof tracked));
-    for (size_t i = 0; i < count; i++) {
-        LUN_TRY(lun_store_read(store, i, LUN_SLOT_VALUE, values));
-        for (int64_t e = 0; e < lun_count(lun_store_info(store, i)->desc.shape); e++)
-            if (!isfinite(values[e]))
-                return lun_fail(LUN_ERR_DIVERGED, "%s is no longer finite", lun_store_info(store, i)->name);
-        LUN_TRY(lun_safetensors_writer_data(writer, values, lun_bytes(lun_store_info(store, i)->desc)));
-    }
-    return LUN_OK;
+    return lun_model_put_values(&w, &info->config, info->naming);
 }
 
 lun_status lun_model_write(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer)
 {
-    LUN_TRY(lun_notebook_check(&info->config));
-    float *values = lun_malloc(largest(store), sizeof *values, "a tensor");
-    if (!values)
-        return LUN_ERR_MEMORY;
-    lun_status status = metadata(info, writer);
-    if (status == LUN_OK)
-        status = write_values(store, info->batches_tracked, writer, values);
-    free(values);
-    return status;
+    LUN_TRY(lun_model_check(&info->config));
+    if (!lun_schedule_kind_name(info->schedule) || !lun_prediction_name(info->prediction))
+        return lun_fail(LUN_ERR_USAGE, "there is no schedule number %d or prediction number %d", (int)info->schedule,
+                        (int)info->prediction);
+    LUN_TRY(metadata(info, writer));
+    return write_values(store, info, writer);
 }
 
 lun_status lun_model_save(lun_store *store, const lun_model_file_info *info, const char *id, const char *path)

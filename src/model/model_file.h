@@ -1,12 +1,31 @@
-/* Writing a model into a file that someone else begins and commits: the run folder's checkpoints. Private. */
+/* Writing a model into a file that someone else begins and commits: the run folder's checkpoints, predict's results.
+ * Private. */
 #ifndef LUN_MODEL_FILE_H
 #define LUN_MODEL_FILE_H
+
+#include <stdbool.h>
 
 #include <lunette/checkpoint.h>
 #include <lunette/model.h>
 
-/* Metadata ("lunette.model", "lunette.step"), declarations and data of the whole store, with num_batches_tracked =
- * info->batches_tracked at every batch norm. The writer must not have begun its data. After a failure discard it. */
+/* Metadata ("lunette.model", "lunette.step"), declarations and data of the network's parameters in info->naming, with
+ * num_batches_tracked = info->batches_tracked at every batch norm. The writer must not have begun its data. After a
+ * failure discard it. */
 lun_status lun_model_write(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer);
+
+/* One slot of a network's parameters: declared in lun_model_put_names, written in lun_model_put_values, in the same
+ * order. */
+typedef struct lun_model_putting {
+    lun_store *store;
+    lun_slot slot;
+    lun_safetensors_writer *writer;
+    const char *prefix;    /* before every name */
+    bool finite;           /* LUN_ERR_DIVERGED for a value that is not */
+    bool trained_only;     /* LUN_ROLE_PARAM alone */
+    float *values, *piece; /* the rest is theirs */
+    lun_status status;
+} lun_model_putting;
+lun_status lun_model_put_names(lun_model_putting *w, const lun_model_config *config, lun_naming naming);
+lun_status lun_model_put_values(lun_model_putting *w, const lun_model_config *config, lun_naming naming);
 
 #endif

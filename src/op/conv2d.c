@@ -24,6 +24,10 @@ static lun_status check_window(const lun_op *op, int64_t r, int64_t s)
         return lun_rule_fail(op, "stride %dx%d must be 1 to %d", a->stride_h, a->stride_w, MOST);
     if (a->pad_h < 0 || a->pad_w < 0 || a->pad_h > MOST || a->pad_w > MOST)
         return lun_rule_fail(op, "padding %dx%d must be 0 to %d", a->pad_h, a->pad_w, MOST);
+    const int64_t below = (int64_t)a->pad_h + a->more_h, right = (int64_t)a->pad_w + a->more_w;
+    if (below < 0 || right < 0 || below > MOST || right > MOST)
+        return lun_rule_fail(op, "padding below and on the right, %" PRId64 "x%" PRId64 ", must be 0 to %d", below,
+                             right, MOST);
     if (r < 1 || s < 1 || r > MOST || s > MOST)
         return lun_rule_fail(op, "kernel %" PRId64 "x%" PRId64 " must be 1 to %d", r, s, MOST);
     return LUN_OK;
@@ -39,9 +43,9 @@ static lun_status check_room(const lun_op *op, int64_t h, int64_t w)
 }
 
 /* Ho or Wo; 0 if the kernel is larger than the padded source. */
-static int64_t windows(int64_t size, int64_t kernel, int stride, int pad)
+static int64_t windows(int64_t size, int64_t kernel, int stride, int pad, int more)
 {
-    const int64_t room = size + 2 * (int64_t)pad - kernel;
+    const int64_t room = size + 2 * (int64_t)pad + more - kernel;
     return room < 0 ? 0 : room / stride + 1;
 }
 
@@ -49,7 +53,8 @@ static int64_t windows(int64_t size, int64_t kernel, int stride, int pad)
 static lun_status check_sizes(const lun_op *op, int64_t h, int64_t w, int64_t r, int64_t s, int64_t ho, int64_t wo)
 {
     const lun_conv_attrs *a = &op->attrs.conv;
-    const int64_t want_h = windows(h, r, a->stride_h, a->pad_h), want_w = windows(w, s, a->stride_w, a->pad_w);
+    const int64_t want_h = windows(h, r, a->stride_h, a->pad_h, a->more_h),
+                  want_w = windows(w, s, a->stride_w, a->pad_w, a->more_w);
     if (want_h != ho || want_w != wo)
         return lun_rule_fail(op,
                              "%" PRId64 "x%" PRId64 " with this kernel, stride and padding goes with %" PRId64
@@ -77,7 +82,8 @@ LUN_RULE(conv2d)
         return lun_rule_fail(op, "the weight wants %" PRId64 " channels, src has %" PRId64, k.c, x.c);
     if (op->nsrc > 2)
         LUN_TRY(lun_rule_vector(op, 2, "bias", k.n));
-    const int64_t ho = windows(x.h, k.h, a->stride_h, a->pad_h), wo = windows(x.w, k.w, a->stride_w, a->pad_w);
+    const int64_t ho = windows(x.h, k.h, a->stride_h, a->pad_h, a->more_h),
+                  wo = windows(x.w, k.w, a->stride_w, a->pad_w, a->more_w);
     if (ho < 1 || wo < 1)
         return lun_rule_fail(
             op, "a %" PRId64 "x%" PRId64 " kernel does not fit into %" PRId64 "x%" PRId64 " with padding %dx%d", k.h,

@@ -10,8 +10,8 @@
 
 #define PITCHED(sources, destination) .pitched_src = sources, .pitched_dst = destination
 
-/* .ndst is the most an op has; convolutions and batch norms have fewer, depending on their attributes. An op without
- * .backward gives its sources no gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or
+/* .ndst is the most an op has; convolutions and norms have fewer, depending on their attributes. An op without
+ * .backward gives its sources no gradient: it is a gradient itself, works on numbers, not parameters (noise), or
  * nothing differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 2), .backward = lun_gradient_conv2d, PITCHED(1, 1)},
@@ -23,13 +23,22 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 7, 5), .backward = lun_gradient_batch_norm, .alias = {0, 0, 0, 4, 5},
                            .inplace = 1, PITCHED(0, 1)},
     [LUN_OP_BATCH_NORM_BACKWARD] = {NAMED(batch_norm_backward, 5, 5, 5), .inplace = 1 | 2, PITCHED(2, 0)},
+    [LUN_OP_GROUP_NORM] = {NAMED(group_norm, 3, 4, 3), .backward = lun_gradient_group_norm, .inplace = 1},
+    [LUN_OP_GROUP_NORM_BACKWARD] = {NAMED(group_norm_backward, 6, 8, 6), .inplace = 1 | 2},
+    [LUN_OP_SCALE_SHIFT] = {NAMED(scale_shift, 2, 2, 1), .backward = lun_gradient_scale_shift, .inplace = 1},
+    [LUN_OP_SCALE_SHIFT_BACKWARD] = {NAMED(scale_shift_backward, 3, 3, 2), .inplace = 1 | 2},
+    [LUN_OP_SILU] = {NAMED(silu, 1, 1, 1), .backward = lun_gradient_silu, .inplace = 1},
+    [LUN_OP_SILU_BACKWARD] = {NAMED(silu_backward, 2, 2, 1), .inplace = 1 | 2},
+    [LUN_OP_GELU] = {NAMED(gelu, 1, 1, 1), .backward = lun_gradient_gelu, .inplace = 1},
+    [LUN_OP_GELU_BACKWARD] = {NAMED(gelu_backward, 2, 2, 1), .inplace = 1 | 2},
+    [LUN_OP_DROPOUT] = {NAMED(dropout, 2, 2, 1), .backward = lun_gradient_dropout, .inplace = 1},
     [LUN_OP_RELU] = {NAMED(relu, 1, 1, 1), .backward = lun_gradient_relu, .inplace = 1, PITCHED(1, 1)},
     [LUN_OP_RELU_BACKWARD] = {NAMED(relu_backward, 2, 2, 1), .inplace = 1 | 2, PITCHED(1 | 2, 1)},
     [LUN_OP_ADD] = {NAMED(add, 2, 2, 1), .backward = lun_gradient_add, .inplace = 1 | 2, PITCHED(1 | 2, 1)},
     [LUN_OP_ADD_CHANNEL] = {NAMED(add_channel, 2, 2, 1), .backward = lun_gradient_add_channel, .inplace = 1},
     [LUN_OP_CONCAT] = {NAMED(concat, 2, 2, 1), .backward = lun_gradient_concat, PITCHED(1 | 2, 1)},
     [LUN_OP_SLICE] = {NAMED(slice, 1, 1, 1), PITCHED(1, 1)},
-    [LUN_OP_EMBED] = {NAMED(embed, 2, 2, 1)},
+    [LUN_OP_EMBED] = {NAMED(embed, 2, 2, 1), .backward = lun_gradient_embed},
     [LUN_OP_NOISE] = {NAMED(noise, 4, 4, 1), .inplace = 1 | 2},
     [LUN_OP_LOSS] = {NAMED(loss, 2, 2, 1), .backward = lun_gradient_loss},
     [LUN_OP_LOSS_BACKWARD] = {NAMED(loss_backward, 3, 3, 1), .inplace = 1 | 2},
@@ -38,6 +47,18 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_RANDN] = {NAMED(randn, 1, 1, 1)},
     [LUN_OP_SAMPLE_STEP] = {NAMED(sample_step, 4, 4, 1), .inplace = 1 | 2 | 4},
     [LUN_OP_STORE] = {NAMED(store, 3, 3, 1), .alias = {1}},
+    [LUN_OP_EMBED_BACKWARD] = {NAMED(embed_backward, 2, 2, 1)},
+    [LUN_OP_UPSAMPLE2] = {NAMED(upsample2, 1, 1, 1), .backward = lun_gradient_upsample2},
+    [LUN_OP_POOL2] = {NAMED(pool2, 1, 1, 1), .backward = lun_gradient_pool2},
+    [LUN_OP_ATTENTION] = {NAMED(attention, 1, 1, 2), .backward = lun_gradient_attention},
+    [LUN_OP_ATTENTION_BACKWARD] = {NAMED(attention_backward, 4, 4, 1)},
+    [LUN_OP_LOSS_EACH] = {NAMED(loss_each, 2, 3, 1), .backward = lun_gradient_loss_each},
+    [LUN_OP_LOSS_EACH_BACKWARD] = {NAMED(loss_each_backward, 3, 4, 1), .inplace = 1},
+    [LUN_OP_WEIGHTED_MEAN] = {NAMED(weighted_mean, 2, 2, 1), .backward = lun_gradient_weighted_mean},
+    [LUN_OP_WEIGHTED_MEAN_BACKWARD] = {NAMED(weighted_mean_backward, 2, 2, 1), .inplace = 1},
+    [LUN_OP_VARIATIONAL] = {NAMED(variational, 5, 5, 1), .backward = lun_gradient_variational},
+    [LUN_OP_VARIATIONAL_BACKWARD] = {NAMED(variational_backward, 6, 6, 1)},
+    [LUN_OP_GUIDE] = {NAMED(guide, 2, 2, 1), .inplace = 1},
 };
 
 const lun_op_info *lun_op_info_of(lun_op_kind kind)
@@ -168,6 +189,8 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
     case LUN_OP_CONV2D_TRANSPOSE:
     case LUN_OP_CONV2D_WGRAD:
         append(&at, end, " s%dx%d p%dx%d", a->conv.stride_h, a->conv.stride_w, a->conv.pad_h, a->conv.pad_w);
+        if (a->conv.more_h != 0 || a->conv.more_w != 0) /* below and on the right */
+            append(&at, end, ":%dx%d", a->conv.pad_h + a->conv.more_h, a->conv.pad_w + a->conv.more_w);
         if (op->kind == LUN_OP_CONV2D_WGRAD)
             append(&at, end, " k%dx%d", a->conv.kernel_h, a->conv.kernel_w);
         if (op->kind == LUN_OP_CONV2D_TRANSPOSE)
@@ -183,9 +206,17 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
                a->norm.bare ? " bare" : "", a->norm.given ? " given" : "", a->norm.relu ? " relu" : "",
                a->norm.dbias ? " dbias" : "", a->norm.dshift ? " dshift" : "");
         break;
+    case LUN_OP_GROUP_NORM:
+    case LUN_OP_GROUP_NORM_BACKWARD:
+        append(&at, end, " %d groups%s%s%s%s", a->group.groups, a->group.silu ? " silu" : "",
+               a->group.add ? " add" : "", a->group.dbias ? " dbias" : "", a->group.dsum ? " dsum" : "");
+        break;
+    case LUN_OP_DROPOUT: append(&at, end, " %g", (double)a->dropout.p); break;
     case LUN_OP_SLICE: append(&at, end, " %d+%d", a->slice.first, a->slice.count); break;
     case LUN_OP_LOSS:
-    case LUN_OP_LOSS_BACKWARD: append(&at, end, " %s", losses[(unsigned)a->loss.kind % 3]); break;
+    case LUN_OP_LOSS_BACKWARD:
+    case LUN_OP_LOSS_EACH:
+    case LUN_OP_LOSS_EACH_BACKWARD: append(&at, end, " %s", losses[(unsigned)a->loss.kind % 3]); break;
     case LUN_OP_ADAM: append(&at, end, " %s", a->adam.decoupled ? "adamw" : "adam"); break;
     case LUN_OP_RANDINT:
     case LUN_OP_RANDN:
@@ -193,7 +224,17 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
         if (op->kind == LUN_OP_RANDINT)
             append(&at, end, " below %" PRIu32, a->random.bound);
         break;
-    case LUN_OP_SAMPLE_STEP: append(&at, end, " clip %s", clips[(unsigned)a->sample.clip % 3]); break;
+    case LUN_OP_EMBED_BACKWARD: append(&at, end, " to %d rows", a->embed.rows); break;
+    case LUN_OP_UPSAMPLE2:
+    case LUN_OP_POOL2: append(&at, end, "%s", a->resample.mean ? " mean" : ""); break;
+    case LUN_OP_ATTENTION:
+    case LUN_OP_ATTENTION_BACKWARD:
+        append(&at, end, " %d heads%s", a->attention.heads, a->attention.split ? " split" : "");
+        break;
+    case LUN_OP_SAMPLE_STEP:
+        append(&at, end, " clip %s%s", clips[(unsigned)a->sample.clip % 3], a->sample.learned ? " learned" : "");
+        break;
+    case LUN_OP_GUIDE: append(&at, end, " %d", a->guide.channels); break;
     default: break;
     }
     for (int i = 0; i < op->ndst && i < LUN_OP_MAX_DST; i++)

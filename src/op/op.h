@@ -17,6 +17,14 @@
  *                      [running_mean, running_var in place]                                       .norm
  *   batch_norm_backward src, ddst, gamma C, mean C, rstd C            -> dsrc, dgamma C, dbeta C, [dbias C],
  *                      [dshift (N,C,1,1)]                                                         .norm
+ *   group_norm         src, gamma C, beta C, [emb (N,2C,1,1)]         -> dst, mean (N,G,1,1), rstd (N,G,1,1)  .group
+ *   group_norm_backward src, ddst, gamma C, beta C, mean, rstd, [emb], [acc] -> dsrc, dgamma C, dbeta C,
+ *                      [demb], [dbias C], [dsum (N,C,1,1)]                                        .group
+ *   scale_shift        src (N,C,H,W), emb (N,2C,1,1)                  -> dst = src (1 + emb[:, :C]) + emb[:, C:]
+ *   scale_shift_backward src, ddst, emb                               -> dsrc, demb
+ *   silu, gelu         src                                            -> dst
+ *   silu_backward, gelu_backward src, ddst                            -> dsrc
+ *   dropout            src (N,C,H,W), rows (N,8,1,1) u32              -> dst                      .dropout
  *   relu               src                                            -> dst
  *   relu_backward      dst (relu's result), ddst                      -> dsrc
  *   add                a, b (one shape)                               -> dst
@@ -25,14 +33,28 @@
  *   slice              src (N,C,H,W)                                  -> dst (N,count,H,W)        .slice
  *   embed              index (N,1,1,1) i32, table (T,D,1,1)           -> dst (N,D,1,1); indices are clamped to 0..T-1
  *   noise              x0 (N,C,H,W), eps (N,C,H,W), t (N,1,1,1) i32, table (T,2,1,1) -> dst = table[t][0] x0 +
- * table[t][1] eps loss               pred, target                                   -> dst (1,1,1,1), mean over all
- * elements   .loss loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
+ *                                                                     table[t][1] eps
+ *   loss               pred, target                                   -> dst (1,1,1,1), mean over all elements   .loss
+ *   loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
  *   adam               param, grad, m, v (one shape), hyper (1,4,1,1) -> param, m, v in place     .adam
  *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
  *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
- *   sample_step        x, eps, z (one shape), coef (1,8,1,1)          -> dst                      .sample
+ *   sample_step        x, eps (N,C,H,W) or (N,2C,H,W), z, coef (1,8,1,1) -> dst                   .sample
  *   store              ring (1,R,1,1), value (1,1,1,1), slot (1,1,1,1) i32 -> ring in place: ring[slot] = value,
  *                                                                     nothing if the slot is outside
+ *   embed_backward     index (N,1,1,1) i32, ddst (N,D,1,1)            -> dtable (rows,D,1,1)      .embed
+ *   upsample2          src (N,C,H,W)                                  -> dst (N,C,2H,2W)          .resample
+ *   pool2              src (N,C,2H,2W)                                -> dst (N,C,H,W)            .resample
+ *   attention          qkv (N,3C,H,W)                                 -> dst (N,C,H,W), lse (N,heads,H,W) .attention
+ *   attention_backward qkv, dst (N,C,H,W), ddst (N,C,H,W), lse (N,heads,H,W) -> dqkv (N,3C,H,W)   .attention
+ *   loss_each          pred (N,K,H,W), target (N,C,H,W), C <= K, [weight (N,1,1,1)] -> dst (N,1,1,1) .loss
+ *   loss_each_backward pred, target, deach (N,1,1,1), [weight (N,1,1,1)] -> dpred (N,K,H,W)       .loss
+ *   weighted_mean      values (N,1,1,1), weights (N,1,1,1)            -> dst (1,1,1,1)
+ *   weighted_mean_backward weights (N,1,1,1), dmean (1,1,1,1)         -> dvalues (N,1,1,1)
+ *   variational        pred (N,2C,H,W), x0, xt (N,C,H,W), t (N,1,1,1) i32, table (T,8,1,1)
+ *                                                                     -> dst (N,1,1,1)            .variational
+ *   variational_backward the same five, deach (N,1,1,1)               -> dpred (N,2C,H,W)         .variational
+ *   guide              src (2N,K,H,W), scale (1,1,1,1)                -> dst (2N,K,H,W)           .guide
  *
  * Pitch. An operand may be some neighbouring channels of a wider image: its pixels then lie further apart than they are
  * long, and what lies between them belongs to somebody else. Which operands of a kind may, the table says
@@ -68,7 +90,28 @@
     X(RANDINT, randint)                                                                                                \
     X(RANDN, randn)                                                                                                    \
     X(SAMPLE_STEP, sample_step)                                                                                        \
-    X(STORE, store)
+    X(STORE, store)                                                                                                    \
+    X(GROUP_NORM, group_norm)                                                                                          \
+    X(GROUP_NORM_BACKWARD, group_norm_backward)                                                                        \
+    X(SCALE_SHIFT, scale_shift)                                                                                        \
+    X(SCALE_SHIFT_BACKWARD, scale_shift_backward)                                                                      \
+    X(SILU, silu)                                                                                                      \
+    X(SILU_BACKWARD, silu_backward)                                                                                    \
+    X(GELU, gelu)                                                                                                      \
+    X(GELU_BACKWARD, gelu_backward)                                                                                    \
+    X(DROPOUT, dropout)                                                                                                \
+    X(EMBED_BACKWARD, embed_backward)                                                                                  \
+    X(UPSAMPLE2, upsample2)                                                                                            \
+    X(POOL2, pool2)                                                                                                    \
+    X(ATTENTION, attention)                                                                                            \
+    X(ATTENTION_BACKWARD, attention_backward)                                                                          \
+    X(LOSS_EACH, loss_each)                                                                                            \
+    X(LOSS_EACH_BACKWARD, loss_each_backward)                                                                          \
+    X(WEIGHTED_MEAN, weighted_mean)                                                                                    \
+    X(WEIGHTED_MEAN_BACKWARD, weighted_mean_backward)                                                                  \
+    X(VARIATIONAL, variational)                                                                                        \
+    X(VARIATIONAL_BACKWARD, variational_backward)                                                                      \
+    X(GUIDE, guide)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
@@ -80,11 +123,13 @@ typedef enum lun_op_kind {
 typedef enum lun_loss_kind { LUN_LOSS_L1, LUN_LOSS_L2, LUN_LOSS_HUBER } lun_loss_kind;
 typedef enum lun_clip { LUN_CLIP_NONE, LUN_CLIP_X0, LUN_CLIP_XT } lun_clip;
 
-/* conv2d: Ho = (H + 2 pad_h - R) / stride_h + 1, rounded down; dst[ho] gathers src[ho stride - pad + r].
- * conv2d_transpose is its data gradient, so it scatters by the same rule; out_h, out_w are the size of its result,
- * which must be one that conv2d maps to the source's size. */
+/* conv2d: Ho = (H + 2 pad_h + more_h - R) / stride_h + 1, rounded down; dst[ho] gathers src[ho stride - pad + r].
+ * So pad_h, pad_w are the padding above and on the left; below it is pad_h + more_h, on the right pad_w + more_w, which
+ * may be less. conv2d_transpose is its data gradient, so it scatters by the same rule; out_h, out_w are the size of its
+ * result, which must be one that conv2d maps to the source's size. */
 typedef struct lun_conv_attrs {
     int stride_h, stride_w, pad_h, pad_w;
+    int more_h, more_w;     /* mostly 0 */
     int kernel_h, kernel_w; /* conv2d_wgrad only: R, S */
     int out_h, out_w;       /* conv2d_transpose only */
     /* conv2d, conv2d_transpose; set by src/graph/fuse.c.
@@ -109,6 +154,25 @@ typedef struct lun_norm_attrs {
     float eps, momentum;
     bool training, update, bare, given, relu, dbias, dshift;
 } lun_norm_attrs;
+
+/* group_norm and its gradient. `groups` divides C.
+ *
+ * What src/graph/fuse.c makes of ops around it: emb, a scale and a shift of the result;
+ * silu: the result, after that, goes through SiLU;
+ * add (group_norm_backward): acc is added to dsrc;
+ * dbias, dsum (group_norm_backward): the sums of dsrc, without acc, over n, h, w and over h, w are destinations. */
+typedef struct lun_group_attrs {
+    float eps;
+    int groups;
+    bool silu, add, dbias, dsum;
+} lun_group_attrs;
+
+/* An element is dropped with probability p, 0 <= p < 1, by its draw (lun_random_attrs says which); the others are
+ * divided by 1 - p. stream, below 2^24, is added to the row's sub, so that several ops can share rows. */
+typedef struct lun_dropout_attrs {
+    float p;
+    uint32_t stream;
+} lun_dropout_attrs;
 
 typedef struct lun_slice_attrs {
     int first, count; /* channels */
@@ -136,24 +200,63 @@ typedef struct lun_random_attrs {
     int c, h, w;    /* of dst; N is that of the rows */
 } lun_random_attrs;
 
-/* coef = {A, B, C, D, E, S, 0, 0}: x0 = A x + B eps, clamped to [-1, 1] with LUN_CLIP_X0;
- * dst = C x0 + D x + E eps + S z, clamped to [-1, 1] with LUN_CLIP_XT. */
+/* coef = {A, B, C, D, E, S, L, M}: x0 = A x + B eps, clamped to [-1, 1] with LUN_CLIP_X0;
+ * dst = C x0 + D x + E eps + S z, clamped to [-1, 1] with LUN_CLIP_XT. Where eps has 2C channels its first C are meant.
+ * learned: eps has 2C channels, and z is multiplied by exp(L + M v), v being the second C, too; otherwise L and M are
+ * not read. */
 typedef struct lun_sample_attrs {
     lun_clip clip;
+    bool learned;
 } lun_sample_attrs;
+
+typedef struct lun_embed_attrs {
+    int rows; /* of the table; embed_backward only */
+} lun_embed_attrs;
+
+/* upsample2 repeats each pixel in 2 x 2, pool2 adds each 2 x 2 to one; mean: times 1/4. So each is the other's gradient
+ * with the same attributes. */
+typedef struct lun_resample_attrs {
+    bool mean;
+} lun_resample_attrs;
+
+/* Softmax attention over the pixels of each image, in each head for itself: dst_i = sum over j of p_ij v_j,
+ * p_ij = exp(s_ij - lse_i), s_ij = (q_i, k_j) / sqrt(C / heads), lse_i = ln sum over j of exp(s_ij).
+ * Channels of qkv: head by head, each q, k, v; with split q of all heads, then k of all, then v of all. */
+typedef struct lun_attention_attrs {
+    int heads; /* divides C */
+    bool split;
+} lun_attention_attrs;
+
+/* src/op/objective.c has the formula. scale: factor of the result. */
+typedef struct lun_variational_attrs {
+    float scale;
+} lun_variational_attrs;
+
+/* dst[n] and dst[n + N] = u + scale (c - u) with c = src[n], u = src[n + N] in the first `channels` channels, and c in
+ * the others. */
+typedef struct lun_guide_attrs {
+    int channels;
+} lun_guide_attrs;
 
 typedef union lun_attrs {
     lun_conv_attrs conv;
     lun_norm_attrs norm;
+    lun_group_attrs group;
+    lun_dropout_attrs dropout;
     lun_slice_attrs slice;
     lun_loss_attrs loss;
     lun_adam_attrs adam;
     lun_random_attrs random;
     lun_sample_attrs sample;
+    lun_embed_attrs embed;
+    lun_resample_attrs resample;
+    lun_attention_attrs attention;
+    lun_variational_attrs variational;
+    lun_guide_attrs guide;
 } lun_attrs;
 
-#define LUN_OP_MAX_SRC 7
-#define LUN_OP_MAX_DST 5
+#define LUN_OP_MAX_SRC 8
+#define LUN_OP_MAX_DST 6
 
 /* An op with all its shapes: what a device plans. Plain data, freely copied. */
 typedef struct lun_op {

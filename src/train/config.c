@@ -8,18 +8,14 @@
 
 #include "base/base.h"
 #include "checkpoint/json.h"
+#include "model/config_json.h"
 
 static const char *const loss_names[] = {"l1", "l2", "huber"};
 
 char *lun_run_record_text(const lun_run_record *r)
 {
     const lun_train_config *c = &r->config;
-    json_t *channels = json_array();
-    for (int i = 0; i < c->model.levels; i++)
-        json_array_append_new(channels, json_integer(c->model.channels[i]));
-    json_t *model =
-        json_pack("{s:s, s:i, s:o, s:i, s:i}", "kind", "notebook", "image_channels", c->model.image_channels,
-                  "channels", channels, "time_dim", c->model.time_dim, "steps", c->model.steps);
+    json_t *model = lun_model_config_to_json(&c->model);
     json_t *schedule = json_pack("{s:s, s:o, s:o}", "kind", "linear", "first", lun_json_real(c->beta_first), "last",
                                  lun_json_real(c->beta_last));
     json_t *optimizer = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "kind", "adam", "lr", lun_json_real(c->lr), "beta1",
@@ -78,34 +74,12 @@ static lun_status expect_text(lun_json_from from, const json_t *object, const ch
     return LUN_OK;
 }
 
-static lun_status read_model(lun_json_from from, const json_t *object, lun_model_config *model)
-{
-    static const char *const keys[] = {"kind", "image_channels", "channels", "time_dim", "steps", NULL};
-    LUN_TRY(lun_json_check_keys(from, object, keys));
-    LUN_TRY(expect_text(from, object, "kind", "notebook"));
-    LUN_TRY(get_int(from, object, "image_channels", 1, 64, &model->image_channels));
-    LUN_TRY(get_int(from, object, "time_dim", 1, 65536, &model->time_dim));
-    LUN_TRY(get_int(from, object, "steps", 1, 1000000, &model->steps));
-    json_t *channels = NULL;
-    LUN_TRY(lun_json_get_array(from, object, "channels", &channels));
-    model->levels = (int)json_array_size(channels);
-    if (model->levels < 1 || model->levels > LUN_MODEL_MAX_LEVELS)
-        return lun_fail(from.kind, "%s: channels: 1 to %d entries", from.what, LUN_MODEL_MAX_LEVELS);
-    for (int i = 0; i < model->levels; i++) {
-        const json_t *entry = json_array_get(channels, (size_t)i);
-        if (!json_is_integer(entry) || json_integer_value(entry) < 1 || json_integer_value(entry) > 65536)
-            return lun_fail(from.kind, "%s: channels: every entry is a whole number from 1 to 65536", from.what);
-        model->channels[i] = (int)json_integer_value(entry);
-    }
-    return LUN_OK;
-}
-
 static lun_status read_config(lun_json_from from, const json_t *root, lun_train_config *c)
 {
     json_t *object = NULL;
     LUN_TRY(get_text(from, root, "preset", c->preset, sizeof c->preset));
     LUN_TRY(lun_json_get_object(from, root, "model", &object));
-    LUN_TRY(read_model(from, object, &c->model));
+    LUN_TRY(lun_model_config_from_json(from, object, &c->model));
     LUN_TRY(get_int(from, root, "height", 1, 65536, &c->height));
     LUN_TRY(get_int(from, root, "width", 1, 65536, &c->width));
     LUN_TRY(get_int(from, root, "batch", 1, 65536, &c->batch));

@@ -52,9 +52,17 @@ float *store_values(lun_store *store, lun_role role, size_t *count);
 /* |got - want| / |want|, both over all elements (L2); |got| where want is zero. NaN if either holds one. */
 double relative(const float *got, const float *want, size_t count);
 
+/* Run the model through lun_predict and hold it against NAME.out.safetensors: y.MODE and, where `kind` is given, loss
+ * and all gradients under MODE.KIND. */
+void compare_predict(const char *name, const char *model, lun_predict_norm norm, const char *mode, lun_loss_type loss,
+                     const char *kind);
+
 /* Tests of the other files. */
 void add_file_tests(TCase *group);
 void add_sampling_tests(TCase *group);
+void add_unet_tests(TCase *group);
 void add_winograd_tests(TCase *group);
+void add_objective_tests(TCase *group);
+void add_sampler_tests(TCase *group); /* a group of its own: it has a fixture */
 
 #endif

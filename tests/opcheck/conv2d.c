@@ -16,7 +16,7 @@
 
 #include "opcheck.h"
 
-enum { N, C, K, H, W, R, S, SH, SW, PH, PW, BIAS, REAL, LAYOUT, DIMS, STATS = DIMS, ALL };
+enum { N, C, K, H, W, R, S, SH, SW, PH, PW, BIAS, MH, MW, REAL, LAYOUT, DIMS, STATS = DIMS, ALL };
 
 static const oc_dim dims[DIMS] = {
     [N] = OC_DIM(1, 2, 3, 5),
@@ -31,19 +31,22 @@ static const oc_dim dims[DIMS] = {
     [PH] = OC_DIM(0, 1, 2, 7), /* 7: beyond every kernel */
     [PW] = OC_DIM(0, 1, 2, 7),
     [BIAS] = OC_DIM(0, 1),
+    [MH] = OC_DIM(0, 0, 1, -1), /* so much more below than above */
+    [MW] = OC_DIM(0, 0, -1, 2),
     [REAL] = OC_DIM(0, 1),
     [LAYOUT] = OC_DIM(OC_APART, OC_ARENA, OC_ODD),
 };
 
-static int out_size(int size, int pad, int kernel, int stride)
+/* both: the padding before and after. */
+static int out_size(int size, int both, int kernel, int stride)
 {
-    return (size + 2 * pad - kernel) / stride + 1;
+    return (size + both - kernel) / stride + 1;
 }
 
 /* Some window meets some pixel: with a stride beyond the kernel, padding may be all that is seen. */
-static bool meets(int size, int pad, int kernel, int stride)
+static bool meets(int size, int pad, int more, int kernel, int stride)
 {
-    for (int o = 0; o < out_size(size, pad, kernel, stride); o++)
+    for (int o = 0; o < out_size(size, 2 * pad + more, kernel, stride); o++)
         for (int r = 0; r < kernel; r++)
             if (o * stride - pad + r >= 0 && o * stride - pad + r < size)
                 return true;
@@ -52,12 +55,13 @@ static bool meets(int size, int pad, int kernel, int stride)
 
 static bool usable(const int *v, oc_set set)
 {
-    if (v[H] + 2 * v[PH] < v[R] || v[W] + 2 * v[PW] < v[S])
+    const int both_h = 2 * v[PH] + v[MH], both_w = 2 * v[PW] + v[MW];
+    if (v[PH] + v[MH] < 0 || v[PW] + v[MW] < 0 || v[H] + both_h < v[R] || v[W] + both_w < v[S])
         return false;
-    if (!meets(v[H], v[PH], v[R], v[SH]) || !meets(v[W], v[PW], v[S], v[SW]))
+    if (!meets(v[H], v[PH], v[MH], v[R], v[SH]) || !meets(v[W], v[PW], v[MW], v[S], v[SW]))
         return false;
-    const double products = 1.0 * v[N] * v[C] * v[K] * v[R] * v[S] * out_size(v[H], v[PH], v[R], v[SH]) *
-                            out_size(v[W], v[PW], v[S], v[SW]);
+    const double products = 1.0 * v[N] * v[C] * v[K] * v[R] * v[S] * out_size(v[H], both_h, v[R], v[SH]) *
+                            out_size(v[W], both_w, v[S], v[SW]);
     return products <= (set == OC_LONG ? 2e7 : 1.5e6);
 }
 
@@ -93,6 +97,17 @@ static const int minimal[][12] = {
     {4, 160, 6, 9, 7, 4, 4, 2, 2, 1, 1, 1},   {1, 2, 3, 62, 71, 4, 4, 2, 2, 1, 1, 1},
     {2, 5, 7, 11, 10, 4, 4, 2, 2, 0, 3, 1},   {1, 6, 260, 6, 5, 4, 4, 2, 2, 1, 2, 1},
 };
+/* Paddings that differ from side to side, for every algorithm; the last two numbers are what is more below and on the
+ * right. The first are the way down of many networks; then less than above, also so that nothing sees the last pixels,
+ * and more than a whole kernel. */
+static const int sided[][14] = {
+    {2, 5, 7, 8, 8, 3, 3, 2, 2, 0, 0, 1, 1, 1},     {1, 33, 65, 9, 7, 3, 3, 2, 2, 0, 0, 1, 1, 1},
+    {3, 17, 3, 6, 10, 3, 3, 1, 1, 1, 0, 0, -1, 2},  {2, 70, 33, 13, 9, 3, 3, 1, 1, 0, 2, 1, 2, -2},
+    {1, 5, 40, 12, 11, 4, 4, 2, 2, 1, 1, 1, 1, -1}, {2, 33, 17, 10, 14, 4, 4, 2, 2, 0, 2, 0, 3, -1},
+    {1, 3, 5, 17, 19, 3, 4, 9, 8, 1, 2, 1, 2, 1},   {2, 3, 5, 7, 6, 2, 3, 3, 2, 1, 0, 1, 4, 5},
+    {4, 20, 130, 5, 5, 1, 1, 1, 1, 0, 1, 0, 2, -1}, {1, 130, 6, 3, 3, 3, 3, 1, 1, 2, 0, 1, -2, 2},
+    {5, 40, 80, 8, 8, 4, 4, 2, 2, 1, 1, 0, -1, 1},  {1, 80, 40, 8, 9, 3, 3, 1, 1, 1, 1, 1, -1, 1},
+};
 /* Statistics over a common offset, the bias: for every candidate; more pixels than a piece of any of them, phases of
  * uneven sizes and empty ones, tiles that hang over, and pieces to be merged more than once. */
 static const int offset[][12] = {
@@ -122,9 +137,11 @@ static const int tiny_panel[3][TINY_PANEL][12] = {
      {1, 2, 9, 18, 17, 2, 2, 1, 1, 0, 0, 0},
      {2, 3, 9, 7, 4, 2, 3, 2, 1, 1, 2, 0}},
 };
-static const int grad[][12] = {
-    {2, 2, 3, 4, 5, 3, 2, 1, 2, 1, 0, 1}, {1, 3, 2, 5, 4, 4, 4, 2, 2, 1, 1, 1}, {2, 1, 2, 3, 3, 1, 1, 1, 1, 0, 0, 0},
-    {1, 2, 2, 7, 3, 2, 3, 3, 1, 0, 2, 1}, {1, 1, 2, 3, 4, 2, 2, 1, 1, 3, 2, 0},
+static const int grad[][14] = {
+    {2, 2, 3, 4, 5, 3, 2, 1, 2, 1, 0, 1, 0, 0},   {1, 3, 2, 5, 4, 4, 4, 2, 2, 1, 1, 1, 0, 0},
+    {2, 1, 2, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, 0},   {1, 2, 2, 7, 3, 2, 3, 3, 1, 0, 2, 1, 0, 0},
+    {1, 1, 2, 3, 4, 2, 2, 1, 1, 3, 2, 0, 0, 0},   {2, 2, 3, 4, 6, 3, 3, 2, 2, 0, 0, 1, 1, 1},
+    {1, 2, 2, 4, 5, 3, 2, 1, 1, 1, 2, 0, -1, -1},
 };
 /* The layers of the notebook network at 64x64: C, K, H, R, stride, pad, from down to up (an up block's transposed
  * convolution is the data gradient of the layer that is listed). */
@@ -142,7 +159,8 @@ enum { COVERED = 120, COVERED_LONG = 400 };
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 /* The suite, after the first of each: */
 #define MINIMAL    (2 * COUNT(fixed) + COVERED)
-#define WITH_STATS (MINIMAL + COUNT(minimal))
+#define SIDED      (MINIMAL + COUNT(minimal))
+#define WITH_STATS (SIDED + 2 * COUNT(sided))
 #define OFFSETS    (WITH_STATS + COUNT(minimal))
 #define SUITE      (OFFSETS + COUNT(offset))
 
@@ -195,8 +213,14 @@ static void choose(lun_op_kind kind, oc_set set, int index, int *v)
         take_layer(layers[index], 2, v);
     } else if (set == OC_SUITE && index < 2 * COUNT(fixed)) {
         memcpy(v, fixed[index / 2], sizeof fixed[0]);
+    } else if (set == OC_SUITE && index >= SIDED && index < WITH_STATS) {
+        memcpy(v, sided[(index - SIDED) / 2], sizeof sided[0]);
+        v[REAL] = index % 2;
     } else if (set == OC_SUITE && index >= MINIMAL) {
-        memcpy(v, index >= OFFSETS ? offset[index - OFFSETS] : minimal[(index - MINIMAL) % COUNT(minimal)],
+        memcpy(v,
+               index >= OFFSETS      ? offset[index - OFFSETS]
+               : index >= WITH_STATS ? minimal[index - WITH_STATS]
+                                     : minimal[index - MINIMAL],
                sizeof minimal[0]);
         v[REAL] = 1;
         v[STATS] = index >= WITH_STATS;
@@ -239,7 +263,7 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
     int v[ALL];
     choose(c->op.kind, set, index, v);
     const bool shifted = set == OC_SUITE && index >= OFFSETS;
-    const int ho = out_size(v[H], v[PH], v[R], v[SH]), wo = out_size(v[W], v[PW], v[S], v[SW]);
+    const int ho = out_size(v[H], 2 * v[PH] + v[MH], v[R], v[SH]), wo = out_size(v[W], 2 * v[PW] + v[MW], v[S], v[SW]);
     const lun_desc big = lun_image(v[N], v[C], v[H], v[W]), small = lun_image(v[N], v[K], ho, wo);
     const lun_desc filter = lun_filter(v[K], v[C], v[R], v[S]);
     lun_conv_attrs *a = &c->op.attrs.conv;
@@ -247,6 +271,8 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
     a->stride_w = v[SW];
     a->pad_h = v[PH];
     a->pad_w = v[PW];
+    a->more_h = v[MH];
+    a->more_w = v[MW];
     c->exact = !v[REAL];
     c->layout = (oc_layout)v[LAYOUT];
     /* Every third of the forward and the data gradient, in turn with real data and layouts. */

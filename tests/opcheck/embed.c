@@ -1,5 +1,6 @@
-/* embed, noise, store.
+/* embed, embed_backward, noise, store.
  *
+ * embed_backward adds the rows of a batch of N: as a sum of N terms in conv2d.c, and the terms are exact.
  * embed and store only move numbers: tolerance 0. noise adds two products: three roundings, 3 u (|a x0| + |b eps|), and
  * tolerance 0 with a table of powers of two and integer data. */
 #include "opcheck.h"
@@ -61,6 +62,32 @@ static void make_embed(oc_case *c, oc_set set, int index, oc_rng *rng)
     oc_dest(c, lun_shape4(s[0], width, 1, 1));
 }
 
+static void make_embed_backward(oc_case *c, oc_set set, int index, oc_rng *rng)
+{
+    int random[5];
+    const int *s = choose(set, index, rng, random);
+    const int width = s[1] * s[2];
+    c->op.attrs.embed.rows = s[4];
+    c->layout = oc_turn(index);
+    c->exact = index % 2 == 0;
+    const int at = oc_source(c, lun_typed(lun_image(s[0], 1, 1, 1), LUN_I32));
+    oc_fill_indices(c, at, rng, index % 4 < 2 ? 0 : -3, s[4] + (index % 4 < 2 ? -1 : 2));
+    const int ddst = oc_source(c, lun_image(s[0], width, 1, 1));
+    if (c->exact)
+        oc_fill_ints(c, ddst, rng, -100, 100);
+    else
+        oc_fill_reals(c, ddst, rng, 0, 1);
+    c->constant = width == 1;
+    oc_dest(c, lun_shape4(s[4], width, 1, 1));
+}
+
+static void bound_embed_backward(oc_case *c)
+{
+    const double terms = (double)c->op.src[0].shape.n;
+    for (int64_t i = 0; i < lun_count(c->op.dst[0].shape); i++)
+        c->bound[0][i] = oc_sum_factor(terms) * OC_U * c->mag[0][i];
+}
+
 static void make_noise(oc_case *c, oc_set set, int index, oc_rng *rng)
 {
     int random[5];
@@ -110,5 +137,7 @@ static void nothing(oc_case *c)
 } /* always exact */
 
 const oc_op oc_embed = {.kind = LUN_OP_EMBED, .count = count, .make = make_embed, .bound = nothing};
+const oc_op oc_embed_backward = {
+    .kind = LUN_OP_EMBED_BACKWARD, .count = count, .make = make_embed_backward, .bound = bound_embed_backward};
 const oc_op oc_noise = {.kind = LUN_OP_NOISE, .count = count, .make = make_noise, .bound = bound_noise};
 const oc_op oc_store = {.kind = LUN_OP_STORE, .count = count, .make = make_store, .bound = nothing};

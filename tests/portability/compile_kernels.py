@@ -32,6 +32,8 @@ OWN = {
     "RANDOM_BLOCKS": {1: 16, 64: 1},
     "REDUCE_COLUMNS": {1: 256, 64: 1},
     "NORM_COLUMNS": {1: 256, 64: 1},
+    "ATTENTION_COLUMNS": {1: 64, 64: 16},
+    "ATTENTION_PARTS": {1: 2, 64: 16},
 }
 
 

@@ -51,12 +51,48 @@ static lun_op small_op(lun_op_kind kind)
             op.src[s] = vector;
         op.attrs.norm = (lun_norm_attrs){.eps = 1e-5f, .training = true, .relu = true, .dbias = true, .dshift = true};
         break;
+    case LUN_OP_GROUP_NORM:
+    case LUN_OP_GROUP_NORM_BACKWARD: {
+        const bool back = kind == LUN_OP_GROUP_NORM_BACKWARD;
+        for (int s = 0; s < op.nsrc; s++) /* four channels more than `vector` has: groups of three */
+            op.src[s] = lun_image(3, 9, 7, 6);
+        op.src[back ? 2 : 1] = op.src[back ? 3 : 2] = lun_image(1, 9, 1, 1);
+        op.src[back ? 6 : 3] = lun_image(3, 18, 1, 1);
+        if (back)
+            op.src[4] = op.src[5] = lun_image(3, 3, 1, 1);
+        op.attrs.group =
+            (lun_group_attrs){.eps = 1e-5f, .groups = 3, .silu = true, .add = back, .dbias = back, .dsum = back};
+        break;
+    }
+    case LUN_OP_SCALE_SHIFT: op.src[1] = lun_image(3, 10, 1, 1); break;
+    case LUN_OP_SCALE_SHIFT_BACKWARD: op.src[2] = lun_image(3, 10, 1, 1); break;
+    case LUN_OP_DROPOUT:
+        op.src[1] = lun_typed(lun_image(3, 8, 1, 1), LUN_U32);
+        op.attrs.dropout = (lun_dropout_attrs){0.25f, 5};
+        break;
     case LUN_OP_ADD_CHANNEL: op.src[1] = lun_image(3, 5, 1, 1); break;
     case LUN_OP_CONCAT: op.src[1] = lun_image(3, 2, 7, 6); break;
     case LUN_OP_SLICE: op.attrs.slice = (lun_slice_attrs){1, 3}; break;
     case LUN_OP_EMBED:
         op.src[0] = lun_typed(lun_image(4, 1, 1, 1), LUN_I32);
         op.src[1] = lun_image(9, 6, 1, 1);
+        break;
+    case LUN_OP_EMBED_BACKWARD:
+        op.src[0] = lun_typed(lun_image(4, 1, 1, 1), LUN_I32);
+        op.src[1] = lun_image(4, 6, 1, 1);
+        op.attrs.embed.rows = 9;
+        break;
+    case LUN_OP_UPSAMPLE2:
+    case LUN_OP_POOL2:
+        op.src[0] = lun_image(3, 5, 8, 6);
+        op.attrs.resample.mean = true;
+        break;
+    case LUN_OP_ATTENTION:
+    case LUN_OP_ATTENTION_BACKWARD:
+        op.src[0] = lun_image(3, 30, 7, 6);
+        op.src[1] = op.src[2] = lun_image(3, 10, 7, 6);
+        op.src[3] = lun_image(3, 2, 7, 6);
+        op.attrs.attention.heads = 2;
         break;
     case LUN_OP_NOISE:
         op.src[2] = lun_typed(lun_image(3, 1, 1, 1), LUN_I32);
@@ -78,12 +114,38 @@ static lun_op small_op(lun_op_kind kind)
         break;
     case LUN_OP_SAMPLE_STEP:
         op.src[3] = lun_image(1, 8, 1, 1);
-        op.attrs.sample = (lun_sample_attrs){LUN_CLIP_X0};
+        op.attrs.sample = (lun_sample_attrs){.clip = LUN_CLIP_X0};
         break;
     case LUN_OP_STORE:
         op.src[0] = lun_image(1, 6, 1, 1);
         op.src[1] = one;
         op.src[2] = lun_typed(one, LUN_I32);
+        break;
+    case LUN_OP_LOSS_EACH:
+    case LUN_OP_LOSS_EACH_BACKWARD:
+        op.src[1] = lun_image(3, 4, 7, 6);
+        for (int s = 2; s < op.nsrc; s++)
+            op.src[s] = lun_image(3, 1, 1, 1);
+        op.attrs.loss = (lun_loss_attrs){LUN_LOSS_HUBER, 0.5f};
+        break;
+    case LUN_OP_WEIGHTED_MEAN: op.src[0] = op.src[1] = lun_image(3, 1, 1, 1); break;
+    case LUN_OP_WEIGHTED_MEAN_BACKWARD:
+        op.src[0] = lun_image(3, 1, 1, 1);
+        op.src[1] = one;
+        break;
+    case LUN_OP_VARIATIONAL:
+    case LUN_OP_VARIATIONAL_BACKWARD:
+        op.src[0] = lun_image(3, 10, 7, 6);
+        op.src[3] = lun_typed(lun_image(3, 1, 1, 1), LUN_I32);
+        op.src[4] = lun_image(9, 8, 1, 1);
+        if (op.nsrc > 5)
+            op.src[5] = lun_image(3, 1, 1, 1);
+        op.attrs.variational.scale = 0.3f;
+        break;
+    case LUN_OP_GUIDE:
+        op.src[0] = lun_image(4, 5, 7, 6);
+        op.src[1] = one;
+        op.attrs.guide.channels = 3;
         break;
     default: break;
     }
@@ -97,7 +159,8 @@ static float *source_data(const lun_op *op, int s)
     const int64_t count = lun_count(op->src[s].shape);
     float *data = malloc((size_t)count * 4);
     const bool positive = (op->kind == LUN_OP_BATCH_NORM && (s == 4 || s == 6)) ||
-                          (op->kind == LUN_OP_BATCH_NORM_BACKWARD && s == 4) || (op->kind == LUN_OP_ADAM && s >= 3);
+                          (op->kind == LUN_OP_BATCH_NORM_BACKWARD && s == 4) || (op->kind == LUN_OP_ADAM && s >= 3) ||
+                          (op->kind == LUN_OP_GROUP_NORM_BACKWARD && s == 5);
     for (int64_t i = 0; i < count; i++) {
         const float u = lun_random_uniform(7, LUN_RANDOM_TEST, (uint64_t)op->kind, (uint32_t)s, (uint32_t)i);
         const int32_t small = (int32_t)(u * 4);

@@ -98,6 +98,13 @@ START_TEST(shapes_are_known_at_recording)
               2, 6, 1, 1);
     const lun_value rows = lun_graph_input(g, "rows", lun_typed(lun_image(2, 8, 1, 1), LUN_U32));
     has_shape(g, lun_randn(g, rows, 3, 4, 5), 2, 3, 4, 5);
+    const lun_value one = vector(g, "one", 5, LUN_ROLE_PARAM, uniform(1));
+    const lun_value norm = lun_group_norm(g, down, one, one, 5, 1e-5f);
+    has_shape(g, norm, 2, 5, 5, 4);
+    has_shape(g, norm + 1, 2, 5, 1, 1);
+    has_shape(g, lun_silu(g, lun_gelu(g, norm)), 2, 5, 5, 4);
+    has_shape(g, lun_scale_shift(g, norm, lun_graph_input(g, "emb", lun_image(2, 10, 1, 1))), 2, 5, 5, 4);
+    has_shape(g, lun_dropout(g, norm, rows, 0.5f), 2, 5, 5, 4);
     ck_assert_int_eq(lun_graph_desc(g, lun_randint(g, rows, 1, 1, 1, 300)).dtype, LUN_I32);
     ck_assert_int_eq(w, filter(g, "w", 5, 3, 3, 1)); /* one value a parameter */
     OK(lun_graph_check(g));

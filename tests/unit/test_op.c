@@ -1,5 +1,6 @@
 /* The ops' shape rules (every refusal), their descriptions, the table, and which nodes each gradient records. */
 #include <check.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,14 @@ static lun_op sized(lun_op op, int kernel_h, int kernel_w, int out_h, int out_w)
     return op;
 }
 
+/* So much more padding below and on the right than above and on the left. */
+static lun_op sided(lun_op op, int more_h, int more_w)
+{
+    op.attrs.conv.more_h = more_h;
+    op.attrs.conv.more_w = more_w;
+    return op;
+}
+
 START_TEST(conv2d_rules)
 {
     const lun_desc x = lun_image(2, 3, 9, 11), w = lun_filter(5, 3, 3, 4);
@@ -80,6 +89,13 @@ START_TEST(conv2d_rules)
     REFUSED(conv(OP(CONV2D, x, w), 1, 40000, 0, 0), "stride");
     REFUSED(conv(OP(CONV2D, x, w), 1, 1, -1, 0), "padding -1x0");
     REFUSED(conv(OP(CONV2D, x, w), 1, 1, 0, 40000), "padding");
+    ACCEPTED(sided(conv(OP(CONV2D, lun_image(1, 3, 8, 8), lun_filter(5, 3, 3, 3)), 2, 2, 0, 0), 1, 1),
+             lun_image(1, 5, 4, 4));
+    ACCEPTED(sided(conv(OP(CONV2D, x, w), 2, 3, 1, 2), -1, 3), lun_image(2, 5, 4, 5));
+    REFUSED(sided(conv(OP(CONV2D, x, w), 1, 1, 1, 1), -2, 0), "padding below and on the right, -1x1");
+    REFUSED(sided(conv(OP(CONV2D, x, w), 1, 1, 1, 1), 0, 32767), "on the right, 1x32768");
+    REFUSED(sided(conv(OP(CONV2D, x, w), 1, 1, 1, 1), INT32_MAX, INT32_MIN), "padding below");
+    REFUSED(sided(conv(OP(CONV2D, x, lun_filter(5, 3, 11, 1)), 1, 1, 1, 0), -1, 0), "does not fit");
     REFUSED(conv(OP(CONV2D, x, lun_filter(5, 3, 10, 1)), 1, 1, 0, 0), "does not fit");
     REFUSED(conv(OP(CONV2D, x, lun_filter(5, 3, 1, 14)), 1, 1, 0, 1), "does not fit");
     REFUSED(conv(OP(CONV2D, lun_image(1, 1, 1, 1), lun_filter(1, 1, 1, 40000)), 1, 1, 0, 32767), "kernel");
@@ -94,6 +110,8 @@ START_TEST(conv2d_transpose_rules)
     ACCEPTED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 9, 8),
              lun_image(2, 3, 9, 8)); /* output padding */
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 10, 8), "goes with 5x4, not 4x4");
+    ACCEPTED(sided(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 10, 8), -1, 1), lun_image(2, 3, 10, 8));
+    REFUSED(sided(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 8, 8), -1, 0), "goes with 3x4, not 4x4");
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 8, 7), "goes with 4x3");
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, w), 2, 2, 1, 1), 0, 0, 0, 8), "out size 0x8");
     REFUSED(sized(conv(OP(CONV2D_TRANSPOSE, x, lun_filter(3, 5, 4, 4)), 2, 2, 1, 1), 0, 0, 8, 8), "wants 3 channels");
@@ -110,6 +128,8 @@ START_TEST(conv2d_wgrad_rules)
     ACCEPTED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 1, 1), 4, 4, 0, 0), lun_filter(5, 3, 4, 4));
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, lun_image(3, 5, 4, 4)), 2, 2, 1, 1), 4, 4, 0, 0), "batches of 2 and 3");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 1, 1), 5, 4, 0, 0), "goes with 3x4");
+    ACCEPTED(sided(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 0, 0), 3, 3, 0, 0), 1, 1), lun_filter(5, 3, 3, 3));
+    REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 0, 0), 3, 3, 0, 0), "goes with 3x3");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, 1, 1), 0, 4, 0, 0), "kernel 0x4");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, little), 2, 2, -1, 1), 4, 4, 0, 0), "padding");
     REFUSED(sized(conv(OP(CONV2D_WGRAD, big, lun_filter(2, 5, 4, 4)), 2, 2, 1, 1), 4, 4, 0, 0),
@@ -253,6 +273,69 @@ START_TEST(table_rules)
     REFUSED(OP(SAMPLE_STEP, x, x, V(3), V(8)), "z is");
     REFUSED(OP(SAMPLE_STEP, x, V(3), x, V(8)), "eps is");
     REFUSED(OP(SAMPLE_STEP, x, x, x, V(7)), "coef is");
+    /* Twice the channels: a prediction with a variance behind it. */
+    step = OP(SAMPLE_STEP, x, lun_image(4, 6, 8, 8), x, V(8));
+    ACCEPTED(step, x);
+    step.attrs.sample.learned = true;
+    ACCEPTED(step, x);
+    step.src[1] = x;
+    REFUSED(step, "channels of its own");
+    REFUSED(OP(SAMPLE_STEP, x, lun_image(4, 9, 8, 8), x, V(8)), "eps is");
+    REFUSED(OP(SAMPLE_STEP, x, lun_image(4, 6, 8, 9), x, V(8)), "eps is");
+}
+END_TEST
+
+START_TEST(objective_rules)
+{
+    const lun_desc x = lun_image(4, 3, 8, 8), wide = lun_image(4, 6, 8, 8), each = lun_image(4, 1, 1, 1);
+    const lun_desc table = lun_image(300, 8, 1, 1);
+    ACCEPTED(OP(LOSS_EACH, x, x), each);
+    ACCEPTED(OP(LOSS_EACH, wide, x), each);
+    ACCEPTED(OP(LOSS_EACH, wide, x, each), each);
+    REFUSED(OP(LOSS_EACH, x, wide), "more channels");
+    REFUSED(OP(LOSS_EACH, wide, lun_image(4, 3, 8, 7)), "target is");
+    REFUSED(OP(LOSS_EACH, wide, x, V(4)), "weight is");
+    lun_op loss = OP(LOSS_EACH, x, x);
+    loss.attrs.loss.kind = LUN_LOSS_HUBER;
+    REFUSED(loss, "delta");
+    loss.attrs.loss.kind = (lun_loss_kind)3;
+    REFUSED(loss, "loss number 3");
+    ACCEPTED(OP(LOSS_EACH_BACKWARD, wide, x, each), wide);
+    ACCEPTED(OP(LOSS_EACH_BACKWARD, wide, x, each, each), wide);
+    REFUSED(OP(LOSS_EACH_BACKWARD, wide, x, V(1)), "deach is");
+
+    ACCEPTED(OP(WEIGHTED_MEAN, each, each), V(1));
+    REFUSED(OP(WEIGHTED_MEAN, each, V(4)), "weights is");
+    REFUSED(OP(WEIGHTED_MEAN, x, each), "values is");
+    ACCEPTED(OP(WEIGHTED_MEAN_BACKWARD, each, V(1)), each);
+    REFUSED(OP(WEIGHTED_MEAN_BACKWARD, each, each), "dmean is");
+
+    lun_op bound = OP(VARIATIONAL, wide, x, x, I32(4), table);
+    bound.attrs.variational.scale = 1;
+    ACCEPTED(bound, each);
+    bound.attrs.variational.scale = NAN;
+    REFUSED(bound, "not finite");
+    REFUSED(OP(VARIATIONAL, x, x, x, I32(4), table), "no two halves");
+    REFUSED(OP(VARIATIONAL, wide, wide, x, I32(4), table), "x0 is");
+    REFUSED(OP(VARIATIONAL, wide, x, wide, I32(4), table), "xt is");
+    REFUSED(OP(VARIATIONAL, wide, x, x, I32(3), table), "t is");
+    REFUSED(OP(VARIATIONAL, wide, x, x, I32(4), lun_image(300, 7, 1, 1)), "table is");
+    ACCEPTED(OP(VARIATIONAL_BACKWARD, wide, x, x, I32(4), table, each), wide);
+    REFUSED(OP(VARIATIONAL_BACKWARD, wide, x, x, I32(4), table, V(4)), "deach is");
+
+    lun_op guide = OP(GUIDE, wide, V(1));
+    guide.attrs.guide.channels = 3;
+    ACCEPTED(guide, wide);
+    guide.attrs.guide.channels = 7;
+    REFUSED(guide, "do not lie in 6");
+    guide.attrs.guide.channels = 0;
+    REFUSED(guide, "do not lie in 6");
+    guide = OP(GUIDE, lun_image(3, 6, 8, 8), V(1));
+    guide.attrs.guide.channels = 3;
+    REFUSED(guide, "no two halves");
+    guide = OP(GUIDE, wide, V(2));
+    guide.attrs.guide.channels = 3;
+    REFUSED(guide, "scale is");
 }
 END_TEST
 
@@ -296,6 +379,139 @@ START_TEST(loss_and_adam_rules)
     adam.attrs.adam = good;
     adam.attrs.adam.weight_decay = -1;
     REFUSED(adam, "weight decay");
+}
+END_TEST
+
+static lun_op group(lun_op op, int groups, float eps)
+{
+    op.attrs.group = (lun_group_attrs){.eps = eps, .groups = groups};
+    return op;
+}
+
+START_TEST(group_norm_rules)
+{
+    const lun_desc x = lun_image(2, 6, 3, 4), emb = lun_image(2, 12, 1, 1), s = lun_image(2, 3, 1, 1),
+                   f = lun_filter(2, 6, 3, 4);
+    ACCEPTED(group(OP(GROUP_NORM, x, V(6), V(6)), 3, 1e-5f), x, s, s);
+    ACCEPTED(group(OP(GROUP_NORM, x, V(6), V(6), emb), 1, 1e-5f), x, lun_image(2, 1, 1, 1), lun_image(2, 1, 1, 1));
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 4, 1e-5f), "4 groups do not divide 6");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 0, 1e-5f), "0 groups");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), -3, 1e-5f), "-3 groups");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 12, 1e-5f), "12 groups");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 3, 0), "eps");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6)), 3, (float)NAN), "eps");
+    REFUSED(group(OP(GROUP_NORM, x, V(3), V(6)), 3, 1), "gamma is");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(5)), 3, 1), "beta is");
+    REFUSED(group(OP(GROUP_NORM, f, V(6), V(6)), 3, 1), "src must be an image");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6), V(12)), 3, 1), "emb is (1, 12, 1, 1) but must be (2, 12, 1, 1)");
+    REFUSED(group(OP(GROUP_NORM, x, V(6), V(6), lun_image(2, 6, 1, 1)), 3, 1), "emb is");
+    lun_op op = group(OP(GROUP_NORM, x, V(6), V(6)), 3, 1);
+    op.attrs.group.dsum = true;
+    REFUSED(op, "of its gradient");
+
+    const lun_op plain = group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, s), 3, 1);
+    ACCEPTED(plain, x, V(6), V(6));
+    REFUSED(group(OP(GROUP_NORM_BACKWARD, x, V(6), V(6), V(6), s, s), 3, 1), "ddst is");
+    REFUSED(group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), V(3), s), 3, 1), "mean is");
+    REFUSED(group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, lun_image(2, 6, 1, 1)), 3, 1), "rstd is");
+    REFUSED(group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, s, x), 3, 1), "emb is");
+    op = group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, s, emb), 3, 1);
+    ACCEPTED(op, x, V(6), V(6), emb);
+    op.attrs.group.add = true;
+    REFUSED(op, "acc is");
+    op.src[6] = x;
+    op.attrs.group.dsum = true;
+    ACCEPTED(op, x, V(6), V(6), lun_image(2, 6, 1, 1));
+    op = group(OP(GROUP_NORM_BACKWARD, x, x, V(6), V(6), s, s, emb, x), 3, 1);
+    REFUSED(op, "8 sources, but 7");
+    op.attrs.group.add = op.attrs.group.dbias = op.attrs.group.dsum = true;
+    ACCEPTED(op, x, V(6), V(6), emb, V(6), lun_image(2, 6, 1, 1));
+    op = plain;
+    op.attrs.group.add = true;
+    REFUSED(op, "6 sources, but 7");
+
+    ACCEPTED(OP(SCALE_SHIFT, x, emb), x);
+    REFUSED(OP(SCALE_SHIFT, x, x), "emb is");
+    REFUSED(OP(SCALE_SHIFT, f, emb), "src must be an image");
+    ACCEPTED(OP(SCALE_SHIFT_BACKWARD, x, x, emb), x, emb);
+    REFUSED(OP(SCALE_SHIFT_BACKWARD, x, emb, emb), "ddst is");
+    REFUSED(OP(SCALE_SHIFT_BACKWARD, x, x, V(12)), "emb is");
+}
+END_TEST
+
+START_TEST(activation_rules)
+{
+    const lun_desc x = lun_image(2, 6, 3, 4), f = lun_filter(2, 6, 3, 4);
+    for (int gelu = 0; gelu < 2; gelu++) {
+        lun_op one = OP(SILU, x), two = OP(SILU_BACKWARD, f, f);
+        one.kind = gelu ? LUN_OP_GELU : LUN_OP_SILU;
+        two.kind = gelu ? LUN_OP_GELU_BACKWARD : LUN_OP_SILU_BACKWARD;
+        ACCEPTED(one, x);
+        ACCEPTED(two, f);
+        two.src[1] = x;
+        REFUSED(two, "ddst must be a filter");
+        one.src[0] = I32(3);
+        REFUSED(one, "src must be float");
+    }
+    lun_op drop = OP(DROPOUT, x, ROWS(2));
+    drop.attrs.dropout = (lun_dropout_attrs){0, (1 << 24) - 1};
+    ACCEPTED(drop, x);
+    drop.attrs.dropout = (lun_dropout_attrs){0.5f, 1 << 24};
+    REFUSED(drop, "stream");
+    static const float bad[] = {1, -0.1f, 1.5f, (float)NAN};
+    for (size_t i = 0; i < LUN_COUNT(bad); i++) {
+        drop.attrs.dropout = (lun_dropout_attrs){bad[i], 0};
+        REFUSED(drop, "below 1");
+    }
+    drop.attrs.dropout.p = 0.5f;
+    drop.src[1] = ROWS(3);
+    REFUSED(drop, "rows is");
+    drop.src[1] = lun_image(2, 8, 1, 1);
+    REFUSED(drop, "rows must be uint32");
+}
+END_TEST
+
+START_TEST(attention_and_resampling_rules)
+{
+    const lun_desc qkv = lun_image(2, 24, 3, 5), dst = lun_image(2, 8, 3, 5), lse = lun_image(2, 4, 3, 5);
+    lun_op op = OP(ATTENTION, qkv), back = OP(ATTENTION_BACKWARD, qkv, dst, dst, lse);
+    op.attrs.attention.heads = back.attrs.attention.heads = 4;
+    ACCEPTED(op, dst, lse);
+    ACCEPTED(back, qkv);
+    op.attrs.attention.split = true;
+    ACCEPTED(op, dst, lse);
+    static const char *const names[] = {"qkv must be", "dst is", "ddst is", "lse is"};
+    for (int i = 0; i < 4; i++) {
+        lun_op bad = back;
+        bad.src[i] = i == 0 ? lun_filter(2, 24, 3, 5) : lun_image(2, 8, 5, 3);
+        REFUSED(bad, names[i]);
+    }
+    op.attrs.attention.heads = back.attrs.attention.heads = 3;
+    REFUSED(op, "24 channels");
+    REFUSED(back, "24 channels");
+    op.attrs.attention.heads = 0;
+    REFUSED(op, "0 heads");
+    op.attrs.attention.heads = INT32_MAX;
+    REFUSED(op, "channels");
+
+    ACCEPTED(OP(UPSAMPLE2, lun_image(2, 3, 5, 7)), lun_image(2, 3, 10, 14));
+    REFUSED(OP(UPSAMPLE2, lun_image(1, 1 << 10, 1 << 10, 1 << 10)), "below 2^31");
+    REFUSED(OP(UPSAMPLE2, lun_filter(2, 3, 5, 7)), "image");
+    ACCEPTED(OP(POOL2, lun_image(2, 3, 10, 14)), lun_image(2, 3, 5, 7));
+    REFUSED(OP(POOL2, lun_image(2, 3, 10, 7)), "even");
+    REFUSED(OP(POOL2, lun_image(2, 3, 1, 2)), "even");
+    REFUSED(OP(POOL2, I32(2)), "src must be float");
+
+    lun_op table = OP(EMBED_BACKWARD, I32(4), lun_image(4, 32, 1, 1));
+    REFUSED(table, "0 rows");
+    table.attrs.embed.rows = 10;
+    ACCEPTED(table, lun_image(10, 32, 1, 1));
+    table.src[1] = lun_image(3, 32, 1, 1);
+    REFUSED(table, "ddst is");
+    table.src[1] = lun_image(4, 32, 1, 2);
+    REFUSED(table, "ddst is");
+    table.src[0] = lun_image(4, 1, 1, 1);
+    REFUSED(table, "index must be int32");
 }
 END_TEST
 
@@ -421,10 +637,25 @@ START_TEST(descriptions)
     op.attrs.conv.relu = op.attrs.conv.stats = true; /* the tuner tells ops apart by this text */
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "conv2d_transpose 1x5x4x4 (5,3,4,4) s2x2 p1x1 to 8x9 relu stats");
+    op = sided(conv(OP(CONV2D, lun_image(1, 3, 8, 8), lun_filter(5, 3, 3, 3)), 2, 2, 0, 1), 1, 0);
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "conv2d 1x3x8x8 (5,3,3,3) s2x2 p0x1:1x1");
+    op = OP(ATTENTION, lun_image(1, 24, 4, 4));
+    op.attrs.attention = (lun_attention_attrs){2, true};
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "attention 1x24x4x4 2 heads split");
+    op = OP(POOL2, lun_image(1, 24, 4, 4));
+    op.attrs.resample.mean = true;
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "pool2 1x24x4x4 mean");
     op = OP(SLICE, lun_image(1, 5, 4, 4));
     op.attrs.slice = (lun_slice_attrs){2, 3};
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "slice 1x5x4x4 2+3");
+    op = group(OP(GROUP_NORM, lun_image(1, 4, 2, 2), V(4), V(4)), 2, 1);
+    op.attrs.group.silu = true;
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "group_norm 1x4x2x2 1x4x1x1 1x4x1x1 2 groups silu");
     op = OP(LOSS, V(2), V(2));
     op.attrs.loss.kind = LUN_LOSS_HUBER;
     lun_op_describe(&op, text, sizeof text);
@@ -508,6 +739,9 @@ START_TEST(gradients)
     ck_assert_int_eq(differentiate(cv, 2).emitted, 1);
     ck_assert_int_eq(differentiate(cv, 4).emitted, 1);
 
+    b = differentiate(sided(cv, 2, -1), 7);
+    ck_assert(b.node[0].attrs.conv.more_h == 2 && b.node[1].attrs.conv.more_w == -1);
+
     const lun_op up =
         sized(conv(OP(CONV2D_TRANSPOSE, lun_image(2, 5, 4, 4), lun_filter(5, 3, 4, 4), V(3)), 2, 2, 1, 1), 0, 0, 9, 8);
     b = differentiate(up, 7);
@@ -519,6 +753,28 @@ START_TEST(gradients)
         ck_assert(b.emitted == 1 && b.given[0] == 400 && b.given[1] == 401 && b.given[2] == 402);
         ck_assert(b.node[0].src[3] == 201 && b.node[0].src[4] == 202 && b.node[0].attrs.norm.training == training);
     }
+    for (int scaled = 0; scaled < 2; scaled++) {
+        lun_op gn = group(OP(GROUP_NORM, x, V(6), V(6), lun_image(2, 12, 1, 1)), 3, 1e-5f);
+        gn.nsrc = 3 + scaled;
+        gn.attrs.group.silu = true;
+        b = differentiate(gn, scaled ? 15 : 7);
+        ck_assert(b.emitted == 1 && b.given[0] == 400 && b.given[2] == 402 && b.given[3] == (scaled ? 403 : 0));
+        ck_assert(b.node[0].nsrc == 6 + scaled && b.node[0].src[1] == 300 && b.node[0].src[4] == 201);
+        ck_assert(b.node[0].attrs.group.silu && (!scaled || b.node[0].src[6] == 103));
+        ck_assert_int_eq(differentiate(gn, 0).emitted, 0);
+        ck_assert_int_eq(differentiate(gn, 2).emitted, 1);
+    }
+    b = differentiate(OP(SCALE_SHIFT, x, lun_image(2, 12, 1, 1)), 3);
+    ck_assert(b.emitted == 1 && b.given[0] == 400 && b.given[1] == 401 && b.node[0].src[2] == 101);
+    b = differentiate(OP(SILU, x), 1);
+    ck_assert(b.node[0].kind == LUN_OP_SILU_BACKWARD && b.node[0].src[0] == 100 && b.node[0].src[1] == 300);
+    b = differentiate(OP(GELU, x), 1);
+    ck_assert(b.node[0].kind == LUN_OP_GELU_BACKWARD && b.node[0].src[0] == 100 && b.node[0].src[1] == 300);
+    lun_op drop = OP(DROPOUT, x, ROWS(2));
+    drop.attrs.dropout = (lun_dropout_attrs){0.25f, 7};
+    b = differentiate(drop, 1);
+    ck_assert(b.node[0].kind == LUN_OP_DROPOUT && b.node[0].src[0] == 300 && b.node[0].src[1] == 101 &&
+              b.node[0].attrs.dropout.stream == 7 && b.node[0].attrs.dropout.p == 0.25f);
     b = differentiate(OP(RELU, x), 1);
     ck_assert(b.node[0].src[0] == 200 && b.node[0].src[1] == 300);
     b = differentiate(OP(ADD, x, x), 3);
@@ -533,6 +789,34 @@ START_TEST(gradients)
     loss.attrs.loss = (lun_loss_attrs){LUN_LOSS_HUBER, 0.5f};
     b = differentiate(loss, 1);
     ck_assert(b.emitted == 1 && b.node[0].src[2] == 300 && b.node[0].attrs.loss.delta == 0.5f);
+
+    b = differentiate(OP(EMBED, I32(4), lun_image(9, 32, 1, 1)), 2);
+    ck_assert(b.emitted == 1 && b.node[0].src[0] == 100 && b.node[0].src[1] == 300 && b.node[0].attrs.embed.rows == 9);
+    ck_assert_int_eq(differentiate(OP(EMBED, I32(4), lun_image(9, 32, 1, 1)), 0).emitted, 0);
+    lun_op resample = OP(POOL2, lun_image(2, 6, 4, 2));
+    resample.attrs.resample.mean = true;
+    b = differentiate(resample, 1);
+    ck_assert(b.node[0].kind == LUN_OP_UPSAMPLE2 && b.node[0].attrs.resample.mean);
+    b = differentiate(OP(UPSAMPLE2, x), 1);
+    ck_assert(b.node[0].kind == LUN_OP_POOL2 && !b.node[0].attrs.resample.mean);
+    lun_op attention = OP(ATTENTION, x);
+    attention.attrs.attention.heads = 2;
+    b = differentiate(attention, 1);
+    ck_assert(b.emitted == 1 && b.node[0].src[0] == 100 && b.node[0].src[1] == 200 && b.node[0].src[2] == 300 &&
+              b.node[0].src[3] == 201);
+    const lun_desc each = lun_image(2, 1, 1, 1), half = lun_image(2, 3, 3, 3);
+    lun_op some = OP(LOSS_EACH, x, half, each);
+    some.attrs.loss = (lun_loss_attrs){LUN_LOSS_HUBER, 0.5f};
+    b = differentiate(some, 1);
+    ck_assert(b.emitted == 1 && b.node[0].nsrc == 4 && b.node[0].src[2] == 300 && b.node[0].src[3] == 102);
+    b = differentiate(OP(LOSS_EACH, x, half), 1);
+    ck_assert(b.emitted == 1 && b.node[0].nsrc == 3 && b.node[0].src[2] == 300);
+    b = differentiate(OP(WEIGHTED_MEAN, each, each), 1);
+    ck_assert(b.emitted == 1 && b.node[0].src[0] == 101 && b.node[0].src[1] == 300);
+    lun_op bound = OP(VARIATIONAL, x, half, half, I32(2), lun_image(300, 8, 1, 1));
+    bound.attrs.variational.scale = 0.3f;
+    b = differentiate(bound, 1);
+    ck_assert(b.emitted == 1 && b.node[0].src[5] == 300 && b.node[0].attrs.variational.scale == 0.3f);
 }
 END_TEST
 
@@ -546,7 +830,11 @@ int main(void)
     tcase_add_test(tests, batch_norm_rules);
     tcase_add_test(tests, elementwise_rules);
     tcase_add_test(tests, table_rules);
+    tcase_add_test(tests, objective_rules);
     tcase_add_test(tests, loss_and_adam_rules);
+    tcase_add_test(tests, group_norm_rules);
+    tcase_add_test(tests, activation_rules);
+    tcase_add_test(tests, attention_and_resampling_rules);
     tcase_add_test(tests, random_rules);
     tcase_add_test(tests, any_op_refuses_nonsense);
     tcase_add_test(tests, pitches);

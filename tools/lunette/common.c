@@ -95,23 +95,13 @@ lun_status find_model(const char *path, char **file)
     return LUN_OK;
 }
 
-/* Loading fills parameters that a graph has declared: record the network once, for its names and shapes alone. */
-static lun_status declare(loaded_model *m)
-{
-    LUN_TRY(lun_store_create(&m->store));
-    LUN_TRY(lun_graph_create(m->store, &m->graph));
-    const int side = 1 << (m->info.config.levels - 1);
-    const lun_value x = lun_graph_input(m->graph, "x", lun_image(1, m->info.config.image_channels, side, side));
-    const lun_value t = lun_graph_input(m->graph, "t", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
-    lun_model_forward(m->graph, &m->info.config, x, t, LUN_NORM_EVAL);
-    return lun_graph_check(m->graph);
-}
-
 lun_status load_model(const char *file, lun_device *dev, loaded_model *out)
 {
     loaded_model m = {.store = NULL};
     LUN_TRY(lun_model_inspect(file, &m.info));
-    lun_status status = declare(&m);
+    lun_status status = lun_store_create(&m.store);
+    if (status == LUN_OK)
+        status = lun_model_declare(m.store, &m.info.config);
     if (status == LUN_OK)
         status = lun_store_allocate(m.store, dev, 0);
     if (status == LUN_OK)
@@ -126,7 +116,6 @@ lun_status load_model(const char *file, lun_device *dev, loaded_model *out)
 
 void free_model(loaded_model *model)
 {
-    lun_graph_destroy(&model->graph);
     lun_store_destroy(&model->store);
 }
 

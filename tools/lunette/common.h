@@ -75,7 +75,6 @@ lun_status find_model(const char *path, char **file);
 typedef struct loaded_model {
     lun_model_file_info info;
     lun_store *store;
-    lun_graph *graph; /* declared the parameters */
 } loaded_model;
 lun_status load_model(const char *file, lun_device *dev, loaded_model *out);
 void free_model(loaded_model *model);

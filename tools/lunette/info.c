@@ -8,6 +8,25 @@
 #include "common.h"
 #include "live.h"
 
+static void print_unet(const lun_model_file_info *info, const char *channels)
+{
+    static const char *const namings[] = {"lunette", "guided-diffusion", "the DDPM port", "diffusers"};
+    const lun_model_config *c = &info->config;
+    printf("network     %s UNet, channels %s, %d blocks a level, attention at", lun_network_name(c->network), channels,
+           c->blocks);
+    for (int i = 0; i < c->levels; i++)
+        if (c->attention[i])
+            printf(" 1/%d,", 1 << i);
+    printf(" the middle, ");
+    if (c->heads)
+        printf("%d %s\n", c->heads, c->heads == 1 ? "head" : "heads");
+    else
+        printf("heads of %d\n", c->head_width);
+    if (c->classes)
+        printf("classes     %d%s\n", c->classes, c->null_class ? ", and none" : "");
+    printf("names       of %s\n", namings[info->naming]);
+}
+
 static void print_network(const char *file, const lun_safetensors *tensors)
 {
     lun_model_file_info info;
@@ -25,17 +44,21 @@ static void print_network(const char *file, const lun_safetensors *tensors)
                       strcmp(last, ".num_batches_tracked") != 0))
             parameters += (uint64_t)e->count;
     }
-    printf("network     notebook UNet, channels %s, time embedding of %d\n",
-           channels_text(&info.config, channels, sizeof channels), info.config.time_dim);
+    channels_text(&info.config, channels, sizeof channels);
+    if (info.config.network == LUN_NOTEBOOK)
+        printf("network     notebook UNet, channels %s, time embedding of %d\n", channels, info.config.time_dim);
+    else
+        print_unet(&info, channels);
     printf("parameters  %" PRIu64 "\n", parameters);
     if (info.preset[0])
         printf("preset      %s\n", info.preset);
     if (info.width)
         printf("pictures    %dx%d, %d channels\n", info.width, info.height, info.config.image_channels);
-    printf("schedule    %d steps", info.config.steps);
-    if (info.beta_last > 0)
-        printf(", linear from %g to %g", info.beta_first, info.beta_last);
-    printf("\n");
+    printf("schedule    %d steps, %s", info.config.steps, lun_schedule_kind_name(info.schedule));
+    if (info.beta_last > 0 && info.schedule <= LUN_SCHEDULE_SCALED)
+        printf(" from %g to %g", info.beta_first, info.beta_last);
+    printf("\nprediction  %s%s\n", lun_prediction_name(info.prediction),
+           info.config.learned_sigma ? ", and the variance" : "");
     if (info.step)
         printf("trained     %" PRIu64 " steps\n", info.step);
 }
