@@ -112,6 +112,7 @@ END_TEST
 
 int main(void)
 {
+    (void)dropout; /* tests/opcheck has it */
     Suite *suite = suite_create("normals");
     TCase *tcase = tcase_create("normals");
     tcase_set_timeout(tcase, 60);
