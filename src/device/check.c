@@ -98,7 +98,8 @@ static double depth_of(const lun_op *op)
     case LUN_OP_CHANNEL_SUM:
     case LUN_OP_BATCH_NORM:
     case LUN_OP_BATCH_NORM_BACKWARD: return (double)(s.n * s.h * s.w);
-    case LUN_OP_LOSS: return (double)lun_count(s);
+    case LUN_OP_LOSS:
+    case LUN_OP_SUM_SQUARES: return (double)lun_count(s);
     default: return 8; /* element-wise: a few roundings */
     }
 }
@@ -152,6 +153,7 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         return LUN_OK;
     case LUN_OP_ADD:
     case LUN_OP_ADD_CHANNEL:
+    case LUN_OP_ACCUMULATE:
         for (int s = 0; s < 2; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));
         *scale = r[0] + r[1];
@@ -163,6 +165,7 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         *scale = (r[0] + r[1]) * 2 * r[3]; /* a row of the table is (a, b), a^2 + b^2 about 1 */
         return LUN_OK;
     case LUN_OP_ADAM: /* m mixes itself with the gradient */ LUN_TRY(src_rms(plan, 1, scale)); return LUN_OK;
+    case LUN_OP_EMA: /* an average mixes itself with the parameter */ LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK;
     case LUN_OP_SAMPLE_STEP: {
         for (int s = 0; s < 3; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));

@@ -11,13 +11,16 @@ static double per_element(const lun_op *op)
     case LUN_OP_RELU:
     case LUN_OP_RELU_BACKWARD:
     case LUN_OP_ADD:
-    case LUN_OP_ADD_CHANNEL: return 1;
+    case LUN_OP_ADD_CHANNEL:
+    case LUN_OP_ACCUMULATE: return 1;
+    case LUN_OP_SUM_SQUARES: return 2;
+    case LUN_OP_EMA: return 3 * op->ndst;
     case LUN_OP_BATCH_NORM: return op->attrs.norm.training ? 7 : 3; /* mean 1, variance 3; normalise 3 */
     case LUN_OP_BATCH_NORM_BACKWARD: return 11;                     /* two sums 4, gradient 7 */
     case LUN_OP_NOISE:
     case LUN_OP_LOSS:
     case LUN_OP_LOSS_BACKWARD: return 3;
-    case LUN_OP_ADAM: return 14;
+    case LUN_OP_ADAM: return op->nsrc > 5 ? 15 : 14;
     case LUN_OP_RANDN: return 40;
     case LUN_OP_SAMPLE_STEP: return 10;
     default: return 0;
@@ -45,6 +48,7 @@ void lun_op_cost(const lun_op *op, double *flops, double *bytes)
         *flops = 2.0 * (double)lun_count(small->shape) * (double)k.c * (double)k.h * (double)k.w;
         return;
     }
-    const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM || op->kind == LUN_OP_LOSS;
+    const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM ||
+                           op->kind == LUN_OP_LOSS || op->kind == LUN_OP_SUM_SQUARES;
     *flops = per_element(op) * (double)lun_count(reduction ? op->src[0].shape : op->dst[0].shape);
 }

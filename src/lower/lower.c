@@ -35,6 +35,10 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_RANDN: return plain_randn;
     case LUN_OP_SAMPLE_STEP: return plain_sample_step;
     case LUN_OP_STORE: return plain_store;
+    case LUN_OP_ACCUMULATE: return plain_accumulate;
+    case LUN_OP_SUM_SQUARES: return plain_sum_squares;
+    case LUN_OP_CLIP_NORM: return plain_clip_norm;
+    case LUN_OP_EMA: return plain_ema;
     case LUN_OP_KIND_COUNT: break;
     }
     static const lun_candidate none[] = {{.name = NULL}};

@@ -14,8 +14,9 @@
     X(batch_norm)                                                                                                      \
     X(batch_norm_backward)                                                                                             \
     X(relu)                                                                                                            \
-    X(relu_backward) X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam)       \
-        X(randint) X(randn) X(sample_step) X(store)
+    X(relu_backward)                                                                                                   \
+    X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn)    \
+        X(sample_step) X(store) X(accumulate) X(sum_squares) X(clip_norm) X(ema)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)

@@ -8,9 +8,9 @@
 #define NAMED(op_name, least, most, results)                                                                           \
     .name = #op_name, .min_src = least, .max_src = most, .ndst = results, .shape = lun_shape_##op_name
 
-/* .ndst is the most an op has; batch norms have fewer, depending on their attributes. An op without .backward gives its
- * sources no gradient: it is a gradient itself, works on numbers, not parameters (noise, embed), or nothing
- * differentiates it (slice). */
+/* .ndst is the most an op has; batch norms have fewer, depending on their attributes, and ema on its sources. An op
+ * without .backward gives its sources no gradient: it is a gradient itself, works on numbers, not parameters (noise,
+ * embed), or nothing differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 1), .backward = lun_gradient_conv2d},
     [LUN_OP_CONV2D_TRANSPOSE] = {NAMED(conv2d_transpose, 2, 3, 1), .backward = lun_gradient_conv2d_transpose},
@@ -30,11 +30,15 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_NOISE] = {NAMED(noise, 4, 4, 1), .inplace = 1 | 2},
     [LUN_OP_LOSS] = {NAMED(loss, 2, 2, 1), .backward = lun_gradient_loss},
     [LUN_OP_LOSS_BACKWARD] = {NAMED(loss_backward, 3, 3, 1), .inplace = 1 | 2},
-    [LUN_OP_ADAM] = {NAMED(adam, 5, 5, 3), .alias = {1, 3, 4}},
+    [LUN_OP_ADAM] = {NAMED(adam, 5, 6, 3), .alias = {1, 3, 4}},
     [LUN_OP_RANDINT] = {NAMED(randint, 1, 1, 1)},
     [LUN_OP_RANDN] = {NAMED(randn, 1, 1, 1)},
     [LUN_OP_SAMPLE_STEP] = {NAMED(sample_step, 4, 4, 1), .inplace = 1 | 2 | 4},
     [LUN_OP_STORE] = {NAMED(store, 3, 3, 1), .alias = {1}},
+    [LUN_OP_ACCUMULATE] = {NAMED(accumulate, 3, 3, 1), .alias = {1}},
+    [LUN_OP_SUM_SQUARES] = {NAMED(sum_squares, 2, 2, 1), .alias = {2}},
+    [LUN_OP_CLIP_NORM] = {NAMED(clip_norm, 1, 1, 2)},
+    [LUN_OP_EMA] = {NAMED(ema, 3, 2 + LUN_OP_MAX_EMA, LUN_OP_MAX_EMA), .alias = {3, 4, 5, 6}},
 };
 
 const lun_op_info *lun_op_info_of(lun_op_kind kind)
@@ -169,6 +173,8 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
             append(&at, end, " below %" PRIu32, a->random.bound);
         break;
     case LUN_OP_SAMPLE_STEP: append(&at, end, " clip %s", clips[(unsigned)a->sample.clip % 3]); break;
+    case LUN_OP_SUM_SQUARES: append(&at, end, " slot %d", a->squares.slot); break;
+    case LUN_OP_CLIP_NORM: append(&at, end, " at %g", (double)a->clip.limit); break;
     default: break;
     }
 }

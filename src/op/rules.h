@@ -47,6 +47,10 @@ LUN_RULE(randint);
 LUN_RULE(randn);
 LUN_RULE(sample_step);
 LUN_RULE(store);
+LUN_RULE(accumulate);
+LUN_RULE(sum_squares);
+LUN_RULE(clip_norm);
+LUN_RULE(ema);
 
 LUN_GRADIENT(conv2d);
 LUN_GRADIENT(conv2d_transpose);

@@ -80,7 +80,8 @@ typedef struct oc_op {
 
 extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_sum, oc_spatial_sum, oc_batch_norm,
     oc_batch_norm_backward, oc_relu, oc_relu_backward, oc_add, oc_add_channel, oc_concat, oc_slice, oc_embed, oc_noise,
-    oc_loss, oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step, oc_store;
+    oc_loss, oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step, oc_store, oc_accumulate, oc_sum_squares,
+    oc_clip_norm, oc_ema;
 /* winograd.c: bound_of of the convolutions. */
 bool oc_winograd_bound(const oc_case *c, const char *candidate, double *bound);
 extern const oc_op *const oc_ops[];

@@ -32,6 +32,7 @@ OWN = {
     "RANDOM_BLOCKS": {1: 16, 64: 1},
     "REDUCE_COLUMNS": {1: 256, 64: 1},
     "NORM_COLUMNS": {1: 256, 64: 1},
+    "SQUARE_COLUMNS": {1: 256, 64: 1},
 }
 
 
