@@ -51,6 +51,7 @@ typedef struct lun_model_file_info {
     uint64_t batches_tracked;     /* PyTorch's num_batches_tracked of the batch norms */
     char preset[32];              /* "" when unknown */
     double beta_first, beta_last; /* of the linear schedule */
+    double ema; /* rate of the moving average that its weights are; 0: the weights themselves, or it does not say */
 } lun_model_file_info;
 
 /* Read what a file describes without loading it. The network is told from the tensors' names and shapes (both families

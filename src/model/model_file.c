@@ -3,7 +3,8 @@
  * Metadata: "lunette.model", one JSON object
  *     {"network": "notebook", "image_channels": 3, "channels": [64, ...], "time_dim": 32, "steps": 300,
  *      "height": 64, "width": 64, "preset": "notebook", "beta_first": 1e-4, "beta_last": 0.02}
- * and "lunette.step", decimal. The network itself is always told from the tensors, and the metadata must agree. */
+ * and "lunette.step", decimal, and where the weights are a moving average "lunette.ema", its rate. The network itself
+ * is always told from the tensors, and the metadata must agree. */
 #include "model_file.h"
 
 #include <inttypes.h>
@@ -263,6 +264,11 @@ static lun_status parse_metadata(const lun_safetensors *file, lun_model_file_inf
             return lun_fail(LUN_ERR_CHECKPOINT, "%s: metadata lunette.step is no number", path);
         info->step = strtoull(step, NULL, 10);
     }
+    const char *ema = lun_safetensors_metadata(file, "lunette.ema");
+    if (ema) {
+        if (!lun_rate_parse(ema, &info->ema))
+            return lun_fail(LUN_ERR_CHECKPOINT, "%s: metadata lunette.ema is no rate of a moving average", path);
+    }
     if (!text)
         return LUN_OK;
     char *what = lun_format("%s: metadata lunette.model", path);
@@ -318,7 +324,7 @@ static size_t largest(const lun_store *store)
     return count;
 }
 
-static lun_status load(lun_store *store, const lun_safetensors *file)
+static lun_status load(lun_store *store, lun_slot slot, const lun_safetensors *file)
 {
     match m;
     LUN_TRY(match_begin(&m, file));
@@ -332,22 +338,29 @@ static lun_status load(lun_store *store, const lun_safetensors *file)
     lun_status status = LUN_OK;
     for (size_t i = 0; i < lun_store_count(store) && status == LUN_OK; i++) {
         const lun_param_info *info = lun_store_info(store, i);
+        if (info->role != LUN_ROLE_PARAM && slot != LUN_SLOT_VALUE)
+            continue;
         status =
             lun_safetensors_read_f32(file, (size_t)find(file, info->name), values, (size_t)lun_count(info->desc.shape));
         if (status == LUN_OK)
-            status = lun_store_write(store, i, LUN_SLOT_VALUE, values);
+            status = lun_store_write(store, i, slot, values);
     }
     free(values);
     return status;
 }
 
-lun_status lun_model_load(lun_store *store, const char *path)
+lun_status lun_model_load_slot(lun_store *store, lun_slot slot, const char *path)
 {
     lun_safetensors *file = NULL;
     LUN_TRY(lun_safetensors_open(path, &file));
-    const lun_status status = load(store, file);
+    const lun_status status = load(store, slot, file);
     lun_safetensors_close(file);
     return status;
+}
+
+lun_status lun_model_load(lun_store *store, const char *path)
+{
+    return lun_model_load_slot(store, LUN_SLOT_VALUE, path);
 }
 
 /* ---- Saving ------------------------------------------------------------------------------------------------------ */
@@ -363,13 +376,17 @@ static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writ
                          c->image_channels, "channels", channels, "time_dim", c->time_dim, "steps", c->steps, "height",
                          info->height, "width", info->width, "preset", info->preset, "beta_first", info->beta_first,
                          "beta_last", info->beta_last);
-    char *text = root ? lun_json_text(root, 0) : NULL, step[24];
+    char *text = root ? lun_json_text(root, 0) : NULL, step[24], ema[LUN_RATE_TEXT];
     snprintf(step, sizeof step, "%" PRIu64, info->step);
     lun_status status = text ? LUN_OK : lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "lunette.model", text);
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "lunette.step", step);
+    if (status == LUN_OK && info->ema > 0)
+        status = lun_rate_text(info->ema, ema)
+                     ? lun_safetensors_writer_metadata(writer, "lunette.ema", ema)
+                     : lun_fail(LUN_ERR_USAGE, "%.17g is no rate of a moving average", info->ema);
     /* Some loaders want to be told whose shapes these are. */
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "format", "pt");
@@ -378,7 +395,8 @@ static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writ
     return status;
 }
 
-static lun_status write_values(lun_store *store, uint64_t batches, lun_safetensors_writer *writer, float *values)
+static lun_status write_values(lun_store *store, lun_slot slot, uint64_t batches, lun_safetensors_writer *writer,
+                               float *values)
 {
     const size_t count = lun_store_count(store);
     const int64_t tracked = (int64_t)batches;
@@ -397,7 +415,8 @@ static lun_status write_values(lun_store *store, uint64_t batches, lun_safetenso
         if (tracked_name(lun_store_info(store, i)->name, name, sizeof name))
             LUN_TRY(lun_safetensors_writer_data(writer, &tracked, sizeof tracked));
     for (size_t i = 0; i < count; i++) {
-        LUN_TRY(lun_store_read(store, i, LUN_SLOT_VALUE, values));
+        const bool trained = lun_store_info(store, i)->role == LUN_ROLE_PARAM;
+        LUN_TRY(lun_store_read(store, i, trained ? slot : LUN_SLOT_VALUE, values));
         for (int64_t e = 0; e < lun_count(lun_store_info(store, i)->desc.shape); e++)
             if (!isfinite(values[e]))
                 return lun_fail(LUN_ERR_DIVERGED, "%s is no longer finite", lun_store_info(store, i)->name);
@@ -406,7 +425,8 @@ static lun_status write_values(lun_store *store, uint64_t batches, lun_safetenso
     return LUN_OK;
 }
 
-lun_status lun_model_write(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer)
+lun_status lun_model_write(lun_store *store, lun_slot slot, const lun_model_file_info *info,
+                           lun_safetensors_writer *writer)
 {
     LUN_TRY(lun_notebook_check(&info->config));
     float *values = lun_malloc(largest(store), sizeof *values, "a tensor");
@@ -414,7 +434,7 @@ lun_status lun_model_write(lun_store *store, const lun_model_file_info *info, lu
         return LUN_ERR_MEMORY;
     lun_status status = metadata(info, writer);
     if (status == LUN_OK)
-        status = write_values(store, info->batches_tracked, writer, values);
+        status = write_values(store, slot, info->batches_tracked, writer, values);
     free(values);
     return status;
 }
@@ -427,7 +447,7 @@ lun_status lun_model_save(lun_store *store, const lun_model_file_info *info, con
     if (id)
         status = lun_safetensors_writer_metadata(writer, "lunette.id", id);
     if (status == LUN_OK)
-        status = lun_model_write(store, info, writer);
+        status = lun_model_write(store, LUN_SLOT_VALUE, info, writer);
     if (status != LUN_OK) {
         lun_safetensors_writer_discard(writer);
         return status;
