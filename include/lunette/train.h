@@ -9,6 +9,17 @@
 extern "C" {
 #endif
 
+typedef enum lun_optimizer_kind { LUN_ADAM, LUN_ADAMW } lun_optimizer_kind;
+
+/* What becomes of the learning rate after the warm-up. */
+typedef enum lun_decay { LUN_DECAY_CONSTANT, LUN_DECAY_LINEAR, LUN_DECAY_COSINE } lun_decay;
+
+/* Young moving averages. n: optimiser steps done.
+ * NONE   the rate from the first step on; the initial weights fade away (Ho et al. 2020)
+ * POWER  min(rate, 1 - n^(-3/4)), as diffusers does with use_ema_warmup: the first step replaces the initial weights
+ * RAMP   the average's half-life is at most a twentieth of what has been seen (Karras et al. 2022) */
+typedef enum lun_ema_warmup { LUN_EMA_WARMUP_NONE, LUN_EMA_WARMUP_POWER, LUN_EMA_WARMUP_RAMP } lun_ema_warmup;
+
 /* Everything that decides the numbers of a run; config.json holds it. */
 typedef struct lun_train_config {
     char preset[32]; /* "notebook" */
@@ -17,17 +28,34 @@ typedef struct lun_train_config {
     double beta_first, beta_last; /* linear schedule over model.steps */
     lun_loss_type loss;
     float huber_delta;
-    int batch; /* whole batches only: the rest of an epoch is skipped */
+    int batch;      /* whole batches only: the rest of an epoch is skipped */
+    int accumulate; /* micro-batches that a batch is computed in, one after the other: 1 to batch, a divisor of it */
+    lun_optimizer_kind optimizer;
     double lr, beta1, beta2, eps, weight_decay;
+    uint64_t warmup; /* steps in which the learning rate rises evenly to lr; 0: none */
+    lun_decay decay;
+    uint64_t decay_steps; /* optimiser step at which the decay has reached its end, above warmup; with a constant rate
+                             0; else 0 stands for the end of the run, which lun_train_run then fills in */
+    double lr_end;        /* what the learning rate decays to, 0 to lr */
+    double clip_norm;     /* most that the gradient's global norm may be; 0: neither clipped nor measured */
+    int ema_count;        /* moving averages of the weights, 0 to LUN_MAX_EMA */
+    double ema_rate[LUN_MAX_EMA]; /* of each, distinct, above 0 and below 1, with at most 15 decimals */
+    lun_ema_warmup ema_warmup;
     uint64_t seed;
 } lun_train_config;
 
 /* Preset "notebook": the seed experiment. Unknown names: LUN_ERR_USAGE listing the known. */
 LUN_API lun_status lun_train_preset(const char *name, lun_train_config *out);
 LUN_API lun_status lun_train_config_check(const lun_train_config *config);
+/* The learning rate of optimiser step `step` (1: the first): lr step / warmup up to the warm-up's last step, then with
+ * p = (step - 1 - warmup) / (decay_steps - warmup), at most 1, lr_end + (lr - lr_end) (1 - p), or (1 + cos(pi p)) / 2
+ * for (1 - p). */
+LUN_API double lun_train_lr(const lun_train_config *config, uint64_t step);
+/* The rate of decay of a moving average of `rate` in optimiser step `step` (1: the first). */
+LUN_API double lun_train_ema_decay(double rate, lun_ema_warmup warmup, uint64_t step);
 
-/* One optimiser step at a time, compiled for a device. Randomness of step s, picture i of the batch depends on (seed,
- * global sample number s * batch + i) alone. */
+/* One optimiser step at a time, compiled for a device: the gradient of each micro-batch, and one update. Randomness of
+ * step s, picture i of the batch depends on (seed, global sample number s * batch + i) alone. */
 typedef struct lun_trainer lun_trainer;
 
 /* `images_count`: pictures of the data set (at least one batch). The store is created inside and belongs to the
@@ -36,7 +64,10 @@ LUN_API lun_status lun_trainer_create(lun_device *dev, const lun_train_config *c
                                       const lun_compile_params *compile, lun_trainer **out);
 LUN_API void lun_trainer_destroy(lun_trainer **trainer);
 LUN_API lun_store *lun_trainer_store(lun_trainer *trainer);
+/* What runs for each micro-batch; without accumulation the update too. */
 LUN_API lun_plan *lun_trainer_plan(lun_trainer *trainer);
+/* What runs once a step after them; NULL without accumulation. */
+LUN_API lun_plan *lun_trainer_update_plan(lun_trainer *trainer);
 LUN_API uint64_t lun_trainer_step(const lun_trainer *trainer); /* optimiser steps done */
 LUN_API uint64_t lun_trainer_steps_per_epoch(const lun_trainer *trainer);
 /* The pictures of the next step: `index` has room for config.batch. */
@@ -47,9 +78,19 @@ LUN_API lun_status lun_trainer_run(lun_trainer *trainer, const float *images);
  * often. LUN_ERR_DIVERGED if one is not finite. */
 #define LUN_TRAINER_RING 64
 LUN_API lun_status lun_trainer_losses(lun_trainer *trainer, float losses[LUN_TRAINER_RING], int *count);
+/* The same with all that is known of these steps. LUN_ERR_DIVERGED also for a gradient whose norm is not finite. */
+typedef struct lun_step_report {
+    float loss;      /* mean over the batch */
+    float grad_norm; /* before clipping; NaN where nothing is clipped */
+    double lr;
+} lun_step_report;
+LUN_API lun_status lun_trainer_reports(lun_trainer *trainer, lun_step_report reports[LUN_TRAINER_RING], int *count);
 /* Weights and optimiser state from a pair of files as a run folder holds them (the caller has checked that they belong
  * together); training goes on from their step. On LUN_ERR_CHECKPOINT the trainer may be half filled: destroy it. */
 LUN_API lun_status lun_trainer_load(lun_trainer *trainer, const char *model_path, const char *optimizer_path);
+/* Moving average number `index` from its file, after lun_trainer_load. LUN_ERR_CHECKPOINT where that is of another step
+ * or rate. */
+LUN_API lun_status lun_trainer_load_average(lun_trainer *trainer, int index, const char *path);
 
 /* When a run ends; 0 is no such limit, and the first that is met counts. */
 typedef struct lun_run_length {
@@ -84,6 +125,7 @@ typedef struct lun_run_params {
     int keep;                  /* checkpoints to keep, at least 1 */
     lun_clip_mode clip;        /* of the periodic samples */
     lun_norm_mode norm;
+    int raw_samples; /* they are drawn with the weights themselves, not with the first moving average */
     int allow_fallback;
     lun_tune_mode tune;           /* before the first step; what a resumed run has recorded counts all the same */
     const lun_tune_params *tuner; /* its callbacks and its time; NULL: none, and the usual */

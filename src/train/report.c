@@ -186,15 +186,20 @@ lun_status lun_report_strip(const char *path, const float *images, int count, in
                             const lun_report_facts *f)
 {
     static const char *const clips[] = {"none", "x0", "xt"};
-    char software[40], step[24], seed[24], steps[24];
+    char software[40], step[24], seed[24], steps[24], ema[LUN_RATE_TEXT];
     snprintf(software, sizeof software, "lunette %s", lun_version());
     snprintf(step, sizeof step, "%" PRIu64, f->step);
     snprintf(seed, sizeof seed, "%" PRIu64, f->seed);
     snprintf(steps, sizeof steps, "%d", f->steps);
-    const lun_png_text texts[] = {{"Software", software},   {"model", f->model},
-                                  {"training steps", step}, {"seed", seed},
-                                  {"sampler", f->sampler},  {"steps", steps},
-                                  {"clip", clips[f->clip]}, {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"}};
+    const lun_png_text texts[] = {{"Software", software},
+                                  {"model", f->model},
+                                  {"training steps", step},
+                                  {"seed", seed},
+                                  {"sampler", f->sampler},
+                                  {"steps", steps},
+                                  {"clip", clips[f->clip]},
+                                  {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"},
+                                  {"moving average", lun_rate_text(f->ema, ema) ? ema : "none"}};
     lun_picture picture;
     LUN_TRY(lun_picture_from_floats(images, (size_t)count, channels, height, width, count, GAP, magnified(width),
                                     &picture));

@@ -31,6 +31,7 @@ typedef struct lun_report_facts {
     int steps;
     lun_clip_mode clip;
     lun_norm_mode norm;
+    double ema; /* rate of the moving average that the weights are; 0: the weights themselves */
 } lun_report_facts;
 
 /* A strip of `count` images (count, channels, height, width) as a PNG with those facts. */

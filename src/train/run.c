@@ -22,6 +22,7 @@
 typedef struct run_state {
     lun_device *dev;
     const lun_dataset *dataset;
+    lun_train_config own; /* the configuration, nothing left open in it */
     const lun_train_config *config;
     const lun_run_params *params;
     lun_runfolder *folder;
@@ -37,7 +38,8 @@ typedef struct run_state {
     double shown;                     /* when progress was last called */
     uint64_t first_step, logged_step; /* of this start; of the last log line */
     double logged_at, drained_at;
-    double loss_sum, loss; /* since the last log line; of that line */
+    double loss_sum, norm_sum, loss; /* since the last log line; of that line */
+    double lr;                       /* of the last step that is known */
     uint64_t loss_count;
     double rate; /* pictures a second, of that line */
     bool stop;
@@ -188,11 +190,14 @@ static lun_status read_history(run_state *r)
 
 static lun_status drain(run_state *r)
 {
-    float losses[LUN_TRAINER_RING];
+    lun_step_report reports[LUN_TRAINER_RING];
     int count = 0;
-    LUN_TRY(lun_trainer_losses(r->trainer, losses, &count));
-    for (int i = 0; i < count; i++)
-        r->loss_sum += (double)losses[i];
+    LUN_TRY(lun_trainer_reports(r->trainer, reports, &count));
+    for (int i = 0; i < count; i++) {
+        r->loss_sum += (double)reports[i].loss;
+        r->norm_sum += (double)reports[i].grad_norm;
+        r->lr = reports[i].lr;
+    }
     r->loss_count += (uint64_t)count;
     r->drained_at = lun_clock();
     return LUN_OK;
@@ -207,14 +212,15 @@ static lun_status log_line(run_state *r)
     const double now = lun_clock();
     r->loss = r->loss_sum / (double)r->loss_count;
     r->rate = (double)(step - r->logged_step) * r->config->batch / fmax(now - r->logged_at, 1e-9);
+    json_t *norm = r->config->clip_norm > 0 ? lun_json_real(r->norm_sum / (double)r->loss_count) : NULL;
+    json_t *line = json_pack("{s:o, s:o, s:o, s:o, s:o*, s:o, s:o}", "step", lun_json_u64(step), "epoch",
+                             lun_json_u64((step - 1) / lun_trainer_steps_per_epoch(r->trainer)), "loss",
+                             lun_json_real(r->loss), "lr", lun_json_real(r->lr), "grad_norm", norm, "images_per_s",
+                             lun_json_real(r->rate), "elapsed_s", lun_json_real(elapsed(r)));
     r->logged_step = step;
     r->logged_at = now;
-    r->loss_sum = 0;
+    r->loss_sum = r->norm_sum = 0;
     r->loss_count = 0;
-    json_t *line =
-        json_pack("{s:o, s:o, s:o, s:o, s:o}", "step", lun_json_u64(step), "epoch",
-                  lun_json_u64((step - 1) / lun_trainer_steps_per_epoch(r->trainer)), "loss", lun_json_real(r->loss),
-                  "images_per_s", lun_json_real(r->rate), "elapsed_s", lun_json_real(elapsed(r)));
     char *text = line ? lun_json_text(line, 0) : NULL;
     json_decref(line);
     if (!text)
@@ -237,17 +243,45 @@ static lun_status save(run_state *r)
     if (r->saved_step == step)
         return LUN_OK;
     show(r, false, "saving");
-    lun_safetensors_writer *weights = NULL, *optimizer = NULL;
-    LUN_TRY(lun_runfolder_checkpoint_begin(r->folder, step, &weights, &optimizer));
-    const lun_status status = lun_trainer_write(r->trainer, weights, optimizer);
+    const int count = r->config->ema_count;
+    lun_safetensors_writer *weights = NULL, *optimizer = NULL, *averages[LUN_MAX_EMA] = {NULL};
+    LUN_TRY(lun_runfolder_checkpoint_begin_with(r->folder, step, r->config->ema_rate, count, &weights, &optimizer,
+                                                averages));
+    lun_status status = lun_trainer_write(r->trainer, weights, optimizer);
+    for (int i = 0; i < count && status == LUN_OK; i++)
+        status = lun_trainer_write_average(r->trainer, i, averages[i]);
     if (status != LUN_OK) {
         lun_safetensors_writer_discard(weights);
         lun_safetensors_writer_discard(optimizer);
+        for (int i = 0; i < count; i++)
+            lun_safetensors_writer_discard(averages[i]);
         return status;
     }
-    LUN_TRY(lun_runfolder_checkpoint_commit(r->folder, step, weights, optimizer, r->params->keep));
+    LUN_TRY(
+        lun_runfolder_checkpoint_commit_with(r->folder, step, weights, optimizer, averages, count, r->params->keep));
     r->saved_step = step;
     return lun_report_loss(r->params->folder, &r->history, r->config);
+}
+
+/* Weights, optimiser state and averages of a checkpoint. */
+static lun_status load(run_state *r, const lun_checkpoint *c)
+{
+    LUN_TRY(lun_trainer_load(r->trainer, c->weights, c->optimizer));
+    for (int i = 0; i < r->config->ema_count; i++) {
+        int at = 0;
+        while (at < c->averages && c->rate[at] != r->config->ema_rate[i])
+            at++;
+        if (at == c->averages)
+            return lun_fail(LUN_ERR_CHECKPOINT, "%s: its checkpoint has no moving average of rate %g", c->weights,
+                            r->config->ema_rate[i]);
+        LUN_TRY(lun_trainer_load_average(r->trainer, i, c->average[at]));
+    }
+    return LUN_OK;
+}
+
+static bool draws_average(const run_state *r)
+{
+    return r->config->ema_count > 0 && !r->params->raw_samples;
 }
 
 typedef struct strip {
@@ -285,7 +319,9 @@ static lun_status make_sampler(run_state *r)
                                        .clip = r->params->clip,
                                        .norm = r->params->norm,
                                        .schedule = &r->schedule};
-    const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback, .tuning = r->tuning};
+    const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback,
+                                        .values = draws_average(r) ? LUN_SLOT_EMA : LUN_SLOT_VALUE,
+                                        .tuning = r->tuning};
     return lun_sampler_create(lun_trainer_store(r->trainer), r->dev, &c->model, &params, &compile, &r->sampler);
 }
 
@@ -320,7 +356,8 @@ static lun_status sample(run_state *r)
                                         .sampler = "ancestral",
                                         .steps = r->schedule.steps,
                                         .clip = r->params->clip,
-                                        .norm = r->params->norm};
+                                        .norm = r->params->norm,
+                                        .ema = draws_average(r) ? c->ema_rate[0] : 0};
         status = lun_report_strip(path, s.panels, s.taken, c->model.image_channels, c->height, c->width, &facts);
     }
     free(path);
@@ -366,19 +403,45 @@ static lun_status make_trainer(run_state *r, bool pin)
     return lun_trainer_create(r->dev, r->config, lun_dataset_count(r->dataset), &compile, &r->trainer);
 }
 
+/* Where the run ends in steps; UINT64_MAX: only the clock says. */
+static uint64_t find_last_step(const lun_run_length *length, uint64_t per_epoch)
+{
+    uint64_t last = length->steps ? length->steps : UINT64_MAX;
+    if (length->epochs && length->epochs <= UINT64_MAX / per_epoch && length->epochs * per_epoch < last)
+        last = length->epochs * per_epoch;
+    return last;
+}
+
+/* A decay to the end of the run gets the step at which that is: so it stays, however long the run then is. */
+static lun_status resolve_decay(run_state *r)
+{
+    const size_t count = lun_dataset_count(r->dataset), batch = (size_t)r->own.batch;
+    if (count < batch)
+        return lun_fail(LUN_ERR_DATA, "%zu pictures are fewer than one batch of %zu", count, batch);
+    r->last_step = find_last_step(&r->params->length, count / batch);
+    if (r->own.decay == LUN_DECAY_CONSTANT)
+        return LUN_OK;
+    if (r->own.decay_steps == 0 && r->last_step == UINT64_MAX)
+        return lun_fail(LUN_ERR_USAGE, "a learning rate that decays has to know its last step, and the run's length "
+                                       "does not say it");
+    if (r->own.decay_steps == 0)
+        r->own.decay_steps = r->last_step;
+    else if (r->last_step > r->own.decay_steps)
+        lun_log(LUN_LOG_WARN, "the learning rate reaches its end, %g, at step %" PRIu64 "; the run goes on after that",
+                r->own.lr_end, r->own.decay_steps);
+    return lun_train_config_check(&r->own);
+}
+
 static lun_status start(run_state *r)
 {
     const lun_run_params *p = r->params;
     bool pin = false;
+    LUN_TRY(resolve_decay(r));
     LUN_TRY(lun_runfolder_open(p->folder, p->resume != 0, &r->folder));
     LUN_TRY(prepare_record(r, &pin));
     LUN_TRY(make_trainer(r, pin));
     LUN_TRY(lun_schedule_linear(r->config->model.steps, r->config->beta_first, r->config->beta_last, &r->schedule));
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
-    const lun_run_length *length = &p->length;
-    r->last_step = length->steps ? length->steps : UINT64_MAX;
-    if (length->epochs && length->epochs <= UINT64_MAX / per_epoch && length->epochs * per_epoch < r->last_step)
-        r->last_step = length->epochs * per_epoch;
     /* Compiled now, so that what cannot be sampled is refused before hours are spent, and before there is a run. */
     if (p->sample_every > 0 && r->last_step / per_epoch >= (uint64_t)p->sample_every)
         LUN_TRY(make_sampler(r));
@@ -389,7 +452,7 @@ static lun_status start(run_state *r)
         LUN_TRY(lun_runfolder_newest(p->folder, true, &newest));
         lun_status status = LUN_OK;
         if (newest.weights) {
-            status = lun_trainer_load(r->trainer, newest.weights, newest.optimizer);
+            status = load(r, &newest);
             r->saved_step = newest.step;
         } else {
             lun_log(LUN_LOG_WARN, "%s holds no checkpoint yet: starting over from its configuration", p->folder);
@@ -411,7 +474,7 @@ static lun_status start(run_state *r)
         LUN_TRY(write_record(r));
     if (!p->resume || !r->record.candidates) {
         r->record.candidates = json_object();
-        lun_plan_visit(lun_trainer_plan(r->trainer), note_candidate, r->record.candidates);
+        lun_trainer_visit(r->trainer, note_candidate, r->record.candidates);
         LUN_TRY(lun_report_data(p->folder, r->dataset, r->config));
         LUN_TRY(lun_report_forward(p->folder, r->dev, r->dataset, r->config));
         LUN_TRY(write_record(r)); /* last: a folder that has it has the rest */
@@ -496,7 +559,8 @@ lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_
 {
     LUN_TRY(check_params(dataset, config, params));
     run_state r = {
-        .dev = dev, .dataset = dataset, .config = config, .params = params, .started = lun_clock(), .loss = NAN};
+        .dev = dev, .dataset = dataset, .own = *config, .params = params, .started = lun_clock(), .loss = NAN};
+    r.config = &r.own;
     lun_status status = start(&r);
     if (status == LUN_OK)
         status = loop(&r);
