@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base.h"
+
 int report(lun_status status)
 {
     fflush(stdout);
@@ -93,6 +95,33 @@ static lun_status parse_ints(const arg_option *option, const char *text)
     return LUN_OK;
 }
 
+static lun_status parse_doubles(const arg_option *option, const char *text)
+{
+    double values[8];
+    int count = 0;
+    const char *p = text;
+    for (;;) {
+        char part[40];
+        const size_t length = strcspn(p, ",");
+        double value = 0;
+        if (length == 0 || length >= sizeof part || count == (int)option->max || count == (int)LUN_COUNT(values))
+            return lun_fail(LUN_ERR_USAGE, "%s %s: must be at most %d numbers separated by commas", option->name, text,
+                            (int)option->max);
+        memcpy(part, p, length);
+        part[length] = 0;
+        if (!parse_number(part, &value) || value < option->min)
+            return lun_fail(LUN_ERR_USAGE, "%s %s: '%s' is not a number of at least %.15g", option->name, text, part,
+                            option->min);
+        values[count++] = value;
+        if (!p[length])
+            break;
+        p += length + 1;
+    }
+    memcpy(option->value, values, sizeof(double) * (size_t)count);
+    *option->count = count;
+    return LUN_OK;
+}
+
 static lun_status parse_choice(const arg_option *option, const char *text)
 {
     char list[256] = "";
@@ -140,6 +169,7 @@ static lun_status set_value(const arg_option *option, const char *text)
         break;
     case ARG_CHOICE: return parse_choice(option, text);
     case ARG_INTS: return parse_ints(option, text);
+    case ARG_DOUBLES: return parse_doubles(option, text);
     }
     return LUN_OK;
 }

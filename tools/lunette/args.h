@@ -16,7 +16,8 @@ typedef enum arg_type {
     ARG_DOUBLE, /* double *, finite, min..max */
     ARG_TEXT,   /* const char **, not empty */
     ARG_CHOICE, /* int *: index into `choices` */
-    ARG_INTS    /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
+    ARG_INTS,   /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
+    ARG_DOUBLES /* double *list: the same with finite numbers */
 } arg_type;
 
 typedef struct arg_option {
@@ -25,7 +26,7 @@ typedef struct arg_option {
     void *value; /* holds the default on entry */
     double min, max;
     const char *const *choices; /* NULL-terminated */
-    int *count;                 /* ARG_INTS */
+    int *count;                 /* ARG_INTS, ARG_DOUBLES */
     bool *given;                /* set true when the option is on the line; may be NULL */
     const char *meta;           /* "N"; NULL for a flag */
     const char *help;

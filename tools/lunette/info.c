@@ -11,7 +11,7 @@
 static void print_network(const char *file, const lun_safetensors *tensors)
 {
     lun_model_file_info info;
-    char channels[128];
+    char channels[128], text[40];
     if (lun_model_inspect(file, &info) != LUN_OK) {
         printf("network     none that lunette knows\n");
         return;
@@ -38,6 +38,8 @@ static void print_network(const char *file, const lun_safetensors *tensors)
     printf("\n");
     if (info.step)
         printf("trained     %" PRIu64 " steps\n", info.step);
+    if (info.ema > 0)
+        printf("weights     moving average of rate %s\n", short_number(info.ema, text, sizeof text));
 }
 
 static void print_tensors(const lun_safetensors *tensors)

@@ -16,7 +16,7 @@
 #define GRID_GAP 2
 
 typedef struct sample_args {
-    const char *model, *out, *device;
+    const char *model, *out, *device, *weights;
     int count, steps, clip, norm, size, batch, threads;
     uint64_t seed;
     bool strip, quiet, steps_given, size_given, allow_fallback;
@@ -75,7 +75,7 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
 {
     const sample_args *a = d->args;
     const char *slash = strrchr(d->file, '/');
-    char seed_text[48], steps[16], training[24];
+    char seed_text[48], steps[16], training[24], ema[LUN_RATE_TEXT];
     if (count > d->panels)
         snprintf(seed_text, sizeof seed_text, "%" PRIu64 "..%" PRIu64, seed, seed + (uint64_t)(count / d->panels - 1));
     else
@@ -89,7 +89,8 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
                                   {"sampler", "ancestral"},
                                   {"steps", steps},
                                   {"clip", clip_names[a->clip]},
-                                  {"norm mode", norm_names[a->norm]}};
+                                  {"norm mode", norm_names[a->norm]},
+                                  {"moving average", lun_rate_text(d->model.info.ema, ema) ? ema : "none"}};
     /* Tiny pictures are magnified, so that a grid can be looked at. */
     const int scale = d->width < 64 && !d->folder ? 64 / d->width : 1;
     lun_picture picture;
@@ -236,7 +237,7 @@ static lun_status run(const sample_args *a)
     lun_device *dev = NULL;
     lun_model_file_info info;
     lun_status status = LUN_OK;
-    LUN_TRY_GOTO(status, done, find_model(a->model, &d.file));
+    LUN_TRY_GOTO(status, done, find_weights(a->model, a->weights, &d.file));
     LUN_TRY_GOTO(status, done, lun_model_inspect(d.file, &info));
     LUN_TRY_GOTO(status, done, check_computes(a->device));
     LUN_TRY_GOTO(status, done, check_out(&d));
@@ -287,6 +288,11 @@ int lun_cmd_sample(int argc, char **argv)
          .given = &a.steps_given,
          .meta = "K",
          .help = "denoising steps, evenly respaced (all of the model's)"},
+        {.name = "--weights",
+         .type = ARG_TEXT,
+         .value = &a.weights,
+         .meta = "WHICH",
+         .help = "of a RUN: ema, its first moving average (the default where it has one); a rate as 0.999; raw"},
         {.name = "--strip",
          .type = ARG_FLAG,
          .value = &a.strip,

@@ -14,6 +14,7 @@
 #include "common.h"
 #include "device/cache.h"
 #include "live.h"
+#include "train_update.h"
 #include "tuner.h"
 
 #define DEFAULT_EPOCHS 500
@@ -28,7 +29,11 @@ typedef struct train_args {
     uint64_t epochs, steps, seed, checkpoint_every;
     double hours;
     double lr;
+    int weights;
+    update_args update;
 } train_args;
+
+static const char *const weights_names[] = {"ema", "raw", NULL};
 
 /* ---- Interrupts
  * ----------------------------------------------------------------------------------------------------------- */
@@ -102,54 +107,30 @@ static int on_progress(void *payload, const lun_run_progress *p)
 /* ---- Configuration
  * -------------------------------------------------------------------------------------------------------- */
 
-static lun_status differs(const char *out, const char *option, const char *given, const char *recorded)
-{
-    return lun_fail(LUN_ERR_USAGE, "%s %s: the run in %s was started with %s; leave the option out to go on with it",
-                    option, given, out, recorded);
-}
-
-/* As few digits as give the same number back. */
-static const char *short_number(double value, char *text, size_t size)
-{
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, size, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
-    return text;
-}
-
-static lun_status check_number(const train_args *a, const char *option, bool given, double value, double recorded)
-{
-    char left[40], right[40];
-    if (!given || value == recorded)
-        return LUN_OK;
-    return differs(a->out, option, short_number(value, left, sizeof left), short_number(recorded, right, sizeof right));
-}
-
 /* On --resume the run's own configuration counts; an option that says otherwise is a mistake. */
 static lun_status check_same(const train_args *a, const lun_train_config *c)
 {
+    LUN_TRY(update_check_same(&a->update, a->out, c));
     if (a->preset_given && strcmp(a->preset, c->preset) != 0)
-        return differs(a->out, "--preset", a->preset, c->preset);
-    LUN_TRY(check_number(a, "--size", a->size_given, a->size, c->width));
-    LUN_TRY(check_number(a, "--batch", a->batch_given, a->batch, c->batch));
-    LUN_TRY(check_number(a, "--lr", a->lr_given, a->lr, c->lr));
+        return run_differs(a->out, "--preset", a->preset, c->preset);
+    LUN_TRY(run_check_number(a->out, "--size", a->size_given, a->size, c->width));
+    LUN_TRY(run_check_number(a->out, "--batch", a->batch_given, a->batch, c->batch));
+    LUN_TRY(run_check_number(a->out, "--lr", a->lr_given, a->lr, c->lr));
     if (a->seed_given && a->seed != c->seed) {
         char left[24], right[24];
         snprintf(left, sizeof left, "%" PRIu64, a->seed);
         snprintf(right, sizeof right, "%" PRIu64, c->seed);
-        return differs(a->out, "--seed", left, right);
+        return run_differs(a->out, "--seed", left, right);
     }
     if (a->loss_given && a->loss != (int)c->loss)
-        return differs(a->out, "--loss", loss_names[a->loss], loss_names[c->loss]);
+        return run_differs(a->out, "--loss", loss_names[a->loss], loss_names[c->loss]);
     if (a->channels_given && (a->levels != c->model.levels ||
                               memcmp(a->channels, c->model.channels, sizeof(int) * (size_t)a->levels) != 0)) {
         char left[128], right[128];
         lun_model_config given = {.levels = a->levels};
         memcpy(given.channels, a->channels, sizeof(int) * (size_t)a->levels);
-        return differs(a->out, "--channels", channels_text(&given, left, sizeof left),
-                       channels_text(&c->model, right, sizeof right));
+        return run_differs(a->out, "--channels", channels_text(&given, left, sizeof left),
+                           channels_text(&c->model, right, sizeof right));
     }
     return LUN_OK;
 }
@@ -183,7 +164,11 @@ static lun_status make_config(const train_args *a, lun_train_config *out, lun_ru
         c.model.levels = a->levels;
     }
     c.seed = a->seed;
+    LUN_TRY(update_apply(&a->update, &c));
     LUN_TRY(lun_train_config_check(&c));
+    if (c.decay != LUN_DECAY_CONSTANT && c.decay_steps == 0 && length->epochs == 0 && length->steps == 0)
+        return lun_fail(LUN_ERR_USAGE, "--hours does not say by which step the learning rate has decayed: give "
+                                       "--decay-steps, or --decay constant");
     struct stat st; /* what is no folder is a matter for check_out() */
     if (stat(a->out, &st) == 0 && S_ISDIR(st.st_mode) && lun_runfolder_holds_run(a->out))
         return lun_fail(LUN_ERR_USAGE, "%s: already holds a run; go on with --resume or choose another folder", a->out);
@@ -284,6 +269,7 @@ static void say_start(const train_args *a, const lun_train_config *c, const lun_
         snprintf(text, sizeof text, "%g hours", p->length.hours);
     say("run: %s to %s, %" PRIu64 " steps of %d pictures an epoch, lr %g, seed %" PRIu64,
         a->resume ? "resumed, going on" : "new", text, per_epoch, c->batch, c->lr, c->seed);
+    update_say(c);
 }
 
 static int say_end(const train_args *a, const watch *w)
@@ -347,6 +333,7 @@ static lun_status run(const train_args *a, int *exit_code)
                              .keep = a->keep,
                              .clip = (lun_clip_mode)a->clip,
                              .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+                             .raw_samples = a->weights == 1,
                              .allow_fallback = a->allow_fallback,
                              .tune = (lun_tune_mode)a->tune,
                              .tuner = &tuner,
@@ -453,6 +440,7 @@ int lun_cmd_train(int argc, char **argv)
          .given = &a.lr_given,
          .meta = "R",
          .help = "learning rate (0.001)"},
+        UPDATE_OPTIONS(a.update),
         {.name = "--seed",
          .type = ARG_U64,
          .value = &a.seed,
@@ -500,6 +488,12 @@ int lun_cmd_train(int argc, char **argv)
          .choices = norm_names,
          .meta = "MODE",
          .help = "of the sample strips: train (the default), eval"},
+        {.name = "--weights",
+         .type = ARG_CHOICE,
+         .value = &a.weights,
+         .choices = weights_names,
+         .meta = "WHICH",
+         .help = "of the sample strips: ema, the first moving average if there is one (the default), raw"},
         {.name = "--checkpoint-every",
          .type = ARG_U64,
          .value = &a.checkpoint_every,
@@ -562,6 +556,13 @@ int lun_cmd_train(int argc, char **argv)
                  "and the length too unless one is given. On the same device the result is that of a run without a "
                  "break, bit\n"
                  "for bit.\n\n"
+                 "With --ema, checkpoints hold each moving average as a model file of its own beside the weights, and "
+                 "lunette sample\n"
+                 "draws with the first. --ema-warmup power forgets the initial weights at once: the rate is at most 1 "
+                 "- n^(-3/4) after\n"
+                 "n steps; ramp keeps the average's half-life within a twentieth of n. --accumulate changes the "
+                 "result by rounding only,\n"
+                 "but not where a network has batch norms, as notebook has: there it warns.\n\n"
                  "Before the first step the kernels of each op are timed, less than a minute in all, unless that is "
                  "remembered: --tune\n"
                  "known takes what is remembered and measures nothing, force measures everything anew, off leaves the "
