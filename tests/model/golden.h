@@ -56,5 +56,6 @@ double relative(const float *got, const float *want, size_t count);
 void add_file_tests(TCase *group);
 void add_sampling_tests(TCase *group);
 void add_winograd_tests(TCase *group);
+void add_optimizer_tests(TCase *group);
 
 #endif

@@ -500,6 +500,7 @@ int main(int argc, char **argv)
     add_file_tests(group);
     add_sampling_tests(group);
     add_winograd_tests(group);
+    add_optimizer_tests(group);
     suite_add_tcase(suite, group);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);
