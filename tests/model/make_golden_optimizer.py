@@ -15,7 +15,7 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import save_file
 from torch import nn
 
-STEPS, BATCH, SIDE, WARMUP, LR, LIMIT = 10, 8, 5, 3, 3e-3, 0.15
+STEPS, BATCH, SIDE, WARMUP, LR, LIMIT = 10, 8, 5, 3, 3e-3, 0.27
 
 
 def rates():

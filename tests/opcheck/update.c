@@ -1,12 +1,16 @@
 /* accumulate, sum_squares, clip_norm, ema.
  *
- * accumulate  one rounding: u |y|; whole numbers exactly.
- * sum_squares T squares, each rounded once (not where fused), summed: (min(6 sqrt T, T) + 2) u S, all terms being of
- * one sign. Whole numbers with S below 2^24: exactly. The other parts may not change at all. clip_norm   P terms of one
- * sign: their sum errs relatively by min(6 sqrt P, P) u, its root by half of that and the 3 ulp (6 u) of OpenCL's sqrt;
- * the scale by that, an addition (u, and the rounding of 1e-6), and the 2.5 ulp (5 u) of a division. Where the limit is
- * just met, both sides of the minimum agree. ema         p - a, the product and the sum round: u |p - a| |w| + u |w (p
- * - a)| + u |y|, or less where fused. */
+ * accumulate: one rounding, u |y|; whole numbers exactly.
+ *
+ * sum_squares: T squares, each rounded once (not where fused), summed: (min(6 sqrt T, T) + 2) u S, all terms being of
+ * one sign, and not above 1e-6 S, which a fixed tree of partial sums keeps at any T. Whole numbers with S below 2^24:
+ * exactly. The other parts may not change at all.
+ *
+ * clip_norm: P terms of one sign: their sum errs relatively by min(6 sqrt P, P) u, its root by half of that and the 3
+ * ulp (6 u) of OpenCL's sqrt; the scale by that, an addition (u, and the rounding of 1e-6), and the 2.5 ulp (5 u) of a
+ * division. Where the limit is just met, both sides of the minimum agree.
+ *
+ * ema: p - a, the product and the sum round: u |p - a| |w| + u |w (p - a)| + u |y|, or less where fused. */
 #include "opcheck.h"
 
 static const int shapes[][4] = {
@@ -80,7 +84,7 @@ static void bound_squares(oc_case *c)
 {
     const double terms = (double)lun_count(c->op.src[0].shape);
     const int slot = c->op.attrs.squares.slot;
-    c->bound[0][slot] = (oc_sum_factor(terms) + 2) * OC_U * c->want[0][slot];
+    c->bound[0][slot] = fmin((oc_sum_factor(terms) + 2) * OC_U, 1e-6) * c->want[0][slot];
 }
 
 /* Under the limit and over it; the last parts are zero, as in a store of few pieces. */
