@@ -9,6 +9,22 @@
 extern "C" {
 #endif
 
+/* How a folder's pictures become what is trained on. All zero: stretched to the size, as they are, every one of them.
+ */
+typedef enum lun_crop {
+    LUN_CROP_STRETCH, /* LUN_FIT_STRETCH */
+    LUN_CROP_CENTRE,  /* LUN_FIT_CROP */
+    LUN_CROP_RANDOM   /* LUN_FIT_COVER, and the window at a random place each time */
+} lun_crop;
+
+typedef struct lun_data_config {
+    lun_crop crop;
+    int flip;             /* mirror every other picture, by chance */
+    double holdout;       /* pictures never trained on: lun_holdout_split() */
+    int labels;           /* not 0: the sub-folders are classes, told to the network */
+    double label_dropout; /* share of the samples that are told no class, so that guidance has something to compare */
+} lun_data_config;
+
 /* Everything that decides the numbers of a run; config.json holds it. */
 typedef struct lun_train_config {
     char preset[32]; /* "notebook" */
@@ -20,7 +36,11 @@ typedef struct lun_train_config {
     int batch; /* whole batches only: the rest of an epoch is skipped */
     double lr, beta1, beta2, eps, weight_decay;
     uint64_t seed;
+    lun_data_config data;
 } lun_train_config;
+
+/* The fit to open the run's pictures with. */
+LUN_API lun_fit lun_train_fit(const lun_train_config *config);
 
 /* Preset "notebook": the seed experiment. Unknown names: LUN_ERR_USAGE listing the known. */
 LUN_API lun_status lun_train_preset(const char *name, lun_train_config *out);
@@ -30,7 +50,7 @@ LUN_API lun_status lun_train_config_check(const lun_train_config *config);
  * global sample number s * batch + i) alone. */
 typedef struct lun_trainer lun_trainer;
 
-/* `images_count`: pictures of the data set (at least one batch). The store is created inside and belongs to the
+/* `images_count`: pictures to train on (at least one batch). The store is created inside and belongs to the
  * trainer. */
 LUN_API lun_status lun_trainer_create(lun_device *dev, const lun_train_config *config, size_t images_count,
                                       const lun_compile_params *compile, lun_trainer **out);
@@ -39,7 +59,7 @@ LUN_API lun_store *lun_trainer_store(lun_trainer *trainer);
 LUN_API lun_plan *lun_trainer_plan(lun_trainer *trainer);
 LUN_API uint64_t lun_trainer_step(const lun_trainer *trainer); /* optimiser steps done */
 LUN_API uint64_t lun_trainer_steps_per_epoch(const lun_trainer *trainer);
-/* The pictures of the next step: `index` has room for config.batch. */
+/* The pictures of the next step, of 0..images_count - 1: `index` has room for config.batch. */
 LUN_API void lun_trainer_next(lun_trainer *trainer, uint32_t *index);
 /* Enqueue one step on pictures (batch, C, H, W) in [-1, 1]. Does not wait. */
 LUN_API lun_status lun_trainer_run(lun_trainer *trainer, const float *images);
@@ -66,6 +86,7 @@ typedef struct lun_run_progress {
     uint64_t step, last_step; /* 0 when the end is not known in steps */
     uint64_t epoch;           /* whole epochs done; log.jsonl numbers the epoch that a step belongs to, from 0 */
     float loss;               /* of the last log line; before the first the mean so far; NaN before any is known */
+    float holdout_loss;       /* as last measured; NaN before, and without pictures held out */
     double images_per_s, elapsed_s, left_s;
     int logged;        /* a log line has just been written */
     const char *event; /* NULL, or what is being done: "sampling", "saving" */
@@ -77,9 +98,10 @@ typedef struct lun_run_params {
     int resume;         /* go on from its newest valid checkpoint */
     const char *init; /* model file to start from, kept as the checkpoint of step 0; NULL: the seed's weights; not with
                          resume */
-    lun_run_length length;     /* recorded, so that a resumed run knows where it was going */
-    int sample_every;          /* epochs between sample strips; 0 never */
-    int log_every;             /* steps between log lines */
+    lun_run_length length; /* recorded, so that a resumed run knows where it was going */
+    int sample_every;      /* epochs between sample strips; 0 never */
+    int holdout_every; /* epochs between measurements of the held-out pictures' loss, the end counts too; 0: never */
+    int log_every;     /* steps between log lines */
     uint64_t checkpoint_every; /* steps; 0: only at the end */
     int keep;                  /* checkpoints to keep, at least 1 */
     lun_clip_mode clip;        /* of the periodic samples */
@@ -93,10 +115,10 @@ typedef struct lun_run_params {
     void *payload;
 } lun_run_params;
 
-/* Data set and device are borrowed. The data set has the configuration's size; with `resume` the configuration is the
- * run's own (lun_train_config_load). LUN_ERR_DIVERGED when a loss or a weight is no longer finite: nothing is saved
- * then, and the former checkpoint stands. LUN_ERR_STORAGE when a file cannot be written; checkpoints already there
- * stand too. */
+/* Data set and device are borrowed. The data set has the configuration's size, channels, fit and labels; with `resume`
+ * the configuration is the run's own (lun_train_config_load). LUN_ERR_DIVERGED when a loss or a weight is no longer
+ * finite: nothing is saved then, and the former checkpoint stands. LUN_ERR_STORAGE when a file cannot be written;
+ * checkpoints already there stand too. */
 LUN_API lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_train_config *config,
                                  const lun_run_params *params);
 
