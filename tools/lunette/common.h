@@ -10,6 +10,8 @@ extern const char *const clip_names[]; /* of lun_clip_mode, ended by NULL */
 extern const char *const norm_names[]; /* "eval", "train": LUN_NORM_EVAL and LUN_NORM_BATCH */
 extern const char *const loss_names[]; /* of lun_loss_type */
 
+#define GRID_GAP 2 /* pixels between the pictures of a grid */
+
 #define MAX_THREADS 1024
 /* --threads, the same wherever a device is opened; place: int *. */
 #define THREADS_OPTION(place)                                                                                          \
