@@ -288,7 +288,7 @@ bool arg_begin(const arg_command *command, int argc, char **argv, const char **p
     }
     if (help) {
         arg_help(command);
-        *exit_code = fflush(stdout) == 0 ? 0 : LUN_ERR_STORAGE;
+        *exit_code = fflush(stdout) == 0 && !ferror(stdout) ? 0 : LUN_ERR_STORAGE;
         return true;
     }
     return false;
