@@ -373,29 +373,33 @@ static double median_distance(const comparison *c)
 /* ---- Results
  * -------------------------------------------------------------------------------------------------------------- */
 
-static void to_floats(const gallery *g, size_t i, bool mirrored, float *dst)
+/* Picture i of a gallery, mirrored or not, into the left or the right half of (channels, height, 2 width). */
+static void to_half(const gallery *g, size_t i, bool mirrored, int half, float *dst)
 {
-    const size_t width = (size_t)g->set.width, area = width * (size_t)g->set.height, channels = (size_t)g->set.channels;
+    const size_t width = (size_t)g->set.width, height = (size_t)g->set.height, channels = (size_t)g->set.channels;
     const uint8_t *src = g->pixels + i * bytes_of(g);
     for (size_t c = 0; c < channels; c++) {
-        for (size_t p = 0; p < area; p++) {
-            const size_t from = mirrored ? p / width * width + (width - 1 - p % width) : p;
-            dst[c * area + p] = (float)src[from * channels + c] / 127.5f - 1;
+        for (size_t y = 0; y < height; y++) {
+            for (size_t x = 0; x < width; x++) {
+                const size_t from = y * width + (mirrored ? width - 1 - x : x);
+                dst[(c * height + y) * 2 * width + (size_t)half * width + x] =
+                    (float)src[from * channels + c] / 127.5f - 1;
+            }
         }
     }
 }
 
-/* Each picture of A beside its nearest, the closest pairs first. */
+/* Each picture of A and, right of it without a gap, its nearest; the closest pairs first. */
 static lun_status write_pairs(const comparison *c)
 {
-    const size_t count = c->a.set.count < MAX_PAIRS ? c->a.set.count : MAX_PAIRS, elements = bytes_of(&c->a);
-    float *images = lun_malloc(2 * count, elements * sizeof *images, "the pairs");
+    const size_t count = c->a.set.count < MAX_PAIRS ? c->a.set.count : MAX_PAIRS, elements = 2 * bytes_of(&c->a);
+    float *images = lun_malloc(count, elements * sizeof *images, "the pairs");
     if (!images)
         return LUN_ERR_MEMORY;
     for (size_t k = 0; k < count; k++) {
         const uint32_t i = c->by_distance[k].picture;
-        to_floats(&c->a, i, false, images + 2 * k * elements);
-        to_floats(&c->b, c->nearest[i].index, c->nearest[i].mirrored, images + (2 * k + 1) * elements);
+        to_half(&c->a, i, false, 0, images + k * elements);
+        to_half(&c->b, c->nearest[i].index, c->nearest[i].mirrored, 1, images + k * elements);
     }
     char seed[24];
     const lun_png_text texts[] = {{"Software", "lunette " LUN_VERSION},
@@ -403,9 +407,9 @@ static lun_status write_pairs(const comparison *c)
                                   {"seed", seed}};
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)c->args->seed);
     lun_picture sheet;
-    lun_status status = lun_picture_from_floats(images, 2 * count, c->channels, c->height, c->width,
-                                                2 * (int)ceil(sqrt((double)count / 2)), GRID_GAP,
-                                                c->width < 64 ? (63 + c->width) / c->width : 1, &sheet);
+    lun_status status =
+        lun_picture_from_floats(images, count, c->channels, c->height, 2 * c->width, (int)ceil(sqrt((double)count / 2)),
+                                2 * GRID_GAP, c->width < 64 ? (63 + c->width) / c->width : 1, &sheet);
     free(images);
     LUN_TRY(status);
     status = lun_png_write(c->args->out, &sheet, texts, LUN_COUNT(texts));
