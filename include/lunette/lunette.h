@@ -7,6 +7,7 @@
 #include "device.h"
 #include "diffusion.h"
 #include "graph.h"
+#include "measure.h"
 #include "model.h"
 #include "picture_out.h"
 #include "status.h"

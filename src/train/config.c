@@ -39,15 +39,17 @@ char *lun_run_record_text(const lun_run_record *r)
         json_pack("{s:s, s:o}", "kind", loss_names[c->loss], "huber_delta", lun_json_real((double)c->huber_delta));
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->dataset_hash);
-    json_t *dataset = json_pack("{s:o, s:s}", "count", lun_json_u64(r->dataset_count), "hash", hash);
+    json_t *dataset =
+        json_pack("{s:o, s:s, s:O*}", "count", lun_json_u64(r->dataset_count), "hash", hash, "classes", r->classes);
     json_t *length = json_pack("{s:o, s:o, s:o}", "steps", lun_json_u64(r->length.steps), "epochs",
                                lun_json_u64(r->length.epochs), "hours", lun_json_real(r->length.hours));
     json_t *device = json_pack("{s:s, s:s}", "name", r->device, "driver", r->driver);
-    json_t *root = json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O*}",
-                             "lunette", r->version, "preset", c->preset, "model", model, "height", c->height, "width",
-                             c->width, "batch", c->batch, "accumulate", c->accumulate, "schedule", schedule, "loss",
-                             loss, "optimizer", optimizer, "lr_schedule", lr, "ema", ema, "seed", lun_json_u64(c->seed),
-                             "length", length, "dataset", dataset, "device", device, "candidates", r->candidates);
+    json_t *root = json_pack(
+        "{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O*}", "lunette",
+        r->version, "preset", c->preset, "model", model, "height", c->height, "width", c->width, "batch", c->batch,
+        "accumulate", c->accumulate, "schedule", schedule, "loss", loss, "optimizer", optimizer, "lr_schedule", lr,
+        "ema", ema, "seed", lun_json_u64(c->seed), "data", lun_data_config_json(&c->data), "length", length, "dataset",
+        dataset, "device", device, "candidates", r->candidates);
     char *text = root ? lun_json_text(root, 2) : NULL;
     json_decref(root);
     if (!text)
@@ -182,6 +184,12 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
     LUN_TRY(get_int(from, root, "width", 1, 65536, &c->width));
     LUN_TRY(get_int(from, root, "batch", 1, 65536, &c->batch));
     LUN_TRY(lun_json_get_u64(from, root, "seed", &c->seed));
+    /* A run begun before there was a choice has none recorded, and all zero is what it did. */
+    c->data = (lun_data_config){0};
+    if (lun_json_has(root, "data")) {
+        LUN_TRY(lun_json_get_object(from, root, "data", &object));
+        LUN_TRY(lun_data_config_read(from, object, &c->data));
+    }
 
     LUN_TRY(lun_json_get_object(from, root, "schedule", &object));
     LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "first", "last", NULL}));
@@ -220,9 +228,9 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
 
 static lun_status read_record(lun_json_from from, const json_t *root, lun_run_record *r)
 {
-    static const char *const keys[] = {"lunette",    "preset",   "model",   "height",    "width",       "batch",
-                                       "accumulate", "schedule", "loss",    "optimizer", "lr_schedule", "ema",
-                                       "seed",       "length",   "dataset", "device",    "candidates",  NULL};
+    static const char *const keys[] = {
+        "lunette",     "preset", "model", "height", "width",   "batch",  "accumulate", "schedule", "loss", "optimizer",
+        "lr_schedule", "ema",    "seed",  "length", "dataset", "device", "candidates", "data",     NULL};
     LUN_TRY(lun_json_check_keys(from, root, keys));
     LUN_TRY(get_text(from, root, "lunette", r->version, sizeof r->version));
     LUN_TRY(read_config(from, root, &r->config));
@@ -233,13 +241,22 @@ static lun_status read_record(lun_json_from from, const json_t *root, lun_run_re
     LUN_TRY(lun_json_get_u64(from, object, "epochs", &r->length.epochs));
     LUN_TRY(lun_json_get_real(from, object, "hours", 0, 1e9, &r->length.hours));
     LUN_TRY(lun_json_get_object(from, root, "dataset", &object));
-    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"count", "hash", NULL}));
+    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"count", "hash", "classes", NULL}));
     LUN_TRY(lun_json_get_u64(from, object, "count", &r->dataset_count));
     const char *hash = NULL;
     LUN_TRY(lun_json_get_string(from, object, "hash", &hash));
     if (strlen(hash) != 16 || hash[strspn(hash, "0123456789abcdef")])
         return lun_fail(from.kind, "%s: hash: 16 hex digits", from.what);
     r->dataset_hash = strtoull(hash, NULL, 16);
+    if (lun_json_has(object, "classes")) {
+        json_t *classes = NULL;
+        LUN_TRY(lun_json_get_array(from, object, "classes", &classes));
+        for (size_t i = 0; i < json_array_size(classes); i++) {
+            if (!json_is_string(json_array_get(classes, i)))
+                return lun_fail(from.kind, "%s: classes: entry %zu is not a string", from.what, i);
+        }
+        r->classes = json_incref(classes);
+    }
     LUN_TRY(lun_json_get_object(from, root, "device", &object));
     LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"name", "driver", NULL}));
     LUN_TRY(get_text(from, object, "name", r->device, sizeof r->device));
@@ -282,4 +299,6 @@ void lun_run_record_free(lun_run_record *record)
 {
     json_decref(record->candidates);
     record->candidates = NULL;
+    json_decref(record->classes);
+    record->classes = NULL;
 }

@@ -8,6 +8,7 @@
 #include <lunette/train.h>
 
 #include "base/base.h"
+#include "config.h"
 
 lun_status lun_train_preset(const char *name, lun_train_config *out)
 {
@@ -106,6 +107,11 @@ lun_status lun_train_config_check(const lun_train_config *c)
                         c->eps, c->weight_decay);
     LUN_TRY(check_schedule(c));
     LUN_TRY(check_averages(c));
+    LUN_TRY(lun_data_config_check(&c->data));
+    if (c->data.labels)
+        return lun_fail(LUN_ERR_USAGE, "labels: the network of preset %s takes no classes", c->preset);
+    if (c->model.image_channels != 1 && c->model.image_channels != 3 && c->model.image_channels != 4)
+        return lun_fail(LUN_ERR_USAGE, "pictures of %d channels: 1, 3 or 4 are possible", c->model.image_channels);
     if (!isfinite(c->huber_delta) || (c->loss == LUN_HUBER && !(c->huber_delta > 0)))
         return lun_fail(LUN_ERR_USAGE, "Huber delta %g: must be finite and above 0", (double)c->huber_delta);
     return LUN_OK;

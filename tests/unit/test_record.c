@@ -46,6 +46,7 @@ START_TEST(record_keeps_every_field)
         in.config.ema_rate[i] = (double[]){0.9999, 0.5, 0.123456789012345, 0.9999999}[i];
     in.config.ema_warmup = LUN_EMA_WARMUP_RAMP;
     in.config.seed = UINT64_MAX;
+    in.config.data = (lun_data_config){LUN_CROP_RANDOM, 1, 0.1 + 0.2, 0, 0};
     in.length = (lun_run_length){UINT64_MAX - 1, UINT64_C(1) << 53, 0.1};
     snprintf(in.version, sizeof in.version, "%.15s", "123456789012345678");
     snprintf(in.device, sizeof in.device, "%s", "a \"device\" \\ of\ttwo\nlines \xc3\xa9");
@@ -71,12 +72,17 @@ START_TEST(record_keeps_every_field)
         ck_assert_str_eq(in.device, out.device);
         ck_assert_str_eq(in.driver, out.driver);
         ck_assert(in.dataset_hash == out.dataset_hash && in.dataset_count == out.dataset_count);
+        ck_assert(a->data.crop == b->data.crop && a->data.flip == b->data.flip && a->data.holdout == b->data.holdout);
+        ck_assert(a->data.labels == b->data.labels && a->data.label_dropout == b->data.label_dropout);
+        ck_assert(json_equal(in.classes ? in.classes : json_null(), out.classes ? out.classes : json_null()));
         ck_assert_int_eq(in.candidates != NULL, out.candidates != NULL);
         ck_assert(
             json_equal(in.candidates ? in.candidates : json_null(), out.candidates ? out.candidates : json_null()));
         lun_run_record_free(&out);
         if (!in.candidates)
             in.candidates = json_pack("{s:s, s:s}", "conv2d [1]", "direct", "adam", "whole");
+        if (!in.classes)
+            in.classes = json_pack("[s, s]", "a b", "\xc3\xa9");
     }
     lun_run_record_free(&in);
     ck_assert_ptr_null(in.candidates);
@@ -90,6 +96,7 @@ START_TEST(record_refusals)
     memset(&in, 0, sizeof in);
     in.config = small();
     in.candidates = json_pack("{s:s}", "adam", "whole");
+    in.classes = json_pack("[s]", "a class");
     write_record(&in);
     OK(lun_run_record_read(scratch_dir, &out));
     lun_run_record_free(&out);
@@ -115,6 +122,13 @@ START_TEST(record_refusals)
                                            {"\"whole\"", "7"},
                                            {"\"steps\": 25", "\"steps\": 25, \"steps\": 25"},
                                            {"\"height\": 8", "\"height\": 9"},
+                                           {"\"stretch\"", "\"stretched\""},
+                                           {"\"flip\": false", "\"flip\": 0"},
+                                           {"\"holdout\": 0.0", "\"holdout\": 1.5"},
+                                           {"\"holdout\": 0.0", "\"holdout\": 1"},
+                                           {"\"holdout\": 0.0", "\"hold\": 0.0"},
+                                           {"\"label_dropout\": 0.0", "\"label_dropout\": 0.5"},
+                                           {"\"a class\"", "1"},
                                            {"\"hours\": 0", "\"hours\": -3, \"x\": 0"}};
     char *text = lun_run_record_text(&in);
     for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
@@ -127,6 +141,15 @@ START_TEST(record_refusals)
         ck_assert_msg(lun_run_record_read(scratch_dir, &out) == LUN_ERR_USAGE, "%s", edits[i][1]);
         ck_assert_ptr_nonnull(strstr(lun_error_detail(), "config.json"));
     }
+    /* One of before there was a choice of how pictures are brought in. */
+    char *from = strstr(text, "\"data\""), *to = strstr(text, "\"length\"");
+    ck_assert(from && to && from < to);
+    memmove(from, to, strlen(to) + 1);
+    put_file(scratch("config.json"), text, strlen(text));
+    OK(lun_run_record_read(scratch_dir, &out));
+    const lun_data_config none = {0};
+    ck_assert_int_eq(memcmp(&out.config.data, &none, sizeof none), 0);
+    lun_run_record_free(&out);
     put_file(scratch("config.json"), text, strlen(text) / 2);
     NOT_OK(lun_run_record_read(scratch_dir, &out), LUN_ERR_USAGE);
     NOT_OK(lun_run_record_read(scratch("nowhere"), &out), LUN_ERR_USAGE);

@@ -122,6 +122,23 @@ static lun_status parse_doubles(const arg_option *option, const char *text)
     return LUN_OK;
 }
 
+static lun_status parse_size(const arg_option *option, const char *text)
+{
+    char part[2][16];
+    const char *cross = strchr(text, 'x');
+    const size_t first = cross ? (size_t)(cross - text) : strlen(text);
+    int64_t side[2];
+    snprintf(part[0], sizeof part[0], "%.*s", (int)(first < 15 ? first : 15), text);
+    snprintf(part[1], sizeof part[1], "%s", cross ? cross + 1 : part[0]);
+    for (int i = 0; i < 2; i++) {
+        if (!parse_integer(part[i], false, &side[i]) || (double)side[i] < option->min || (double)side[i] > option->max)
+            return wrong_range(option, text, "a whole number, or two as WxH,");
+    }
+    ((int *)option->value)[0] = (int)side[0];
+    ((int *)option->value)[1] = (int)side[1];
+    return LUN_OK;
+}
+
 static lun_status parse_choice(const arg_option *option, const char *text)
 {
     char list[256] = "";
@@ -170,6 +187,7 @@ static lun_status set_value(const arg_option *option, const char *text)
     case ARG_CHOICE: return parse_choice(option, text);
     case ARG_INTS: return parse_ints(option, text);
     case ARG_DOUBLES: return parse_doubles(option, text);
+    case ARG_SIZE: return parse_size(option, text);
     }
     return LUN_OK;
 }
@@ -300,7 +318,7 @@ bool arg_begin(const arg_command *command, int argc, char **argv, const char **p
     }
     if (help) {
         arg_help(command);
-        *exit_code = fflush(stdout) == 0 ? 0 : LUN_ERR_STORAGE;
+        *exit_code = fflush(stdout) == 0 && !ferror(stdout) ? 0 : LUN_ERR_STORAGE;
         return true;
     }
     return false;

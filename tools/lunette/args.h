@@ -9,15 +9,16 @@
 #include <lunette/lunette.h>
 
 typedef enum arg_type {
-    ARG_FLAG,   /* bool *: set true */
-    ARG_INT,    /* int *, min..max */
-    ARG_U64,    /* uint64_t *, min..max (max 0: no limit) */
-    ARG_FLOAT,  /* float *, finite, min..max */
-    ARG_DOUBLE, /* double *, finite, min..max */
-    ARG_TEXT,   /* const char **, not empty */
-    ARG_CHOICE, /* int *: index into `choices` */
-    ARG_INTS,   /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
-    ARG_DOUBLES /* double *list: the same with finite numbers */
+    ARG_FLAG,    /* bool *: set true */
+    ARG_INT,     /* int *, min..max */
+    ARG_U64,     /* uint64_t *, min..max (max 0: no limit) */
+    ARG_FLOAT,   /* float *, finite, min..max */
+    ARG_DOUBLE,  /* double *, finite, min..max */
+    ARG_TEXT,    /* const char **, not empty */
+    ARG_CHOICE,  /* int *: index into `choices` */
+    ARG_INTS,    /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
+    ARG_DOUBLES, /* double *list: the same with finite numbers */
+    ARG_SIZE     /* int[2]: width and height from "WxH", or one number for both, min..max */
 } arg_type;
 
 typedef struct arg_option {
@@ -65,6 +66,7 @@ int lun_cmd_predict(int argc, char **argv);
 int lun_cmd_bench(int argc, char **argv);
 int lun_cmd_craters(int argc, char **argv);
 int lun_cmd_info(int argc, char **argv);
+int lun_cmd_compare(int argc, char **argv);
 int lun_cmd_tune(int argc, char **argv);
 
 /* How many letters must be changed, added or dropped to turn a into b; for "did you mean". Much for long words. */

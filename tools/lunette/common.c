@@ -110,6 +110,21 @@ const char *rates_text(const double *rates, int count, char *text, size_t size)
     return text;
 }
 
+lun_status run_differs(const char *out, const char *option, const char *given, const char *recorded)
+{
+    return lun_fail(LUN_ERR_USAGE, "%s %s: the run in %s was started with %s; leave the option out to go on with it",
+                    option, given, out, recorded);
+}
+
+lun_status run_check_number(const char *out, const char *option, bool given, double value, double recorded)
+{
+    char left[40], right[40];
+    if (!given || value == recorded)
+        return LUN_OK;
+    return run_differs(out, option, short_number(value, left, sizeof left),
+                       short_number(recorded, right, sizeof right));
+}
+
 /* Loading fills parameters that a graph has declared: record the network once, for its names and shapes alone. */
 static lun_status declare(loaded_model *m)
 {

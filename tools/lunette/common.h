@@ -13,6 +13,8 @@ extern const char *const optimizer_names[];  /* of lun_optimizer_kind */
 extern const char *const decay_names[];      /* of lun_decay */
 extern const char *const ema_warmup_names[]; /* of lun_ema_warmup */
 
+#define GRID_GAP 2 /* pixels between the pictures of a grid */
+
 #define MAX_THREADS 1024
 /* --threads, the same wherever a device is opened; place: int *. */
 #define THREADS_OPTION(place)                                                                                          \
@@ -47,6 +49,10 @@ void free_model(loaded_model *model);
 const char *short_number(double value, char *text, size_t size);
 /* "0.9999,0.999" */
 const char *rates_text(const double *rates, int count, char *text, size_t size);
+
+/* On --resume: LUN_ERR_USAGE "OPTION GIVEN: the run in OUT was started with RECORDED". */
+lun_status run_differs(const char *out, const char *option, const char *given, const char *recorded);
+lun_status run_check_number(const char *out, const char *option, bool given, double value, double recorded);
 
 /* "64,128,256" */
 const char *channels_text(const lun_model_config *config, char *text, size_t size);

@@ -32,6 +32,8 @@ static void print_network(const char *file, const lun_safetensors *tensors)
         printf("preset      %s\n", info.preset);
     if (info.width)
         printf("pictures    %dx%d, %d channels\n", info.width, info.height, info.config.image_channels);
+    if (lun_safetensors_metadata(tensors, "lunette.classes"))
+        printf("classes     %s\n", lun_safetensors_metadata(tensors, "lunette.classes"));
     printf("schedule    %d steps", info.config.steps);
     if (info.beta_last > 0)
         printf(", linear from %g to %g", info.beta_first, info.beta_last);

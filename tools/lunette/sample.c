@@ -12,12 +12,11 @@
 #include "common.h"
 #include "live.h"
 
-#define PANELS   10
-#define GRID_GAP 2
+#define PANELS 10
 
 typedef struct sample_args {
     const char *model, *out, *device, *weights;
-    int count, steps, clip, norm, size, batch, threads;
+    int count, steps, clip, norm, size[2], batch, threads;
     uint64_t seed;
     bool strip, quiet, steps_given, size_given, allow_fallback;
 } sample_args;
@@ -185,8 +184,8 @@ static lun_status prepare(drawing *d, lun_device *dev)
     const sample_args *a = d->args;
     LUN_TRY(load_model(d->file, dev, &d->model));
     const lun_model_file_info *info = &d->model.info;
-    d->height = a->size_given ? a->size : info->height ? info->height : 64;
-    d->width = a->size_given ? a->size : info->width ? info->width : 64;
+    d->height = a->size_given ? a->size[1] : info->height ? info->height : 64;
+    d->width = a->size_given ? a->size[0] : info->width ? info->width : 64;
     if (!a->size_given && !info->width)
         say("the file does not say how large its pictures were: drawing 64x64 (--size)");
     LUN_TRY(lun_model_config_check(&info->config, d->height, d->width));
@@ -317,13 +316,13 @@ int lun_cmd_sample(int argc, char **argv)
          .meta = "N",
          .help = "at most N at a time (16)"},
         {.name = "--size",
-         .type = ARG_INT,
-         .value = &a.size,
+         .type = ARG_SIZE,
+         .value = a.size,
          .min = 2,
          .max = 4096,
          .given = &a.size_given,
-         .meta = "N",
-         .help = "pixels a side (that of the training)"},
+         .meta = "N|WxH",
+         .help = "pixels, a side or across and down (those of the training)"},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "checkpoint/runfolder.h"
 #include "common.h"
+#include "data_options.h"
 #include "device/cache.h"
 #include "live.h"
 #include "train_update.h"
@@ -21,8 +22,9 @@
 
 typedef struct train_args {
     const char *folder, *out, *preset, *device, *init, *cache;
-    int tune, size, batch, threads, sample_every, log_every, keep, clip, norm, loss, channels[LUN_MODEL_MAX_LEVELS],
-        levels;
+    data_args data;
+    int tune, size[2], batch, threads, sample_every, holdout_every, log_every, keep, clip, norm, loss,
+        channels[LUN_MODEL_MAX_LEVELS], levels;
     bool size_given, batch_given, lr_given, seed_given, channels_given, preset_given, loss_given;
     bool epochs_given, steps_given, hours_given, checkpoint_given;
     bool resume, quiet, allow_fallback, no_cache;
@@ -91,12 +93,15 @@ static int on_progress(void *payload, const lun_run_progress *p)
     else
         snprintf(done, sizeof done, "%" PRIu64, p->step);
     duration_text(p->left_s, left, sizeof left);
+    char held[40] = "";
+    if (isfinite(p->holdout_loss))
+        snprintf(held, sizeof held, "  held out %.4f", (double)p->holdout_loss);
     if (p->logged && !live_terminal())
-        say("step %s  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left", done, p->epoch, (double)p->loss,
+        say("step %s  epoch %" PRIu64 "  loss %.4f%s  %.1f images/s  %s left", done, p->epoch, (double)p->loss, held,
             p->images_per_s, left);
     snprintf(head, sizeof head, "step %s", done);
     if (isfinite(p->loss))
-        live_show(head, "  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left%s%s", p->epoch, (double)p->loss,
+        live_show(head, "  epoch %" PRIu64 "  loss %.4f%s  %.1f images/s  %s left%s%s", p->epoch, (double)p->loss, held,
                   p->images_per_s, left, p->event ? "  " : "", p->event ? p->event : "");
     else
         live_show(head, "  epoch %" PRIu64 "%s%s", p->epoch, p->event ? "  " : "", p->event ? p->event : "");
@@ -107,13 +112,28 @@ static int on_progress(void *payload, const lun_run_progress *p)
 /* ---- Configuration
  * -------------------------------------------------------------------------------------------------------- */
 
+/* "64", or "96x64" */
+static const char *size_text(int width, int height, char *text, size_t size)
+{
+    if (width == height)
+        snprintf(text, size, "%d", width);
+    else
+        snprintf(text, size, "%dx%d", width, height);
+    return text;
+}
+
 /* On --resume the run's own configuration counts; an option that says otherwise is a mistake. */
 static lun_status check_same(const train_args *a, const lun_train_config *c)
 {
     LUN_TRY(update_check_same(&a->update, a->out, c));
     if (a->preset_given && strcmp(a->preset, c->preset) != 0)
         return run_differs(a->out, "--preset", a->preset, c->preset);
-    LUN_TRY(run_check_number(a->out, "--size", a->size_given, a->size, c->width));
+    if (a->size_given && (a->size[0] != c->width || a->size[1] != c->height)) {
+        char left[24], right[24];
+        return run_differs(a->out, "--size", size_text(a->size[0], a->size[1], left, sizeof left),
+                           size_text(c->width, c->height, right, sizeof right));
+    }
+    LUN_TRY(data_args_check_same(&a->data, a->out, c));
     LUN_TRY(run_check_number(a->out, "--batch", a->batch_given, a->batch, c->batch));
     LUN_TRY(run_check_number(a->out, "--lr", a->lr_given, a->lr, c->lr));
     if (a->seed_given && a->seed != c->seed) {
@@ -150,8 +170,11 @@ static lun_status make_config(const train_args *a, lun_train_config *out, lun_ru
         length->epochs = DEFAULT_EPOCHS;
     lun_train_config c;
     LUN_TRY(lun_train_preset(a->preset, &c));
-    if (a->size_given)
-        c.width = c.height = a->size;
+    if (a->size_given) {
+        c.width = a->size[0];
+        c.height = a->size[1];
+    }
+    LUN_TRY(data_args_apply(&a->data, &c.data));
     if (a->batch_given)
         c.batch = a->batch;
     if (a->lr_given)
@@ -176,18 +199,17 @@ static lun_status make_config(const train_args *a, lun_train_config *out, lun_ru
     return LUN_OK;
 }
 
-static lun_status check_args(const train_args *a, const lun_train_config *c)
+/* A file to start from must fit the network. */
+static lun_status check_init(const train_args *a, const lun_train_config *c)
 {
-    if (a->epochs_given + a->steps_given + a->hours_given > 1)
-        return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
-    if (a->no_cache && a->cache)
-        return lun_fail(LUN_ERR_USAGE, "--cache and --no-cache exclude each other: give one");
-    if (a->resume && a->init)
-        return lun_fail(LUN_ERR_USAGE, "--init and --resume exclude each other: a run goes on from its own checkpoint");
     if (a->init) {
         lun_model_file_info info;
         LUN_TRY(lun_model_inspect(a->init, &info));
         const lun_model_config *m = &info.config;
+        if (m->image_channels != c->model.image_channels)
+            return lun_fail(LUN_ERR_CHECKPOINT,
+                            "%s does not fit the pictures: it draws %d channels, they have %d (--channels-in)", a->init,
+                            m->image_channels, c->model.image_channels);
         if (m->levels != c->model.levels ||
             memcmp(m->channels, c->model.channels, sizeof(int) * (size_t)m->levels) != 0) {
             char left[128], right[128];
@@ -196,6 +218,19 @@ static lun_status check_args(const train_args *a, const lun_train_config *c)
                             channels_text(m, left, sizeof left), channels_text(&c->model, right, sizeof right));
         }
     }
+    return LUN_OK;
+}
+
+static lun_status check_args(const train_args *a, const lun_train_config *c)
+{
+    if (a->epochs_given + a->steps_given + a->hours_given > 1)
+        return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
+    if (a->no_cache && a->cache)
+        return lun_fail(LUN_ERR_USAGE, "--cache and --no-cache exclude each other: give one");
+    if (a->resume && a->init)
+        return lun_fail(LUN_ERR_USAGE, "--init and --resume exclude each other: a run goes on from its own checkpoint");
+    if (a->data.label_dropout_given && !c->data.labels)
+        return lun_fail(LUN_ERR_USAGE, "--label-dropout: only with --labels");
     const int shift = c->model.levels - 1;
     if (a->sample_every > 0 && a->norm == 1 && (c->height >> shift) * (c->width >> shift) < 2)
         return lun_fail(
@@ -248,19 +283,27 @@ static uint64_t count_parameters(const lun_train_config *c)
     return count;
 }
 
-static void say_start(const train_args *a, const lun_train_config *c, const lun_dataset *dataset, const lun_device *dev,
-                      const lun_run_params *p)
+static void say_start(const train_args *a, const lun_train_config *c, const lun_dataset *dataset, size_t held,
+                      const lun_device *dev, const lun_run_params *p)
 {
     char text[400], channels[128];
     device_text(dev, a->device, text, sizeof text);
     say("device: %s", text);
-    say("data: %zu pictures at %dx%d from %s, %zu skipped", lun_dataset_count(dataset), c->width, c->height, a->folder,
-        lun_dataset_skipped(dataset));
+    say("data: %zu pictures at %dx%d, %s, from %s, %zu skipped", lun_dataset_count(dataset), c->width, c->height,
+        channels_name(c->model.image_channels), a->folder, lun_dataset_skipped(dataset));
+    if (c->data.crop != LUN_CROP_STRETCH || c->data.flip)
+        say("pictures: %s%s", crop_names[c->data.crop], c->data.flip ? ", mirrored by chance" : "");
+    if (held)
+        say("held out: %zu pictures (--holdout %s)", held, short_number(c->data.holdout, text, sizeof text));
+    if (lun_dataset_classes(dataset))
+        say("classes: %d, %s to %s; %g of the samples are told none", lun_dataset_classes(dataset),
+            lun_dataset_class_name(dataset, 0), lun_dataset_class_name(dataset, lun_dataset_classes(dataset) - 1),
+            c->data.label_dropout);
     if (lun_dataset_cache(dataset))
         say("cache: %s", lun_dataset_cache(dataset));
     say("model: %s, channels %s, %" PRIu64 " parameters", c->preset,
         channels_text(&c->model, channels, sizeof channels), count_parameters(c));
-    const uint64_t per_epoch = lun_dataset_count(dataset) / (uint64_t)c->batch;
+    const uint64_t per_epoch = (lun_dataset_count(dataset) - held) / (uint64_t)c->batch;
     if (p->length.steps)
         snprintf(text, sizeof text, "%" PRIu64 " steps", p->length.steps);
     else if (p->length.epochs)
@@ -300,12 +343,18 @@ static lun_status run(const train_args *a, int *exit_code)
     lun_train_config config;
     lun_dataset *dataset = NULL;
     lun_device *dev = NULL;
+    size_t held = 0;
     lun_run_length length = {a->steps, a->epochs, a->hours};
     char *cache = NULL;
     LUN_TRY(make_config(a, &config, &length));
     LUN_TRY(check_args(a, &config));
     LUN_TRY(check_computes(a->device));
     LUN_TRY(check_folder(a->folder));
+    if (!a->resume) {
+        LUN_TRY(data_args_channels(&a->data, a->folder, &config.model.image_channels));
+        LUN_TRY(lun_train_config_check(&config));
+    }
+    LUN_TRY(check_init(a, &config));
     const bool made = !lun_file_exists(a->out);
     LUN_TRY(check_out(a->out));
 
@@ -316,11 +365,13 @@ static lun_status run(const train_args *a, int *exit_code)
         cache = a->cache ? lun_strdup(a->cache) : lun_cache_folder();
     if (a->cache && !cache)
         return LUN_ERR_MEMORY;
-    /* The seed experiment stretches its pictures and ignores orientation. */
+    /* The seed experiment ignores orientation, and so does everything after it. */
     const lun_dataset_params data = {.folder = a->folder,
                                      .width = config.width,
                                      .height = config.height,
-                                     .fit = LUN_FIT_STRETCH,
+                                     .fit = lun_train_fit(&config),
+                                     .channels = config.model.image_channels,
+                                     .labels = config.data.labels,
                                      .threads = a->threads,
                                      .cache = cache};
     lun_run_params params = {.folder = a->out,
@@ -328,6 +379,7 @@ static lun_status run(const train_args *a, int *exit_code)
                              .init = a->init,
                              .length = length,
                              .sample_every = a->sample_every,
+                             .holdout_every = a->holdout_every,
                              .log_every = a->log_every,
                              .checkpoint_every = a->checkpoint_every,
                              .keep = a->keep,
@@ -340,17 +392,19 @@ static lun_status run(const train_args *a, int *exit_code)
                              .progress = on_progress,
                              .payload = &w};
     LUN_TRY_GOTO(status, done, lun_dataset_open(&data, &dataset));
-    const size_t per_epoch = lun_dataset_count(dataset) / (size_t)config.batch;
+    LUN_TRY_GOTO(status, done, count_held(dataset, config.data.holdout, &held));
+    const size_t per_epoch = (lun_dataset_count(dataset) - held) / (size_t)config.batch;
     if (per_epoch == 0) {
-        status = lun_fail(LUN_ERR_DATA, "%s: %zu usable pictures are fewer than one batch of %d; give --batch",
-                          a->folder, lun_dataset_count(dataset), config.batch);
+        status =
+            lun_fail(LUN_ERR_DATA, "%s: %zu usable pictures%s are fewer than one batch of %d; give --batch", a->folder,
+                     lun_dataset_count(dataset) - held, held ? " that are not held out" : "", config.batch);
         goto done;
     }
     if (params.log_every == 0) /* a line an epoch, of small and of large data sets too */
         params.log_every = per_epoch > 50 ? 50 : (int)per_epoch;
     LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, &dev));
     w.dev = dev;
-    say_start(a, &config, dataset, dev, &params);
+    say_start(a, &config, dataset, held, dev, &params);
     catch_signals();
     status = lun_train_run(dev, dataset, &config, &params);
     live_clear();
@@ -370,6 +424,7 @@ int lun_cmd_train(int argc, char **argv)
     train_args a = {.preset = "notebook",
                     .device = "auto",
                     .sample_every = 5,
+                    .holdout_every = 5,
                     .keep = 2,
                     .checkpoint_every = 250,
                     .clip = LUN_CLIP_MODE_XT,
@@ -393,13 +448,14 @@ int lun_cmd_train(int argc, char **argv)
          .meta = "DEVICE",
          .help = "auto (the default), cpu, opencl[:I], check; see lunette devices"},
         {.name = "--size",
-         .type = ARG_INT,
-         .value = &a.size,
+         .type = ARG_SIZE,
+         .value = a.size,
          .min = 2,
          .max = 4096,
          .given = &a.size_given,
-         .meta = "N",
-         .help = "pixels a side (64); divisible by 2 for each level but one"},
+         .meta = "N|WxH",
+         .help = "pixels, a side or across and down (64); divisible by 2 for each level but one"},
+        DATA_OPTIONS(&a.data),
         {.name = "--batch",
          .type = ARG_INT,
          .value = &a.batch,
@@ -476,6 +532,13 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e9,
          .meta = "EPOCHS",
          .help = "epochs between sample strips (5); 0: none"},
+        {.name = "--holdout-every",
+         .type = ARG_INT,
+         .value = &a.holdout_every,
+         .min = 0,
+         .max = 1e9,
+         .meta = "EPOCHS",
+         .help = "epochs between measurements of the held-out pictures (5); 0: none"},
         {.name = "--clip",
          .type = ARG_CHOICE,
          .value = &a.clip,
@@ -549,35 +612,34 @@ int lun_cmd_train(int argc, char **argv)
         .about = "Train a diffusion model on the pictures (PNG, JPEG) in FOLDER and below it. RUN receives "
                  "config.json, log.jsonl,\n"
                  "loss.png, data.png, forward.png, samples/ and checkpoints/.",
-        .notes = "The preset notebook stretches every picture to the square and trains for 500 epochs. Ctrl-C ends "
-                 "after the step at\n"
-                 "hand and saves (exit 130); a second one leaves at once. --resume takes everything that decides the "
-                 "numbers from RUN,\n"
-                 "and the length too unless one is given. On the same device the result is that of a run without a "
-                 "break, bit\n"
-                 "for bit.\n\n"
-                 "With --ema, checkpoints hold each moving average as a model file of its own beside the weights, and "
-                 "lunette sample\n"
-                 "draws with the first. --ema-warmup power forgets the initial weights at once: the rate is at most 1 "
-                 "- n^(-3/4) after\n"
-                 "n steps; ramp keeps the average's half-life within a twentieth of n. --accumulate changes the "
-                 "result by rounding only,\n"
-                 "but not where a network has batch norms, as notebook has: there it warns.\n\n"
-                 "Before the first step the kernels of each op are timed, less than a minute in all, unless that is "
-                 "remembered: --tune\n"
-                 "known takes what is remembered and measures nothing, force measures everything anew, off leaves the "
-                 "choice to the\n"
-                 "device. See lunette tune --help, also for where it is remembered. --resume keeps what the run was "
-                 "begun with.\n\n"
-                 "Pictures are decoded once and kept, 3 bytes a pixel at the run's size, in a file pictures-* in the "
-                 "cache folder:\n"
-                 "$LUNETTE_CACHE, else $XDG_CACHE_HOME/lunette, else ~/.cache/lunette. The next run on the same folder "
-                 "decodes only what\n"
-                 "has another name, size or time; the file is read as it is needed and may be larger than memory. "
-                 "Remove it whenever\n"
-                 "you like (rm ~/.cache/lunette/pictures-*).\n\n"
-                 "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 "
-                 "--epochs 50",
+        .notes =
+            "The preset notebook trains for 500 epochs. Ctrl-C ends after the step at hand and saves (exit 130); a "
+            "second one leaves\n"
+            "at once. --resume takes everything that decides the numbers from RUN, and the length too unless one "
+            "is given. On the\n"
+            "same device the result is that of a run without a break, bit for bit.\n\n"
+            "With --ema, checkpoints hold each moving average as a model file of its own beside the weights, and "
+            "lunette sample\n"
+            "draws with the first. --ema-warmup power forgets the initial weights at once: the rate is at most 1 - "
+            "n^(-3/4) after\n"
+            "n steps; ramp keeps the average's half-life within a twentieth of n. --accumulate changes the result by "
+            "rounding only,\n"
+            "but not where a network has batch norms, as notebook has: there it warns.\n\n"
+            "Before the first step the kernels of each op are timed, less than a minute in all, unless that is "
+            "remembered: --tune\n"
+            "known takes what is remembered and measures nothing, force measures everything anew, off leaves the "
+            "choice to the\n"
+            "device. See lunette tune --help, also for where it is remembered. --resume keeps what the run was "
+            "begun with.\n\n" DATA_NOTES
+            "Pictures are decoded once and kept, 1 to 4 bytes a pixel at the run's size, in a file pictures-* in the "
+            "cache folder:\n"
+            "$LUNETTE_CACHE, else $XDG_CACHE_HOME/lunette, else ~/.cache/lunette. The next run on the same folder "
+            "decodes only what\n"
+            "has another name, size or time; the file is read as it is needed and may be larger than memory. "
+            "Remove it whenever\n"
+            "you like (rm ~/.cache/lunette/pictures-*).\n\n"
+            "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 "
+            "--epochs 50",
         .options = options,
         .min_positionals = 1,
         .max_positionals = 1,

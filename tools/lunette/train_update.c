@@ -60,21 +60,6 @@ lun_status update_apply(const update_args *u, lun_train_config *c)
     return LUN_OK;
 }
 
-lun_status run_differs(const char *out, const char *option, const char *given, const char *recorded)
-{
-    return lun_fail(LUN_ERR_USAGE, "%s %s: the run in %s was started with %s; leave the option out to go on with it",
-                    option, given, out, recorded);
-}
-
-lun_status run_check_number(const char *out, const char *option, bool given, double value, double recorded)
-{
-    char left[40], right[40];
-    if (!given || value == recorded)
-        return LUN_OK;
-    return run_differs(out, option, short_number(value, left, sizeof left),
-                       short_number(recorded, right, sizeof right));
-}
-
 static lun_status check_name(const char *out, const char *option, bool given, const char *const *names, int value,
                              int recorded)
 {

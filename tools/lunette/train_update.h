@@ -107,8 +107,4 @@ lun_status update_check_same(const update_args *u, const char *out, const lun_tr
 /* A line of what an update does beyond plain Adam at one learning rate; none where it doesn't. */
 void update_say(const lun_train_config *c);
 
-/* "OPTION GIVEN: the run in OUT was started with RECORDED". */
-lun_status run_differs(const char *out, const char *option, const char *given, const char *recorded);
-lun_status run_check_number(const char *out, const char *option, bool given, double value, double recorded);
-
 #endif
