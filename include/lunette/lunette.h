@@ -8,6 +8,7 @@
 #include "diffusion.h"
 #include "doctor.h"
 #include "graph.h"
+#include "measure.h"
 #include "model.h"
 #include "picture_out.h"
 #include "status.h"

@@ -148,6 +148,7 @@ typedef struct lun_model_file_info {
     double beta_first, beta_last; /* of the linear two schedules; the others have no parameters */
     lun_schedule_kind schedule;
     lun_prediction prediction;
+    double ema; /* rate of the moving average that its weights are; 0: the weights themselves, or it does not say */
 } lun_model_file_info;
 
 /* Read what a file describes without loading it. The network is told from the tensors' names and shapes (both families

@@ -105,7 +105,8 @@ static double depth_of(const lun_op *op)
     case LUN_OP_GROUP_NORM:
     case LUN_OP_GROUP_NORM_BACKWARD: return (double)(s.h * s.w * (s.c / op->attrs.group.groups));
     case LUN_OP_SCALE_SHIFT_BACKWARD: return (double)(s.h * s.w);
-    case LUN_OP_LOSS: return (double)lun_count(s);
+    case LUN_OP_LOSS:
+    case LUN_OP_SUM_SQUARES: return (double)lun_count(s);
     case LUN_OP_EMBED_BACKWARD: return (double)s.n;
     case LUN_OP_ATTENTION:
     case LUN_OP_ATTENTION_BACKWARD: /* over a head's channels, then over pixels */
@@ -190,6 +191,7 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         return LUN_OK;
     case LUN_OP_ADD:
     case LUN_OP_ADD_CHANNEL:
+    case LUN_OP_ACCUMULATE:
         for (int s = 0; s < 2; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));
         *scale = r[0] + r[1];
@@ -234,6 +236,7 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         *scale = (r[0] + r[1]) * 2 * r[3]; /* a row of the table is (a, b), a^2 + b^2 about 1 */
         return LUN_OK;
     case LUN_OP_ADAM: /* m mixes itself with the gradient */ LUN_TRY(src_rms(plan, 1, scale)); return LUN_OK;
+    case LUN_OP_EMA: /* an average mixes itself with the parameter */ LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK;
     case LUN_OP_SAMPLE_STEP: {
         for (int s = 0; s < 3; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));

@@ -5,8 +5,9 @@
  *      "height": 64, "width": 64, "preset": "notebook", "beta_first": 1e-4, "beta_last": 0.02}
  * where the network is a UNet "model" (config_json.h) in place of the four after "network"; with "schedule": "cosine"
  * and so on where it is not linear, "prediction": "v" and so on where it is not eps, so that files of the first version
- * are files of this one; and "lunette.step", decimal. The tensors must be those of that configuration, all of them and
- * no others; without metadata the network is told from them. */
+ * are files of this one; "lunette.step", decimal; and where the weights are a moving average "lunette.ema", its rate.
+ * The tensors must be those of that configuration, all of them and no others; without metadata the network is told from
+ * them. */
 #include "model_file.h"
 
 #include <inttypes.h>
@@ -280,6 +281,11 @@ static lun_status parse_metadata(const lun_safetensors *file, lun_model_file_inf
             return lun_fail(LUN_ERR_CHECKPOINT, "%s: metadata lunette.step is no number", path);
         info->step = strtoull(step, NULL, 10);
     }
+    const char *ema = lun_safetensors_metadata(file, "lunette.ema");
+    if (ema) {
+        if (!lun_rate_parse(ema, &info->ema))
+            return lun_fail(LUN_ERR_CHECKPOINT, "%s: metadata lunette.ema is no rate of a moving average", path);
+    }
     if (!text)
         return LUN_OK;
     char *what = lun_format("%s: metadata lunette.model", path);
@@ -347,8 +353,9 @@ static size_t largest(const lun_store *store)
 /* The parameters of a file on their way into a store. */
 typedef struct loading {
     lun_store *store;
-    match m;    /* of the store with the file's network; `used` by parameter of the store */
-    bool check; /* the first walk only compares */
+    lun_slot slot; /* of the trained parameters */
+    match m;       /* of the store with the file's network; `used` by parameter of the store */
+    bool check;    /* the first walk only compares */
     float *values, *piece;
     lun_status status;
 } loading;
@@ -389,6 +396,8 @@ static bool load_one(void *payload, const lun_model_param *p)
         compare_entry(l, p);
         return true;
     }
+    if (p->info.role != LUN_ROLE_PARAM && l->slot != LUN_SLOT_VALUE)
+        return true;
     const size_t count = (size_t)lun_count(p->info.desc.shape) / (size_t)p->parts;
     for (int i = 0; i < p->parts && l->status == LUN_OK; i++) {
         float *to = p->parts == 1 ? l->values : l->piece;
@@ -397,8 +406,7 @@ static bool load_one(void *payload, const lun_model_param *p)
             move_rows(p, i, l->values, l->piece, false);
     }
     if (l->status == LUN_OK)
-        l->status =
-            lun_store_write(l->store, (size_t)lun_store_find(l->store, p->info.name), LUN_SLOT_VALUE, l->values);
+        l->status = lun_store_write(l->store, (size_t)lun_store_find(l->store, p->info.name), l->slot, l->values);
     return l->status == LUN_OK;
 }
 
@@ -417,10 +425,10 @@ static lun_status compare(loading *l, const lun_model_file_info *info)
     return match_verdict(&l->m);
 }
 
-static lun_status load(lun_store *store, const lun_safetensors *file)
+static lun_status load(lun_store *store, lun_slot slot, const lun_safetensors *file)
 {
     lun_model_file_info info = unknown;
-    loading l = {.store = store, .m = {.file = file}};
+    loading l = {.store = store, .slot = slot, .m = {.file = file}};
     LUN_TRY(inspect(file, &info));
     LUN_TRY(compare(&l, &info));
     LUN_TRY(lun_safetensors_verify(file, 0));
@@ -434,13 +442,18 @@ static lun_status load(lun_store *store, const lun_safetensors *file)
     return l.status;
 }
 
-lun_status lun_model_load(lun_store *store, const char *path)
+lun_status lun_model_load_slot(lun_store *store, lun_slot slot, const char *path)
 {
     lun_safetensors *file = NULL;
     LUN_TRY(lun_safetensors_open(path, &file));
-    const lun_status status = load(store, file);
+    const lun_status status = load(store, slot, file);
     lun_safetensors_close(file);
     return status;
+}
+
+lun_status lun_model_load(lun_store *store, const char *path)
+{
+    return lun_model_load_slot(store, LUN_SLOT_VALUE, path);
 }
 
 /* ---- Saving ------------------------------------------------------------------------------------------------------ */
@@ -475,13 +488,17 @@ static json_t *metadata_json(const lun_model_file_info *info)
 static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writer *writer)
 {
     json_t *root = metadata_json(info);
-    char *text = root ? lun_json_text(root, 0) : NULL, step[24];
+    char *text = root ? lun_json_text(root, 0) : NULL, step[24], ema[LUN_RATE_TEXT];
     snprintf(step, sizeof step, "%" PRIu64, info->step);
     lun_status status = text ? LUN_OK : lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "lunette.model", text);
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "lunette.step", step);
+    if (status == LUN_OK && info->ema > 0)
+        status = lun_rate_text(info->ema, ema)
+                     ? lun_safetensors_writer_metadata(writer, "lunette.ema", ema)
+                     : lun_fail(LUN_ERR_USAGE, "%.17g is no rate of a moving average", info->ema);
     /* Some loaders want to be told whose shapes these are. */
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "format", "pt");
@@ -502,7 +519,8 @@ static bool put_param(void *payload, const lun_model_param *p)
         return false;
     }
     if (w->values)
-        w->status = lun_store_read(w->store, (size_t)index, w->slot, w->values);
+        w->status = lun_store_read(w->store, (size_t)index, p->info.role == LUN_ROLE_PARAM ? w->slot : LUN_SLOT_VALUE,
+                                   w->values);
     for (size_t e = 0; w->values && w->finite && w->status == LUN_OK && e < count * (size_t)p->parts; e++)
         if (!isfinite(w->values[e]))
             w->status = lun_fail(LUN_ERR_DIVERGED, "%s is no longer finite", p->info.name);
@@ -542,12 +560,13 @@ lun_status lun_model_put_values(lun_model_putting *w, const lun_model_config *co
     return w->status;
 }
 
-static lun_status write_values(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer)
+static lun_status write_values(lun_store *store, lun_slot slot, const lun_model_file_info *info,
+                               lun_safetensors_writer *writer)
 {
     const size_t count = lun_store_count(store);
     const int64_t tracked = (int64_t)info->batches_tracked;
     char name[160];
-    lun_model_putting w = {.store = store, .slot = LUN_SLOT_VALUE, .writer = writer, .prefix = "", .finite = true};
+    lun_model_putting w = {.store = store, .slot = slot, .writer = writer, .prefix = "", .finite = true};
     /* The 8-byte integers first: every tensor has to lie at a multiple of its element size. */
     for (size_t i = 0; i < count; i++)
         if (tracked_name(lun_store_info(store, i)->name, name, sizeof name))
@@ -559,14 +578,15 @@ static lun_status write_values(lun_store *store, const lun_model_file_info *info
     return lun_model_put_values(&w, &info->config, info->naming);
 }
 
-lun_status lun_model_write(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer)
+lun_status lun_model_write(lun_store *store, lun_slot slot, const lun_model_file_info *info,
+                           lun_safetensors_writer *writer)
 {
     LUN_TRY(lun_model_check(&info->config));
     if (!lun_schedule_kind_name(info->schedule) || !lun_prediction_name(info->prediction))
         return lun_fail(LUN_ERR_USAGE, "there is no schedule number %d or prediction number %d", (int)info->schedule,
                         (int)info->prediction);
     LUN_TRY(metadata(info, writer));
-    return write_values(store, info, writer);
+    return write_values(store, slot, info, writer);
 }
 
 lun_status lun_model_save(lun_store *store, const lun_model_file_info *info, const char *id, const char *path)
@@ -577,7 +597,7 @@ lun_status lun_model_save(lun_store *store, const lun_model_file_info *info, con
     if (id)
         status = lun_safetensors_writer_metadata(writer, "lunette.id", id);
     if (status == LUN_OK)
-        status = lun_model_write(store, info, writer);
+        status = lun_model_write(store, LUN_SLOT_VALUE, info, writer);
     if (status != LUN_OK) {
         lun_safetensors_writer_discard(writer);
         return status;

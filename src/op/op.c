@@ -10,7 +10,8 @@
 
 #define PITCHED(sources, destination) .pitched_src = sources, .pitched_dst = destination
 
-/* .ndst is the most an op has; convolutions and norms have fewer, depending on their attributes. An op without
+/* .ndst is the most an op has; convolutions and norms have fewer, depending on their attributes, and ema on its
+ * sources. An op without
  * .backward gives its sources no gradient: it is a gradient itself, works on numbers, not parameters (noise), or
  * nothing differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
@@ -42,7 +43,7 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_NOISE] = {NAMED(noise, 4, 4, 1), .inplace = 1 | 2},
     [LUN_OP_LOSS] = {NAMED(loss, 2, 2, 1), .backward = lun_gradient_loss},
     [LUN_OP_LOSS_BACKWARD] = {NAMED(loss_backward, 3, 3, 1), .inplace = 1 | 2},
-    [LUN_OP_ADAM] = {NAMED(adam, 5, 5, 3), .alias = {1, 3, 4}},
+    [LUN_OP_ADAM] = {NAMED(adam, 5, 6, 3), .alias = {1, 3, 4}},
     [LUN_OP_RANDINT] = {NAMED(randint, 1, 1, 1)},
     [LUN_OP_RANDN] = {NAMED(randn, 1, 1, 1)},
     [LUN_OP_SAMPLE_STEP] = {NAMED(sample_step, 4, 4, 1), .inplace = 1 | 2 | 4},
@@ -59,6 +60,10 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_VARIATIONAL] = {NAMED(variational, 5, 5, 1), .backward = lun_gradient_variational},
     [LUN_OP_VARIATIONAL_BACKWARD] = {NAMED(variational_backward, 6, 6, 1)},
     [LUN_OP_GUIDE] = {NAMED(guide, 2, 2, 1), .inplace = 1},
+    [LUN_OP_ACCUMULATE] = {NAMED(accumulate, 3, 3, 1), .alias = {1}},
+    [LUN_OP_SUM_SQUARES] = {NAMED(sum_squares, 2, 2, 1), .alias = {2}},
+    [LUN_OP_CLIP_NORM] = {NAMED(clip_norm, 1, 1, 2)},
+    [LUN_OP_EMA] = {NAMED(ema, 3, 2 + LUN_OP_MAX_EMA, LUN_OP_MAX_EMA), .alias = {3, 4, 5, 6}},
 };
 
 const lun_op_info *lun_op_info_of(lun_op_kind kind)
@@ -235,6 +240,8 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
         append(&at, end, " clip %s%s", clips[(unsigned)a->sample.clip % 3], a->sample.learned ? " learned" : "");
         break;
     case LUN_OP_GUIDE: append(&at, end, " %d", a->guide.channels); break;
+    case LUN_OP_SUM_SQUARES: append(&at, end, " slot %d", a->squares.slot); break;
+    case LUN_OP_CLIP_NORM: append(&at, end, " at %g", (double)a->clip.limit); break;
     default: break;
     }
     for (int i = 0; i < op->ndst && i < LUN_OP_MAX_DST; i++)

@@ -36,7 +36,16 @@
  *                                                                     table[t][1] eps
  *   loss               pred, target                                   -> dst (1,1,1,1), mean over all elements   .loss
  *   loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
- *   adam               param, grad, m, v (one shape), hyper (1,4,1,1) -> param, m, v in place     .adam
+ *   adam               param, grad, m, v (one shape), hyper (1,4,1,1), [scale (1,1,1,1)] -> param, m, v in
+ *                      place                                                                      .adam
+ *   accumulate         sum, grad (one shape), first (1,1,1,1) i32     -> sum in place: grad where first is not 0, else
+ *                                                                     sum + grad
+ *   sum_squares        src, parts (1,P,1,1)                           -> parts in place: parts[slot] = sum of src^2
+ *                                                                                                 .squares
+ *   clip_norm          parts (1,P,1,1)                                -> scale (1,1,1,1), norm (1,1,1,1)
+ *                                                                                                 .clip
+ *   ema                param, weights (1,4,1,1), average 1, [.. average 4] (all like param) -> averages in place:
+ *                                                                     a_r += weights[r] (param - a_r)
  *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
  *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
  *   sample_step        x, eps (N,C,H,W) or (N,2C,H,W), z, coef (1,8,1,1) -> dst                   .sample
@@ -111,7 +120,11 @@
     X(WEIGHTED_MEAN_BACKWARD, weighted_mean_backward)                                                                  \
     X(VARIATIONAL, variational)                                                                                        \
     X(VARIATIONAL_BACKWARD, variational_backward)                                                                      \
-    X(GUIDE, guide)
+    X(GUIDE, guide)                                                                                                    \
+    X(ACCUMULATE, accumulate)                                                                                          \
+    X(SUM_SQUARES, sum_squares)                                                                                        \
+    X(CLIP_NORM, clip_norm)                                                                                            \
+    X(EMA, ema)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
@@ -187,11 +200,21 @@ typedef struct lun_loss_attrs {
 
 /* PyTorch's Adam and AdamW. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }, computed on the host in double.
  * decoupled: p -= lr wd p first (AdamW); otherwise g += wd p. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
- * p -= (lr / hyper[1]) m / (sqrt(v) / hyper[2] + eps). */
+ * p -= (lr / hyper[1]) m / (sqrt(v) / hyper[2] + eps). With a scale, g is scale * grad to begin with. */
 typedef struct lun_adam_attrs {
     double beta1, beta2, eps, weight_decay; /* double: 1 - beta2 of a float is off by 1e-5 */
     bool decoupled;
 } lun_adam_attrs;
+
+/* sum_squares: which of the parts is written; the others stay. */
+typedef struct lun_squares_attrs {
+    int slot;
+} lun_squares_attrs;
+
+/* clip_norm: norm = sqrt(sum of parts); scale = min(1, limit / (norm + 1e-6)), PyTorch's clip_grad_norm_. */
+typedef struct lun_clip_attrs {
+    float limit;
+} lun_clip_attrs;
 
 /* Element e = (c H + h) W + w of sample n draws from counter block e / 4 of row n (base/philox.h), so the numbers do
  * not depend on storage order. randint: high word of draw e times bound. randn: see cl/random.cl. */
@@ -253,7 +276,11 @@ typedef union lun_attrs {
     lun_attention_attrs attention;
     lun_variational_attrs variational;
     lun_guide_attrs guide;
+    lun_squares_attrs squares;
+    lun_clip_attrs clip;
 } lun_attrs;
+
+#define LUN_OP_MAX_EMA 4 /* averages of one ema */
 
 #define LUN_OP_MAX_SRC 8
 #define LUN_OP_MAX_DST 6

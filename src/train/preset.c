@@ -1,5 +1,6 @@
 /* Presets, and what a training configuration may be. */
 #include <float.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include <lunette/train.h>
 
 #include "base/base.h"
+#include "config.h"
 
 lun_status lun_train_preset(const char *name, lun_train_config *out)
 {
@@ -20,6 +22,8 @@ lun_status lun_train_preset(const char *name, lun_train_config *out)
                                .loss = LUN_L1,
                                .huber_delta = 1.0f,
                                .batch = 16,
+                               .accumulate = 1,
+                               .optimizer = LUN_ADAM,
                                .lr = 1e-3,
                                .beta1 = 0.9,
                                .beta2 = 0.999,
@@ -28,6 +32,51 @@ lun_status lun_train_preset(const char *name, lun_train_config *out)
                                .seed = 0};
     snprintf(config.preset, sizeof config.preset, "%s", name);
     *out = config;
+    return LUN_OK;
+}
+
+/* Steps that a double counts exactly. */
+#define MOST_STEPS ((uint64_t)1 << 52)
+
+static lun_status check_schedule(const lun_train_config *c)
+{
+    if ((unsigned)c->optimizer > LUN_ADAMW)
+        return lun_fail(LUN_ERR_USAGE, "there is no optimiser number %d", (int)c->optimizer);
+    if ((unsigned)c->decay > LUN_DECAY_COSINE)
+        return lun_fail(LUN_ERR_USAGE, "there is no decay number %d", (int)c->decay);
+    if (c->warmup > MOST_STEPS || c->decay_steps > MOST_STEPS)
+        return lun_fail(LUN_ERR_USAGE, "warm-up of %" PRIu64 " steps, decay to step %" PRIu64 ": too many", c->warmup,
+                        c->decay_steps);
+    if (c->decay == LUN_DECAY_CONSTANT && c->decay_steps != 0)
+        return lun_fail(LUN_ERR_USAGE, "a constant learning rate has no step at which its decay ends");
+    if (c->decay != LUN_DECAY_CONSTANT && c->decay_steps != 0 && c->decay_steps <= c->warmup)
+        return lun_fail(LUN_ERR_USAGE, "the decay ends at step %" PRIu64 ", before the warm-up of %" PRIu64 " steps",
+                        c->decay_steps, c->warmup);
+    if (!(c->lr_end >= 0 && c->lr_end <= c->lr))
+        return lun_fail(LUN_ERR_USAGE, "the learning rate decays from %g to %g: the end must be 0 to %g", c->lr,
+                        c->lr_end, c->lr);
+    if (!(c->clip_norm >= 0 && c->clip_norm <= FLT_MAX) || (c->clip_norm > 0 && !((float)c->clip_norm > 0)))
+        return lun_fail(LUN_ERR_USAGE, "the gradient's norm clipped at %g: must be finite and above 0, or 0 for never",
+                        c->clip_norm);
+    return LUN_OK;
+}
+
+static lun_status check_averages(const lun_train_config *c)
+{
+    char text[LUN_RATE_TEXT];
+    if (c->ema_count < 0 || c->ema_count > LUN_MAX_EMA)
+        return lun_fail(LUN_ERR_USAGE, "%d moving averages: must be 0 to %d", c->ema_count, LUN_MAX_EMA);
+    if ((unsigned)c->ema_warmup > LUN_EMA_WARMUP_RAMP)
+        return lun_fail(LUN_ERR_USAGE, "there is no warm-up number %d of moving averages", (int)c->ema_warmup);
+    for (int i = 0; i < c->ema_count; i++) {
+        if (!lun_rate_text(c->ema_rate[i], text) || !((float)(1 - c->ema_rate[i]) > 0))
+            return lun_fail(LUN_ERR_USAGE,
+                            "a moving average's rate %.17g: must be above 0 and below 1, with at most 15 decimals",
+                            c->ema_rate[i]);
+        for (int j = 0; j < i; j++)
+            if (c->ema_rate[i] == c->ema_rate[j])
+                return lun_fail(LUN_ERR_USAGE, "the moving average's rate %s is given twice", text);
+    }
     return LUN_OK;
 }
 
@@ -42,6 +91,9 @@ lun_status lun_train_config_check(const lun_train_config *c)
         return lun_fail(LUN_ERR_USAGE, "there is no loss number %d", (int)c->loss);
     if (c->batch < 1 || c->batch > 4096)
         return lun_fail(LUN_ERR_USAGE, "batch %d: must be 1 to 4096", c->batch);
+    if (c->accumulate < 1 || c->accumulate > c->batch || c->batch % c->accumulate)
+        return lun_fail(LUN_ERR_USAGE, "a batch of %d in %d parts: their number must divide it", c->batch,
+                        c->accumulate);
     if (!(c->beta_first > 0 && c->beta_first <= c->beta_last && c->beta_last < 1))
         return lun_fail(LUN_ERR_USAGE, "schedule %g to %g: needs 0 < first <= last < 1", c->beta_first, c->beta_last);
     /* The device computes in float32: what is above 0 and finite has to be so there. */
@@ -53,6 +105,13 @@ lun_status lun_train_config_check(const lun_train_config *c)
         !(c->weight_decay >= 0 && c->weight_decay <= FLT_MAX))
         return lun_fail(LUN_ERR_USAGE, "Adam's eps %g and weight decay %g: must be finite, above 0 and at least 0",
                         c->eps, c->weight_decay);
+    LUN_TRY(check_schedule(c));
+    LUN_TRY(check_averages(c));
+    LUN_TRY(lun_data_config_check(&c->data));
+    if (c->data.labels)
+        return lun_fail(LUN_ERR_USAGE, "labels: the network of preset %s takes no classes", c->preset);
+    if (c->model.image_channels != 1 && c->model.image_channels != 3 && c->model.image_channels != 4)
+        return lun_fail(LUN_ERR_USAGE, "pictures of %d channels: 1, 3 or 4 are possible", c->model.image_channels);
     if (!isfinite(c->huber_delta) || (c->loss == LUN_HUBER && !(c->huber_delta > 0)))
         return lun_fail(LUN_ERR_USAGE, "Huber delta %g: must be finite and above 0", (double)c->huber_delta);
     return LUN_OK;

@@ -14,7 +14,7 @@
 #define PANELS 10
 #define GAP    2
 
-lun_status lun_history_add(lun_history *h, double step, double loss)
+lun_status lun_history_add(lun_history *h, double step, double loss, double holdout)
 {
     if (h->count == h->room) {
         const size_t room = h->room ? h->room * 2 : 256;
@@ -26,9 +26,14 @@ lun_status lun_history_add(lun_history *h, double step, double loss)
         if (!losses)
             return LUN_ERR_MEMORY;
         h->loss = losses;
+        double *holdouts = lun_realloc(h->holdout, room, sizeof *holdouts, "the loss history");
+        if (!holdouts)
+            return LUN_ERR_MEMORY;
+        h->holdout = holdouts;
         h->room = room;
     }
     h->step[h->count] = step;
+    h->holdout[h->count] = holdout;
     h->loss[h->count++] = loss;
     return LUN_OK;
 }
@@ -37,7 +42,8 @@ void lun_history_free(lun_history *h)
 {
     free(h->step);
     free(h->loss);
-    *h = (lun_history){NULL, NULL, 0, 0};
+    free(h->holdout);
+    *h = (lun_history){0};
 }
 
 /* FOLDER/NAME, a picture of the run and not of a sampler. Frees the picture. */
@@ -80,19 +86,35 @@ lun_status lun_report_loss(const char *folder, const lun_history *h, const lun_t
         const size_t first = i > half ? i - half : 0, last = i + half + 1 < h->count ? i + half + 1 : h->count;
         smooth[i] = (sums[last] - sums[first]) / (double)(last - first);
     }
-    free(sums);
+    /* The held-out losses without the lines that have none, which would be gaps. */
+    double *held_step = sums, *held = lun_malloc(h->count, sizeof *held, "the loss chart");
+    size_t measured = 0;
+    for (size_t i = 0; held && i < h->count; i++) {
+        if (isfinite(h->holdout[i])) {
+            held_step[measured] = h->step[i];
+            held[measured++] = h->holdout[i];
+        }
+    }
+    if (!held) {
+        free(smooth);
+        free(sums);
+        return LUN_ERR_MEMORY;
+    }
     const lun_chart_series series[] = {{"loss", h->step, h->loss, h->count, {170, 190, 215}},
-                                       {"moving mean", h->step, smooth, h->count, {20, 60, 130}}};
+                                       {"moving mean", h->step, smooth, h->count, {20, 60, 130}},
+                                       {"held out", held_step, held, measured, {200, 90, 20}}};
     const lun_chart chart = {.title = "training loss",
                              .x_label = "step",
                              .y_label = "loss",
                              .series = series,
-                             .count = LUN_COUNT(series),
+                             .count = measured ? 3 : 2,
                              .width = 900,
                              .height = 540};
     lun_picture picture;
     lun_status status = lun_chart_draw(&chart, &picture);
     free(smooth);
+    free(sums);
+    free(held);
     if (status == LUN_OK)
         status = write_png(folder, "loss.png", c, &picture);
     return status;
@@ -104,14 +126,16 @@ lun_status lun_report_data(const char *folder, const lun_dataset *dataset, const
     uint32_t index[PANELS];
     for (uint32_t i = 0; i < PANELS; i++)
         index[i] = i;
-    float *images = lun_malloc(count * 3 * (size_t)c->height * (size_t)c->width, sizeof *images, "the data strip");
+    const size_t channels = (size_t)c->model.image_channels;
+    float *images =
+        lun_malloc(count * channels * (size_t)c->height * (size_t)c->width, sizeof *images, "the data strip");
     if (!images)
         return LUN_ERR_MEMORY;
     lun_picture picture;
     lun_status status = lun_dataset_images(dataset, index, count, images);
     if (status == LUN_OK)
-        status = lun_picture_from_floats(images, count, 3, c->height, c->width, (int)count, GAP, magnified(c->width),
-                                         &picture);
+        status = lun_picture_from_floats(images, count, (int)channels, c->height, c->width, (int)count, GAP,
+                                         magnified(c->width), &picture);
     free(images);
     if (status == LUN_OK)
         status = write_png(folder, "data.png", c, &picture);
@@ -186,15 +210,20 @@ lun_status lun_report_strip(const char *path, const float *images, int count, in
                             const lun_report_facts *f)
 {
     static const char *const clips[] = {"none", "x0", "xt"};
-    char software[40], step[24], seed[24], steps[24];
+    char software[40], step[24], seed[24], steps[24], ema[LUN_RATE_TEXT];
     snprintf(software, sizeof software, "lunette %s", lun_version());
     snprintf(step, sizeof step, "%" PRIu64, f->step);
     snprintf(seed, sizeof seed, "%" PRIu64, f->seed);
     snprintf(steps, sizeof steps, "%d", f->steps);
-    const lun_png_text texts[] = {{"Software", software},   {"model", f->model},
-                                  {"training steps", step}, {"seed", seed},
-                                  {"sampler", f->sampler},  {"steps", steps},
-                                  {"clip", clips[f->clip]}, {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"}};
+    const lun_png_text texts[] = {{"Software", software},
+                                  {"model", f->model},
+                                  {"training steps", step},
+                                  {"seed", seed},
+                                  {"sampler", f->sampler},
+                                  {"steps", steps},
+                                  {"clip", clips[f->clip]},
+                                  {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"},
+                                  {"moving average", lun_rate_text(f->ema, ema) ? ema : "none"}};
     lun_picture picture;
     LUN_TRY(lun_picture_from_floats(images, (size_t)count, channels, height, width, count, GAP, magnified(width),
                                     &picture));

@@ -64,5 +64,6 @@ void add_unet_tests(TCase *group);
 void add_winograd_tests(TCase *group);
 void add_objective_tests(TCase *group);
 void add_sampler_tests(TCase *group); /* a group of its own: it has a fixture */
+void add_optimizer_tests(TCase *group);
 
 #endif

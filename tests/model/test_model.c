@@ -511,6 +511,7 @@ int main(int argc, char **argv)
     add_unet_tests(group);
     add_winograd_tests(group);
     add_objective_tests(group);
+    add_optimizer_tests(group);
     suite_add_tcase(suite, group);
     TCase *samplers = tcase_create("samplers");
     tcase_set_timeout(samplers, 0);

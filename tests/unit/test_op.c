@@ -379,6 +379,42 @@ START_TEST(loss_and_adam_rules)
     adam.attrs.adam = good;
     adam.attrs.adam.weight_decay = -1;
     REFUSED(adam, "weight decay");
+    adam = OP(ADAM, f, f, f, f, V(4), V(1));
+    adam.attrs.adam = good;
+    ACCEPTED(adam, f, f, f);
+    adam.src[5] = V(2);
+    REFUSED(adam, "scale is");
+}
+END_TEST
+
+START_TEST(update_rules)
+{
+    const lun_desc f = lun_filter(4, 3, 8, 8), x = lun_image(1, 777, 1, 1);
+    ACCEPTED(OP(ACCUMULATE, f, f, I32(1)), f);
+    REFUSED(OP(ACCUMULATE, f, x, I32(1)), "grad must be");
+    REFUSED(OP(ACCUMULATE, x, V(776), I32(1)), "grad is");
+    REFUSED(OP(ACCUMULATE, x, x, I32(2)), "first is");
+    REFUSED(OP(ACCUMULATE, x, x, V(1)), "first must be");
+    lun_op squares = OP(SUM_SQUARES, f, V(64));
+    squares.attrs.squares.slot = 63;
+    ACCEPTED(squares, V(64));
+    squares.attrs.squares.slot = 64;
+    REFUSED(squares, "slot 64");
+    squares.attrs.squares.slot = -1;
+    REFUSED(squares, "slot -1");
+    REFUSED(OP(SUM_SQUARES, f, lun_image(2, 32, 1, 1)), "parts is");
+    lun_op clip = OP(CLIP_NORM, V(64));
+    clip.attrs.clip.limit = 1;
+    ACCEPTED(clip, V(1), V(1));
+    clip.attrs.clip.limit = 0;
+    REFUSED(clip, "limit 0");
+    clip.attrs.clip.limit = (float)INFINITY;
+    REFUSED(clip, "limit inf");
+    ACCEPTED(OP(EMA, x, V(4), x), x);
+    ACCEPTED(OP(EMA, f, V(4), f, f, f, f), f, f, f, f);
+    REFUSED(OP(EMA, f, V(3), f), "weights is");
+    REFUSED(OP(EMA, f, V(4), f, x), "average must be");
+    REFUSED(OP(EMA, x, V(4), x, x, V(776)), "average is");
 }
 END_TEST
 
@@ -835,6 +871,7 @@ int main(void)
     tcase_add_test(tests, group_norm_rules);
     tcase_add_test(tests, activation_rules);
     tcase_add_test(tests, attention_and_resampling_rules);
+    tcase_add_test(tests, update_rules);
     tcase_add_test(tests, random_rules);
     tcase_add_test(tests, any_op_refuses_nonsense);
     tcase_add_test(tests, pitches);

@@ -9,15 +9,17 @@
 #include <lunette/lunette.h>
 
 typedef enum arg_type {
-    ARG_FLAG,   /* bool *: set true */
-    ARG_INT,    /* int *, min..max */
-    ARG_U64,    /* uint64_t *, min..max (max 0: no limit) */
-    ARG_FLOAT,  /* float *, finite, min..max */
-    ARG_DOUBLE, /* double *, finite, min..max */
-    ARG_TEXT,   /* const char **, not empty */
-    ARG_CHOICE, /* int *: index into `choices` */
-    ARG_INTS,   /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
-    ARG_U64_TWO /* uint64_t[2]: two words */
+    ARG_FLAG,    /* bool *: set true */
+    ARG_INT,     /* int *, min..max */
+    ARG_U64,     /* uint64_t *, min..max (max 0: no limit) */
+    ARG_FLOAT,   /* float *, finite, min..max */
+    ARG_DOUBLE,  /* double *, finite, min..max */
+    ARG_TEXT,    /* const char **, not empty */
+    ARG_CHOICE,  /* int *: index into `choices` */
+    ARG_INTS,    /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
+    ARG_DOUBLES, /* double *list: the same with finite numbers */
+    ARG_U64_TWO, /* uint64_t[2]: two words */
+    ARG_SIZE     /* int[2]: width and height from "WxH", or one number for both, min..max */
 } arg_type;
 
 typedef struct arg_option {
@@ -26,7 +28,7 @@ typedef struct arg_option {
     void *value; /* holds the default on entry */
     double min, max;
     const char *const *choices; /* NULL-terminated */
-    int *count;                 /* ARG_INTS */
+    int *count;                 /* ARG_INTS, ARG_DOUBLES */
     bool *given;                /* set true when the option is on the line; may be NULL */
     const char *meta;           /* "N"; NULL for a flag */
     const char *help;
@@ -66,6 +68,7 @@ int lun_cmd_predict(int argc, char **argv);
 int lun_cmd_bench(int argc, char **argv);
 int lun_cmd_craters(int argc, char **argv);
 int lun_cmd_info(int argc, char **argv);
+int lun_cmd_compare(int argc, char **argv);
 int lun_cmd_tune(int argc, char **argv);
 
 /* How many letters must be changed, added or dropped to turn a into b; for "did you mean". Much for long words. */

@@ -6,9 +6,14 @@
 
 #include "args.h"
 
-extern const char *const clip_names[]; /* of lun_clip_mode, ended by NULL */
-extern const char *const norm_names[]; /* "eval", "train": LUN_NORM_EVAL and LUN_NORM_BATCH */
-extern const char *const loss_names[]; /* of lun_loss_type */
+extern const char *const clip_names[];       /* of lun_clip_mode, ended by NULL */
+extern const char *const norm_names[];       /* "eval", "train": LUN_NORM_EVAL and LUN_NORM_BATCH */
+extern const char *const loss_names[];       /* of lun_loss_type */
+extern const char *const optimizer_names[];  /* of lun_optimizer_kind */
+extern const char *const decay_names[];      /* of lun_decay */
+extern const char *const ema_warmup_names[]; /* of lun_ema_warmup */
+
+#define GRID_GAP 2 /* pixels between the pictures of a grid */
 
 #define MAX_THREADS 1024
 /* --threads, the same wherever a device is opened; place: int *. */
@@ -70,6 +75,9 @@ void device_text(const lun_device *dev, const char *asked, char *text, size_t si
 
 /* The model file that PATH means: itself, or the newest sound checkpoint of the run folder PATH. free() it. */
 lun_status find_model(const char *path, char **file);
+/* The same with a choice among what a checkpoint has: "raw" the weights themselves, "ema" the first moving average, or
+ * an average's rate; NULL: the first average if there is one, else the weights. */
+lun_status find_weights(const char *path, const char *which, char **file);
 
 /* A model in device memory, ready to be sampled. */
 typedef struct loaded_model {
@@ -78,6 +86,15 @@ typedef struct loaded_model {
 } loaded_model;
 lun_status load_model(const char *file, lun_device *dev, loaded_model *out);
 void free_model(loaded_model *model);
+
+/* As few digits as give the same number back; returns text. */
+const char *short_number(double value, char *text, size_t size);
+/* "0.9999,0.999" */
+const char *rates_text(const double *rates, int count, char *text, size_t size);
+
+/* On --resume: LUN_ERR_USAGE "OPTION GIVEN: the run in OUT was started with RECORDED". */
+lun_status run_differs(const char *out, const char *option, const char *given, const char *recorded);
+lun_status run_check_number(const char *out, const char *option, bool given, double value, double recorded);
 
 /* "64,128,256" */
 const char *channels_text(const lun_model_config *config, char *text, size_t size);

@@ -30,7 +30,7 @@ static void print_unet(const lun_model_file_info *info, const char *channels)
 static void print_network(const char *file, const lun_safetensors *tensors)
 {
     lun_model_file_info info;
-    char channels[128];
+    char channels[128], text[40];
     if (lun_model_inspect(file, &info) != LUN_OK) {
         printf("network     none that lunette knows\n");
         return;
@@ -54,6 +54,8 @@ static void print_network(const char *file, const lun_safetensors *tensors)
         printf("preset      %s\n", info.preset);
     if (info.width)
         printf("pictures    %dx%d, %d channels\n", info.width, info.height, info.config.image_channels);
+    if (lun_safetensors_metadata(tensors, "lunette.classes"))
+        printf("class names %s\n", lun_safetensors_metadata(tensors, "lunette.classes"));
     printf("schedule    %d steps, %s", info.config.steps, lun_schedule_kind_name(info.schedule));
     if (info.beta_last > 0 && info.schedule <= LUN_SCHEDULE_SCALED)
         printf(" from %g to %g", info.beta_first, info.beta_last);
@@ -61,6 +63,8 @@ static void print_network(const char *file, const lun_safetensors *tensors)
            info.config.learned_sigma ? ", and the variance" : "");
     if (info.step)
         printf("trained     %" PRIu64 " steps\n", info.step);
+    if (info.ema > 0)
+        printf("weights     moving average of rate %s\n", short_number(info.ema, text, sizeof text));
 }
 
 static void print_tensors(const lun_safetensors *tensors)

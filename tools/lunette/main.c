@@ -16,6 +16,7 @@ static const struct {
 } commands[] = {
     {"train", lun_cmd_train, "train a model on a folder of pictures"},
     {"sample", lun_cmd_sample, "draw new pictures with a trained model"},
+    {"compare", lun_cmd_compare, "how close pictures are to others, and whether they repeat them"},
     {"devices", lun_cmd_devices, "list what can compute on this machine"},
     {"doctor", lun_cmd_doctor, "check that a device computes rightly"},
     {"tune", lun_cmd_tune, "measure which kernels are fastest here"},

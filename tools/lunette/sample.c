@@ -12,12 +12,11 @@
 #include "common.h"
 #include "live.h"
 
-#define PANELS   10
-#define GRID_GAP 2
+#define PANELS 10
 
 typedef struct sample_args {
-    const char *model, *out, *device, *steps;
-    int count, sampler, clip, norm, size, batch, threads, label, variance;
+    const char *model, *out, *device, *weights, *steps;
+    int count, sampler, clip, norm, size[2], batch, threads, label, variance;
     double eta, guidance;
     uint64_t seed, between[2];
     bool strip, quiet, clip_given, size_given, label_given, seed_given, between_given, variance_given, allow_fallback;
@@ -83,7 +82,7 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
 {
     const sample_args *a = d->args;
     const char *slash = strrchr(d->file, '/');
-    char seed_text[64], steps[16], training[24], eta[24], guidance[24], label[32];
+    char seed_text[64], steps[16], training[24], eta[24], guidance[24], label[32], ema[LUN_RATE_TEXT];
     if (a->between_given)
         snprintf(seed_text, sizeof seed_text, "%" PRIu64 " to %" PRIu64, a->between[0], a->between[1]);
     else if (count > d->panels)
@@ -96,7 +95,7 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
     snprintf(label, sizeof label, d->by_seed ? "seed modulo %d" : "%d",
              d->by_seed ? d->model.info.config.classes : a->label);
     snprintf(training, sizeof training, "%" PRIu64, d->model.info.step);
-    lun_png_text texts[12] = {{"Software", "lunette " LUN_VERSION},   {"model", slash ? slash + 1 : d->file},
+    lun_png_text texts[16] = {{"Software", "lunette " LUN_VERSION},   {"model", slash ? slash + 1 : d->file},
                               {"training steps", training},           {"seed", seed_text},
                               {"sampler", sampler_names[a->sampler]}, {"steps", steps},
                               {"clip", clip_names[d->clip]},          {"norm mode", norm_names[d->norm]}};
@@ -109,6 +108,8 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
         texts[text_count++] = (lun_png_text){"guidance", guidance};
     if (a->label_given || d->by_seed)
         texts[text_count++] = (lun_png_text){"class", label};
+    if (lun_rate_text(d->model.info.ema, ema))
+        texts[text_count++] = (lun_png_text){"moving average", ema};
     /* Tiny pictures are magnified, so that a grid can be looked at. */
     const int scale = d->width < 64 && !d->folder ? 64 / d->width : 1;
     lun_picture picture;
@@ -253,8 +254,8 @@ static lun_status prepare(drawing *d, lun_device *dev)
     const sample_args *a = d->args;
     LUN_TRY(load_model(d->file, dev, &d->model));
     const lun_model_file_info *info = &d->model.info;
-    d->height = a->size_given ? a->size : info->height ? info->height : 64;
-    d->width = a->size_given ? a->size : info->width ? info->width : 64;
+    d->height = a->size_given ? a->size[1] : info->height ? info->height : 64;
+    d->width = a->size_given ? a->size[0] : info->width ? info->width : 64;
     if (!a->size_given && !info->width)
         say("the file does not say how large its pictures were: drawing 64x64 (--size)");
     LUN_TRY(lun_model_config_check(&info->config, d->height, d->width));
@@ -320,7 +321,7 @@ static lun_status run(const sample_args *a)
     lun_device *dev = NULL;
     lun_model_file_info info;
     lun_status status = LUN_OK;
-    LUN_TRY_GOTO(status, done, find_model(a->model, &d.file));
+    LUN_TRY_GOTO(status, done, find_weights(a->model, a->weights, &d.file));
     LUN_TRY_GOTO(status, done, lun_model_inspect(d.file, &info));
     LUN_TRY_GOTO(status, done, check_computes(a->device));
     LUN_TRY_GOTO(status, done, check_out(&d));
@@ -417,6 +418,11 @@ int lun_cmd_sample(int argc, char **argv)
          .given = &a.between_given,
          .meta = "A B",
          .help = "pictures on the way from that of seed A to that of seed B"},
+        {.name = "--weights",
+         .type = ARG_TEXT,
+         .value = &a.weights,
+         .meta = "WHICH",
+         .help = "of a RUN: ema, its first moving average (the default where it has one); a rate as 0.999; raw"},
         {.name = "--strip",
          .type = ARG_FLAG,
          .value = &a.strip,
@@ -444,13 +450,13 @@ int lun_cmd_sample(int argc, char **argv)
          .meta = "N",
          .help = "at most N at a time (16)"},
         {.name = "--size",
-         .type = ARG_INT,
-         .value = &a.size,
+         .type = ARG_SIZE,
+         .value = a.size,
          .min = 2,
          .max = 4096,
          .given = &a.size_given,
-         .meta = "N",
-         .help = "pixels a side (that of the training)"},
+         .meta = "N|WxH",
+         .help = "pixels, a side or across and down (those of the training)"},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,
