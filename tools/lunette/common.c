@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "checkpoint/runfolder.h"
+#include "model/interop.h"
 
 const char *const clip_names[] = {"none", "x0", "xt", NULL};
 const char *const norm_names[] = {"eval", "train", NULL};
@@ -38,7 +39,7 @@ lun_status find_model(const char *path, char **file)
     struct stat st;
     if (stat(path, &st) != 0)
         return lun_fail(LUN_ERR_USAGE, "%s: no such model file or run folder", path);
-    if (!S_ISDIR(st.st_mode)) {
+    if (!S_ISDIR(st.st_mode) || lun_is_diffusers_folder(path)) {
         *file = lun_strdup(path);
         return *file ? LUN_OK : LUN_ERR_MEMORY;
     }
