@@ -119,6 +119,24 @@ typedef enum lun_naming {
     LUN_NAMING_DIFFUSERS /* UNet2DModel: conv_in.weight, time_embedding.linear_1.weight; q, k and v apart */
 } lun_naming;
 
+/* How much noise there is at each of the T steps (diffusion.h makes the numbers). */
+typedef enum lun_schedule_kind {
+    LUN_SCHEDULE_LINEAR, /* beta from first to last in equal steps */
+    LUN_SCHEDULE_SCALED, /* the same with first and last times 1000 / steps: Ho et al.'s process in other lengths */
+    LUN_SCHEDULE_COSINE, /* Nichol and Dhariwal 2021: abar like cos^2((u + 0.008) / 1.008 pi / 2), beta at most 0.999 */
+    LUN_SCHEDULE_SIGMOID /* Jabri et al. 2022: abar falls like a logistic function from -3 to 3; beta at most 0.999 */
+} lun_schedule_kind;
+#define LUN_SCHEDULE_KINDS 4
+/* "linear", "scaled", "cosine", "sigmoid"; NULL for any other number. */
+LUN_API const char *lun_schedule_kind_name(lun_schedule_kind kind);
+
+/* What a network predicts of x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps; v = sqrt(abar) eps - sqrt(1 - abar) x_0
+ * (Salimans and Ho 2022). */
+typedef enum lun_prediction { LUN_PREDICTION_EPS, LUN_PREDICTION_X0, LUN_PREDICTION_V } lun_prediction;
+#define LUN_PREDICTIONS 3
+/* "eps", "x0", "v"; NULL for any other number. */
+LUN_API const char *lun_prediction_name(lun_prediction prediction);
+
 /* What a model file says besides its tensors. */
 typedef struct lun_model_file_info {
     lun_model_config config;
@@ -127,8 +145,10 @@ typedef struct lun_model_file_info {
     uint64_t step;                /* optimiser steps taken; 0 when unknown */
     uint64_t batches_tracked;     /* PyTorch's num_batches_tracked of the batch norms */
     char preset[32];              /* "" when unknown */
-    double beta_first, beta_last; /* of the linear schedule */
-    int assumed;                  /* a UNet's file that does not say what its tensors do not show */
+    double beta_first, beta_last; /* of the linear two schedules; the others have no parameters */
+    lun_schedule_kind schedule;
+    lun_prediction prediction;
+    int assumed; /* a UNet's file that does not say what its tensors do not show */
 } lun_model_file_info;
 
 /* Read what a file describes without loading it, or a folder that diffusers saved: that of a pipeline with a
@@ -140,11 +160,12 @@ typedef struct lun_model_file_info {
  * of the notebook network: downs/ups and downstream/upstream; UNets in any lun_naming), all of which are there and fit
  * when this returns LUN_OK; the rest from lunette's metadata, whose configuration must agree. Without metadata it is
  * what was published: T is 300 for the notebook network and 1000 for UNets, beta_first and beta_last are 1e-4 and 0.02,
- * there are 32 groups, no dropout, no null class, and
+ * the schedule is linear, eps is predicted, there are 32 groups, no dropout, no null class, and
  *   Ho's, in LUN_NAMING_DDPM or LUN_NAMING_DIFFUSERS: one head, norm_eps 1e-6, asymmetric_pad, [sin | cos], time_shift;
  *   OpenAI's, in LUN_NAMING_GUIDED, or with scale_shift or resample_blocks: norm_eps 1e-5, [cos | sin];
  *     with resample_blocks heads of 64 in LUN_QKV_HEADS order, but LUN_QKV_SPLIT in a network of adm-64's widths and
- *     four heads in one of adm-128's; without, improved-diffusion's four heads, T = 4000 and time_rescale.
+ *     four heads in one of adm-128's; without, improved-diffusion's four heads, T = 4000 and time_rescale. The cosine
+ *     schedule in the latter and in adm-64's widths.
  * LUN_ERR_CHECKPOINT if it is no network that lunette knows. */
 LUN_API lun_status lun_model_inspect(const char *path, lun_model_file_info *out);
 /* Fill an allocated store, in which the network is declared, from a file or a folder of diffusers. Everything is

@@ -287,6 +287,8 @@ static lun_status convert(moving *m, const lun_convert_params *params)
 {
     m->naming = m->info.naming;
     LUN_TRY(lun_layout_check(&m->info.config, params->layout));
+    if (params->layout == LUN_NAMING_DIFFUSERS)
+        LUN_TRY(lun_diffusers_check(&m->info));
     m->info.naming = params->layout == LUN_NAMING_OWN ? lun_model_own_naming(m->info.config.network) : params->layout;
     if (lun_file_exists(params->to))
         return lun_fail(LUN_ERR_USAGE, "%s exists already: name a file or folder that does not", params->to);

@@ -102,16 +102,31 @@ json_t *lun_diffusers_unet_json(const lun_model_file_info *info)
         blocks_json(c, true), "upsample_type", between);
 }
 
+/* By lun_schedule_kind and lun_prediction. diffusers' own sigmoid is another schedule. */
+static const char *const schedules[LUN_SCHEDULE_KINDS] = {"linear", "linear", "squaredcos_cap_v2", NULL};
+static const char *const predictions[LUN_PREDICTIONS] = {"epsilon", "sample", "v_prediction"};
+
+lun_status lun_diffusers_check(const lun_model_file_info *info)
+{
+    if (schedules[info->schedule])
+        return LUN_OK;
+    return lun_fail(LUN_ERR_USAGE,
+                    "this network was trained with the schedule '%s', which no scheduler of diffusers has",
+                    lun_schedule_kind_name(info->schedule));
+}
+
 /* The ancestral sampler that lunette's --clip x0 is. */
 json_t *lun_diffusers_scheduler_json(const lun_model_file_info *info)
 {
+    const double factor = info->schedule == LUN_SCHEDULE_SCALED ? 1000.0 / info->config.steps : 1;
     return json_pack("{s:s, s:s, s:f, s:s, s:f, s:b, s:f, s:f, s:i, s:s, s:b, s:f, s:i, s:b, s:s, s:n, s:s}",
-                     "_class_name", "DDPMScheduler", "_diffusers_version", VERSION, "beta_end", info->beta_last,
-                     "beta_schedule", "linear", "beta_start", info->beta_first, "clip_sample", 1, "clip_sample_range",
-                     1.0, "dynamic_thresholding_ratio", 0.995, "num_train_timesteps", info->config.steps,
-                     "prediction_type", "epsilon", "rescale_betas_zero_snr", 0, "sample_max_value", 1.0, "steps_offset",
-                     0, "thresholding", 0, "timestep_spacing", "leading", "trained_betas", "variance_type",
-                     info->config.learned_sigma ? "learned_range" : "fixed_small");
+                     "_class_name", "DDPMScheduler", "_diffusers_version", VERSION, "beta_end",
+                     factor * info->beta_last, "beta_schedule", schedules[info->schedule], "beta_start",
+                     factor * info->beta_first, "clip_sample", 1, "clip_sample_range", 1.0,
+                     "dynamic_thresholding_ratio", 0.995, "num_train_timesteps", info->config.steps, "prediction_type",
+                     predictions[info->prediction], "rescale_betas_zero_snr", 0, "sample_max_value", 1.0,
+                     "steps_offset", 0, "thresholding", 0, "timestep_spacing", "leading", "trained_betas",
+                     "variance_type", info->config.learned_sigma ? "learned_range" : "fixed_small");
 }
 
 json_t *lun_diffusers_index_json(void)
@@ -431,14 +446,31 @@ static lun_status read_unet(lun_json_from from, json_t *root, lun_model_file_inf
     return LUN_OK;
 }
 
+/* Which of the words; absent: the first. */
+static lun_status get_word(lun_json_from from, const json_t *object, const char *key, const char *const *words,
+                           int count, int *out)
+{
+    const char *text = words[0];
+    if (lun_json_has(object, key))
+        LUN_TRY(lun_json_get_string(from, object, key, &text));
+    for (int i = 0; i < count; i++)
+        if (words[i] && strcmp(text, words[i]) == 0) {
+            *out = i;
+            return LUN_OK;
+        }
+    return lun_fail(from.kind, "%s: '%s' is '%.60s', which lunette does not have", from.what, key, text);
+}
+
 /* Only what training depends on; how a sampler goes about it is the caller's to say. */
 static lun_status read_scheduler(lun_json_from from, json_t *root, lun_model_file_info *info)
 {
-    static const fixed only[] = {{"beta_schedule", "linear", 0},
-                                 {"trained_betas", NULL, 0},
-                                 {"prediction_type", "epsilon", 0},
-                                 {"rescale_betas_zero_snr", NULL, 0}};
+    static const fixed only[] = {{"trained_betas", NULL, 0}, {"rescale_betas_zero_snr", NULL, 0}};
+    int schedule = 0, prediction = 0;
     LUN_TRY(check_fixed(from, root, only, LUN_COUNT(only)));
+    LUN_TRY(get_word(from, root, "beta_schedule", schedules, LUN_SCHEDULE_KINDS, &schedule));
+    LUN_TRY(get_word(from, root, "prediction_type", predictions, LUN_PREDICTIONS, &prediction));
+    info->schedule = (lun_schedule_kind)schedule;
+    info->prediction = (lun_prediction)prediction;
     LUN_TRY(get_int(from, root, "num_train_timesteps", 1, 1000000, 1000, NULL, &info->config.steps));
     LUN_TRY(get_real(from, root, "beta_start", 1e-4, &info->beta_first));
     LUN_TRY(get_real(from, root, "beta_end", 0.02, &info->beta_last));
@@ -494,5 +526,8 @@ lun_status lun_diffusers_agree(const lun_diffusers_parts *parts, const lun_model
     LUN_TRY(agree(parts->config, lun_diffusers_unet_json(said), lun_diffusers_unet_json(read)));
     if (!parts->scheduler)
         return LUN_OK;
+    if (lun_diffusers_check(said) != LUN_OK)
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s and the metadata of its tensors disagree: %s", parts->scheduler,
+                        lun_error_detail());
     return agree(parts->scheduler, lun_diffusers_scheduler_json(said), lun_diffusers_scheduler_json(read));
 }

@@ -33,8 +33,10 @@ lun_status lun_diffusers_read(const lun_diffusers_parts *parts, lun_model_file_i
 lun_status lun_diffusers_agree(const lun_diffusers_parts *parts, const lun_model_file_info *said,
                                const lun_model_file_info *read);
 
-/* What goes into the folder's three JSON files, for a network that lun_layout_check has passed. New objects; NULL when
- * memory is out. */
+/* Has diffusers this schedule? LUN_ERR_USAGE. */
+lun_status lun_diffusers_check(const lun_model_file_info *info);
+/* What goes into the folder's three JSON files, for a network that lun_layout_check and lun_diffusers_check have
+ * passed. New objects; NULL when memory is out. */
 json_t *lun_diffusers_unet_json(const lun_model_file_info *info);
 json_t *lun_diffusers_scheduler_json(const lun_model_file_info *info);
 json_t *lun_diffusers_index_json(void);

@@ -3,9 +3,10 @@
  * Metadata: "lunette.model", one JSON object
  *     {"network": "notebook", "image_channels": 3, "channels": [64, ...], "time_dim": 32, "steps": 300,
  *      "height": 64, "width": 64, "preset": "notebook", "beta_first": 1e-4, "beta_last": 0.02}
- * where the network is a UNet "model" (config_json.h) in place of the four after "network"; and "lunette.step",
- * decimal. The tensors must be those of that configuration, all of them and no others; without metadata the network is
- * told from them. */
+ * where the network is a UNet "model" (config_json.h) in place of the four after "network"; with "schedule": "cosine"
+ * and so on where it is not linear, "prediction": "v" and so on where it is not eps, so that files of the first version
+ * are files of this one; and "lunette.step", decimal. The tensors must be those of that configuration, all of them and
+ * no others; without metadata the network is told from them. */
 #include "model_file.h"
 
 #include <inttypes.h>
@@ -164,6 +165,33 @@ static lun_status match_end(match *m)
 
 /* ---- What a file describes --------------------------------------------------------------------------------------- */
 
+static const char *schedule_name(int number)
+{
+    return lun_schedule_kind_name((lun_schedule_kind)number);
+}
+
+static const char *prediction_name(int number)
+{
+    return lun_prediction_name((lun_prediction)number);
+}
+
+/* The number of the name at `key`; 0 where there is none. */
+static lun_status read_kind(lun_json_from from, const json_t *root, const char *key, const char *(*name_of)(int),
+                            int *out)
+{
+    const char *text = NULL;
+    *out = 0;
+    if (!lun_json_has(root, key))
+        return LUN_OK;
+    LUN_TRY(lun_json_get_string(from, root, key, &text));
+    for (int k = 0; name_of(k); k++)
+        if (strcmp(text, name_of(k)) == 0) {
+            *out = k;
+            return LUN_OK;
+        }
+    return lun_fail(from.kind, "%s: %s '%.60s' is not known to this version", from.what, key, text);
+}
+
 /* What the metadata of every network ends with. */
 static lun_status read_rest(lun_json_from from, const json_t *root, lun_model_file_info *info)
 {
@@ -182,14 +210,20 @@ static lun_status read_rest(lun_json_from from, const json_t *root, lun_model_fi
     /* Written so that NaN and 0 fail too. */
     if (!(info->beta_first > 0 && info->beta_first <= info->beta_last && info->beta_last < 1))
         return lun_fail(from.kind, "%s: betas from %g to %g", from.what, info->beta_first, info->beta_last);
+    int schedule = 0, prediction = 0;
+    LUN_TRY(read_kind(from, root, "schedule", schedule_name, &schedule));
+    LUN_TRY(read_kind(from, root, "prediction", prediction_name, &prediction));
+    info->schedule = (lun_schedule_kind)schedule;
+    info->prediction = (lun_prediction)prediction;
     return LUN_OK;
 }
 
 /* The notebook network was told from its tensors. */
 static lun_status read_notebook(lun_json_from from, const json_t *root, lun_model_file_info *info)
 {
-    static const char *const keys[] = {"network", "image_channels", "channels",   "time_dim",  "steps", "height",
-                                       "width",   "preset",         "beta_first", "beta_last", NULL};
+    static const char *const keys[] = {"network",  "image_channels", "channels", "time_dim",   "steps",
+                                       "height",   "width",          "preset",   "beta_first", "beta_last",
+                                       "schedule", "prediction",     NULL};
     const lun_model_config *config = &info->config;
     json_t *channels = NULL;
     int64_t number = 0;
@@ -217,8 +251,8 @@ static lun_status read_notebook(lun_json_from from, const json_t *root, lun_mode
 /* Most of a UNet's configuration no tensor shows. What one does, the comparison with all tensors will hold it to. */
 static lun_status read_unet(lun_json_from from, const json_t *root, lun_model_file_info *info)
 {
-    static const char *const keys[] = {"network", "model",      "height",    "width",
-                                       "preset",  "beta_first", "beta_last", NULL};
+    static const char *const keys[] = {"network",    "model",     "height",   "width",      "preset",
+                                       "beta_first", "beta_last", "schedule", "prediction", NULL};
     json_t *model = NULL;
     LUN_TRY(lun_json_check_keys(from, root, keys));
     LUN_TRY(lun_json_get_object(from, root, "model", &model));
@@ -297,7 +331,7 @@ static lun_status configure(const lun_safetensors *file, const lun_diffusers_par
         return LUN_OK;
     }
     info->assumed = unet;
-    return lun_model_tell(file, info->naming, hints, &info->config);
+    return lun_model_tell(file, info->naming, hints, info);
 }
 
 static lun_status inspect(const lun_safetensors *file, const lun_diffusers_parts *parts, const lun_model_hints *hints,
@@ -479,6 +513,10 @@ static json_t *metadata_json(const lun_model_file_info *info)
     }
     json_t *rest = json_pack("{s:i, s:i, s:s, s:f, s:f}", "height", info->height, "width", info->width, "preset",
                              info->preset, "beta_first", info->beta_first, "beta_last", info->beta_last);
+    if (rest && info->schedule != LUN_SCHEDULE_LINEAR)
+        json_object_set_new(rest, "schedule", json_string(lun_schedule_kind_name(info->schedule)));
+    if (rest && info->prediction != LUN_PREDICTION_EPS)
+        json_object_set_new(rest, "prediction", json_string(lun_prediction_name(info->prediction)));
     const bool whole = has_model && rest && json_object_update(root, rest) == 0;
     json_decref(rest);
     if (whole)
@@ -585,6 +623,9 @@ static lun_status write_values(lun_store *store, const lun_model_file_info *info
 lun_status lun_model_write(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer)
 {
     LUN_TRY(lun_model_check(&info->config));
+    if (!lun_schedule_kind_name(info->schedule) || !lun_prediction_name(info->prediction))
+        return lun_fail(LUN_ERR_USAGE, "there is no schedule number %d or prediction number %d", (int)info->schedule,
+                        (int)info->prediction);
     LUN_TRY(metadata(info, writer));
     return write_values(store, info, writer);
 }

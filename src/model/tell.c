@@ -188,8 +188,8 @@ static void assume_ddpm(lun_model_config *c)
     c->start = LUN_START_FAN_AVG;
 }
 
-/* Of OpenAI's. */
-static void assume_adm(lun_model_config *c)
+/* Of OpenAI's. The 64x64 network and those of improved-diffusion were trained with the cosine schedule. */
+static void assume_adm(lun_model_config *c, lun_schedule_kind *schedule)
 {
     lun_model_config adm_64, adm_128;
     if (lun_model_config_named("adm-64", &adm_64) != LUN_OK || lun_model_config_named("adm-128", &adm_128) != LUN_OK)
@@ -204,6 +204,7 @@ static void assume_adm(lun_model_config *c)
     else
         c->head_width = 64;
     c->qkv_order = c->resample_blocks && like_64 ? LUN_QKV_SPLIT : LUN_QKV_HEADS;
+    *schedule = !c->resample_blocks || like_64 ? LUN_SCHEDULE_COSINE : LUN_SCHEDULE_LINEAR;
     c->groups = 32;
     c->norm_eps = 1e-5f;
     c->time_cos_first = 1;
@@ -236,21 +237,22 @@ static void take_hints(const lun_model_hints *hints, lun_model_config *c)
 }
 
 lun_status lun_model_tell(const lun_safetensors *file, lun_naming naming, const lun_model_hints *hints,
-                          lun_model_config *out)
+                          lun_model_file_info *out)
 {
     lun_model_config config;
+    lun_schedule_kind schedule = LUN_SCHEDULE_LINEAR;
     memset(&config, 0, sizeof config);
     switch (naming) {
     case LUN_NAMING_OWN: LUN_TRY(tell_notebook(file, &config)); break;
     case LUN_NAMING_GUIDED:
         LUN_TRY(tell_guided(file, &config));
-        assume_adm(&config);
+        assume_adm(&config, &schedule);
         break;
     default:
         LUN_TRY(tell_by_level(file, naming == LUN_NAMING_DDPM, &config));
         /* What is only in OpenAI's networks came from there. */
         if (config.scale_shift || config.resample_blocks)
-            assume_adm(&config);
+            assume_adm(&config, &schedule);
         else
             assume_ddpm(&config);
         break;
@@ -260,6 +262,7 @@ lun_status lun_model_tell(const lun_safetensors *file, lun_naming naming, const 
     if (lun_model_check(&config) != LUN_OK)
         return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s", lun_safetensors_path(file),
                         lun_error_detail());
-    *out = config;
+    out->config = config;
+    out->schedule = schedule;
     return LUN_OK;
 }

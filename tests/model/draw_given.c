@@ -53,12 +53,13 @@ int main(int argc, char **argv)
 
     lun_schedule schedule = {0};
     lun_sampler *sampler = NULL;
-    MUST(lun_schedule_linear(info.config.steps, info.beta_first, info.beta_last, &schedule));
+    MUST(lun_schedule_create(info.schedule, info.config.steps, info.beta_first, info.beta_last, &schedule));
     const lun_sampler_params params = {.batch = (int)x->dims[0],
                                        .height = (int)x->dims[2],
                                        .width = (int)x->dims[3],
                                        .clip = LUN_CLIP_MODE_X0,
                                        .norm = LUN_NORM_EVAL,
+                                       .prediction = info.prediction,
                                        .schedule = &schedule};
     MUST(lun_sampler_create(store, device, &info.config, &params, NULL, &sampler));
     float *picture = malloc((size_t)x->bytes);

@@ -56,10 +56,11 @@ static void print_network(const char *file, const lun_safetensors *tensors)
         printf("preset      %s\n", info.preset);
     if (info.width)
         printf("pictures    %dx%d, %d channels\n", info.width, info.height, info.config.image_channels);
-    printf("schedule    %d steps", info.config.steps);
-    if (info.beta_last > 0)
-        printf(", linear from %g to %g", info.beta_first, info.beta_last);
-    printf("\n");
+    printf("schedule    %d steps, %s", info.config.steps, lun_schedule_kind_name(info.schedule));
+    if (info.beta_last > 0 && info.schedule <= LUN_SCHEDULE_SCALED)
+        printf(" from %g to %g", info.beta_first, info.beta_last);
+    printf("\nprediction  %s%s\n", lun_prediction_name(info.prediction),
+           info.config.learned_sigma ? ", and the variance" : "");
     if (info.step)
         printf("trained     %" PRIu64 " steps\n", info.step);
 }
