@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 HO = dict(sample_size=(8, 16), in_channels=3, out_channels=3, block_out_channels=(8, 16, 16), layers_per_block=1, norm_num_groups=4,
           down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
           attention_head_dim=None, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6)
-ADM = dict(sample_size=8, in_channels=1, out_channels=2, block_out_channels=(8, 16), layers_per_block=2, norm_num_groups=4,
-           attn_norm_num_groups=4, attention_head_dim=8, down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+ADM = dict(sample_size=8, in_channels=1, out_channels=2, block_out_channels=(8, 12), layers_per_block=2, norm_num_groups=4,
+           attn_norm_num_groups=4, attention_head_dim=4, down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
            up_block_types=("AttnUpBlock2D", "ResnetUpsampleBlock2D"), downsample_type="resnet", upsample_type="resnet", dropout=0.1,
            resnet_time_scale_shift="scale_shift", num_class_embeds=5)
 STEPS = 20

@@ -80,7 +80,7 @@ START_TEST(diffusers_folders_match)
     ck_assert_int_eq(info.config.network, LUN_ADM);
     ck_assert_int_eq(info.config.learned_sigma, 1);
     ck_assert_int_eq(info.config.classes, 5);
-    ck_assert_int_eq(info.config.head_width, 8);
+    ck_assert_int_eq(info.config.head_width, 4);
     /* The folder of the model alone says nothing of the schedule. */
     MUST(lun_model_inspect(join(golden_path("hf-ho"), "/unet"), &info));
     ck_assert_int_eq(info.config.steps, 1000);
