@@ -84,7 +84,9 @@ refuses 4 'resnets.1.norm1.weight is missing; .*; and [0-9]* more$' convert lie 
 lie unet/config.json 's/"norm_num_groups": 4/"norm_num_groups": 1e300/'
 refuses 4 "config.json: 'norm_num_groups' must be an integer" convert lie x --to lunette
 lie unet/config.json 's/"in_channels": 3/"in_channels": 2000000000/'
-refuses 4 'in_channels' info lie
+refuses 4 'in_channels' convert lie x --to lunette
+succeeds info lie
+grep -q '^network     none that lunette knows: .*in_channels' out || fail "info does not say why"
 lie model_index.json 's/UNet2DModel/UNet2DConditionModel/'
 refuses 4 'is a UNet2DConditionModel' sample lie --out g.png --device cpu
 lie scheduler/scheduler_config.json 's/"linear"/"laplace"/'
