@@ -24,7 +24,9 @@ typedef struct moving {
     lun_naming naming;        /* of the file */
     move *moves;
     size_t count, room;
-    size_t at; /* in the second walk */
+    size_t at;   /* in the second walk */
+    bool folder; /* what is read is one of diffusers */
+    char *kept;  /* its scheduler, where there is something to keep */
     lun_status status;
 } moving;
 
@@ -196,12 +198,16 @@ static lun_status write_metadata(const moving *m, lun_safetensors_writer *writer
         const char *value = NULL, *key = lun_safetensors_metadata_at(m->file, i, &value);
         if (strcmp(key, "lunette.crc32") == 0 || strcmp(key, "lunette.header_crc32") == 0)
             continue;
+        if (m->folder && strcmp(key, LUN_DIFFUSERS_KEPT) == 0 && !(value = m->kept))
+            continue;
         if (strcmp(key, "lunette.model") == 0)
             value = model;
         status = lun_safetensors_writer_metadata(writer, key, value);
     }
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "lunette.model", model);
+    if (status == LUN_OK && m->kept)
+        status = lun_safetensors_writer_metadata(writer, LUN_DIFFUSERS_KEPT, m->kept);
     /* diffusers wants to be told whose shapes these are. */
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "format", "pt");
@@ -264,8 +270,14 @@ static lun_status fill_folder(const moving *m, lun_folder *folder)
     LUN_TRY(lun_folder_add(folder, "scheduler"));
     LUN_TRY(write_weights(m, folder));
     LUN_TRY(write_json(folder, "unet/config.json", lun_diffusers_unet_json(&m->info)));
-    LUN_TRY(write_json(folder, "scheduler/scheduler_config.json", lun_diffusers_scheduler_json(&m->info)));
-    return write_json(folder, "model_index.json", lun_diffusers_index_json());
+    const char *kept = m->folder ? m->kept : lun_safetensors_metadata(m->file, LUN_DIFFUSERS_KEPT);
+    json_t *scheduler = lun_diffusers_kept(kept, &m->info),
+           *index = scheduler ? lun_diffusers_index_json(scheduler) : NULL;
+    const lun_status status = write_json(folder, "scheduler/scheduler_config.json", scheduler);
+    if (status == LUN_OK)
+        return write_json(folder, "model_index.json", index);
+    json_decref(index);
+    return status;
 }
 
 static lun_status write_folder(const moving *m, const char *path)
@@ -283,9 +295,22 @@ static lun_status write_folder(const moving *m, const char *path)
 /* ---- All of it ----------------------------------------------------------------------------------------------------
  */
 
+static lun_status keep_scheduler(moving *m, const char *path)
+{
+    lun_diffusers_parts parts = {NULL};
+    m->folder = lun_is_diffusers_folder(path);
+    if (!m->folder)
+        return LUN_OK;
+    LUN_TRY(lun_diffusers_find(path, &parts));
+    const lun_status status = lun_diffusers_keep(&parts, &m->info, &m->kept);
+    lun_diffusers_parts_free(&parts);
+    return status;
+}
+
 static lun_status convert(moving *m, const lun_convert_params *params)
 {
     m->naming = m->info.naming;
+    LUN_TRY(keep_scheduler(m, params->from));
     LUN_TRY(lun_layout_check(&m->info.config, params->layout));
     if (params->layout == LUN_NAMING_DIFFUSERS)
         LUN_TRY(lun_diffusers_check(&m->info));
@@ -312,6 +337,7 @@ lun_status lun_model_convert(const lun_convert_params *params, lun_model_file_in
     const lun_status status = convert(&m, params);
     lun_safetensors_close(file);
     free(m.moves);
+    free(m.kept);
     if (status == LUN_OK && out)
         *out = m.info;
     return status;

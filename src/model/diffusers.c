@@ -129,10 +129,11 @@ json_t *lun_diffusers_scheduler_json(const lun_model_file_info *info)
                      "variance_type", info->config.learned_sigma ? "learned_range" : "fixed_small");
 }
 
-json_t *lun_diffusers_index_json(void)
+json_t *lun_diffusers_index_json(const json_t *scheduler)
 {
     return json_pack("{s:s, s:s, s:[s, s], s:[s, s]}", "_class_name", "DDPMPipeline", "_diffusers_version", VERSION,
-                     "scheduler", "diffusers", "DDPMScheduler", "unet", "diffusers", "UNet2DModel");
+                     "scheduler", "diffusers", json_string_value(json_object_get(scheduler, "_class_name")), "unet",
+                     "diffusers", "UNet2DModel");
 }
 
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */
@@ -530,4 +531,75 @@ lun_status lun_diffusers_agree(const lun_diffusers_parts *parts, const lun_model
         return lun_fail(LUN_ERR_CHECKPOINT, "%s and the metadata of its tensors disagree: %s", parts->scheduler,
                         lun_error_detail());
     return agree(parts->scheduler, lun_diffusers_scheduler_json(said), lun_diffusers_scheduler_json(read));
+}
+
+/* ---- A scheduler on its way through lunette ------------------------------------------------------------------------
+ */
+
+/* Numbers are compared as such: 1 is 1.0. */
+static bool same_value(const json_t *a, const json_t *b)
+{
+    if (json_is_number(a) && json_is_number(b))
+        return !(json_number_value(a) < json_number_value(b)) && !(json_number_value(a) > json_number_value(b));
+    return json_equal(a, b);
+}
+
+/* Does it say more than ours? What it leaves out it does not say. */
+static bool says_more(json_t *theirs, const json_t *ours)
+{
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach(theirs, key, value)
+    {
+        const json_t *known = json_object_get(ours, key);
+        if (key[0] == '_' && strcmp(key, "_class_name") != 0)
+            continue;
+        if (known ? !same_value(value, known) : !json_is_null(value) && !json_is_false(value))
+            return true;
+    }
+    return false;
+}
+
+lun_status lun_diffusers_keep(const lun_diffusers_parts *parts, const lun_model_file_info *info, char **text)
+{
+    json_t *theirs = NULL, *ours = NULL;
+    *text = NULL;
+    if (!parts->scheduler || lun_diffusers_check(info) != LUN_OK)
+        return LUN_OK;
+    LUN_TRY(lun_json_read(parts->scheduler, LUN_ERR_CHECKPOINT, &theirs));
+    lun_status status = LUN_OK;
+    ours = lun_diffusers_scheduler_json(info);
+    if (!ours)
+        status = lun_fail(LUN_ERR_MEMORY, "out of memory (JSON)");
+    else if (says_more(theirs, ours) && !(*text = lun_json_text(theirs, 0)))
+        status = LUN_ERR_MEMORY;
+    json_decref(theirs);
+    json_decref(ours);
+    return status;
+}
+
+/* The class's name goes into model_index.json, where diffusers looks it up among its own. */
+static bool is_class(const json_t *name)
+{
+    const char *text = json_string_value(name);
+    return text && strlen(text) < 64 &&
+           strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == strlen(text);
+}
+
+json_t *lun_diffusers_kept(const char *text, const lun_model_file_info *info)
+{
+    static const char *const trained[] = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule",
+                                          "prediction_type"};
+    const lun_json_from from = {LUN_DIFFUSERS_KEPT, LUN_ERR_CHECKPOINT};
+    json_t *theirs = NULL, *ours = lun_diffusers_scheduler_json(info);
+    lun_model_file_info read = *info;
+    if (!ours || !text || lun_json_parse(from, text, strlen(text), &lun_json_usual, &theirs) != LUN_OK)
+        return ours;
+    bool fits = is_class(json_object_get(theirs, "_class_name")) && read_scheduler(from, theirs, &read) == LUN_OK;
+    json_t *as_read = fits ? lun_diffusers_scheduler_json(&read) : NULL;
+    for (size_t i = 0; i < LUN_COUNT(trained) && fits; i++)
+        fits = same_value(json_object_get(as_read, trained[i]), json_object_get(ours, trained[i]));
+    json_decref(as_read);
+    json_decref(fits ? ours : theirs);
+    return fits ? theirs : ours;
 }

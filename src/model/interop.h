@@ -39,7 +39,18 @@ lun_status lun_diffusers_check(const lun_model_file_info *info);
  * passed. New objects; NULL when memory is out. */
 json_t *lun_diffusers_unet_json(const lun_model_file_info *info);
 json_t *lun_diffusers_scheduler_json(const lun_model_file_info *info);
-json_t *lun_diffusers_index_json(void);
+/* scheduler: the former's object, whose class is named. */
+json_t *lun_diffusers_index_json(const json_t *scheduler);
+
+/* What samplers are told and training does not depend on (which variance, which clipping, which class) is kept on the
+ * way through lunette: as this metadata, where it is not what lunette writes by itself. */
+#define LUN_DIFFUSERS_KEPT "diffusers.scheduler"
+/* The scheduler of a folder as such a text (free() it), or NULL where there is nothing to keep. `info` is what the
+ * folder was read as. */
+lun_status lun_diffusers_keep(const lun_diffusers_parts *parts, const lun_model_file_info *info, char **text);
+/* The scheduler to write for `info`: the kept one, if there is one (`text` may be NULL) and it describes that schedule;
+ * else lunette's. A new object; NULL when memory is out. */
+json_t *lun_diffusers_kept(const char *text, const lun_model_file_info *info);
 
 /* attention_head_dim that gives every attention of the network its heads: channels of a head, 0 for one head (null
  * there), -1 where no number does. */

@@ -203,16 +203,21 @@ static lun_model_file_info narrow(const family *f)
     return info;
 }
 
-static void save_family(const family *f, const char *path)
+static void save_info(const lun_model_file_info *info, const char *path)
 {
-    lun_model_file_info info = narrow(f);
     lun_store *store = NULL;
     MUST(lun_store_create(&store));
-    MUST(lun_model_declare(store, &info.config));
+    MUST(lun_model_declare(store, &info->config));
     MUST(lun_store_allocate(store, golden_device, 0));
     MUST(lun_store_init(store, 3));
-    MUST(lun_model_save(store, &info, "an id", path));
+    MUST(lun_model_save(store, info, "an id", path));
     lun_store_destroy(&store);
+}
+
+static void save_family(const family *f, const char *path)
+{
+    const lun_model_file_info info = narrow(f);
+    save_info(&info, path);
 }
 
 START_TEST(round_trips_through_layouts)
@@ -304,6 +309,96 @@ static void rewrite(const char *from_path, const char *path, const char *const *
     lun_safetensors_close(from);
 }
 
+/* A folder in the scratch place: that of diffusers with other weights (NULL: its own) and one JSON file in which `to`
+ * takes the place of `from`. */
+static const char *variant(const char *golden, const char *weights, const char *file, const char *from, const char *to)
+{
+    static const char *const files[] = {"/model_index.json", "/unet/config.json", "/scheduler/scheduler_config.json"};
+    const char *const folder = fresh("interop-folder");
+    mkdir(folder, 0755);
+    mkdir(join(folder, "/unet"), 0755);
+    mkdir(join(folder, "/scheduler"), 0755);
+    char *target = realpath(weights ? weights : join(golden_path(golden), WEIGHTS), NULL);
+    ck_assert_ptr_nonnull(target);
+    ck_assert_int_eq(symlink(target, join(folder, WEIGHTS)), 0);
+    free(target);
+    for (size_t i = 0; i < 3; i++) {
+        char text[8000] = "";
+        FILE *in = fopen(join(golden_path(golden), files[i]), "r"), *out = fopen(join(folder, files[i]), "w");
+        ck_assert(in && out);
+        const size_t bytes = fread(text, 1, sizeof text - 1, in);
+        ck_assert(bytes > 0 && bytes < sizeof text - 1);
+        char *at = file && strcmp(file, files[i]) == 0 ? strstr(text, from) : NULL;
+        ck_assert_msg(at || !file || strcmp(file, files[i]) != 0, "%s has no %s", files[i], from);
+        if (at)
+            fprintf(out, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+        else
+            fputs(text, out);
+        fclose(in);
+        fclose(out);
+    }
+    return folder;
+}
+
+/* Schedules and predictions by diffusers' names; what only samplers are told is kept. */
+START_TEST(schedulers)
+{
+    static const char path[] = "/scheduler/scheduler_config.json";
+    const char *const ours = scratch_path("interop.safetensors"), *const back = scratch_path("interop-back");
+    lun_model_file_info info;
+    MUST(convert(variant("hf-ho", NULL, path, "\"linear\"", "\"squaredcos_cap_v2\""), fresh("interop.safetensors"),
+                 LUN_NAMING_OWN));
+    MUST(lun_model_inspect(ours, &info));
+    ck_assert_int_eq(info.schedule, LUN_SCHEDULE_COSINE);
+    ck_assert_int_eq(info.prediction, LUN_PREDICTION_EPS);
+    MUST(convert(ours, fresh("interop-back"), LUN_NAMING_DIFFUSERS));
+    same_json(join(scratch_path("interop-folder"), path), join(back, path));
+    static const char *const predictions[] = {"epsilon", "sample", "v_prediction"};
+    for (int i = 0; i < LUN_PREDICTIONS; i++) {
+        MUST(convert(variant("hf-ho", NULL, path, "epsilon", predictions[i]), fresh("interop.safetensors"),
+                     LUN_NAMING_OWN));
+        MUST(lun_model_inspect(ours, &info));
+        ck_assert_int_eq(info.prediction, i);
+        MUST(convert(ours, fresh("interop-back"), LUN_NAMING_DIFFUSERS));
+        same_json(join(scratch_path("interop-folder"), path), join(back, path));
+    }
+    /* Another class of scheduler, and another variance. */
+    static const char *const kept[][2] = {{"\"fixed_small\"", "\"fixed_large\""},
+                                          {"\"DDPMScheduler\"", "\"DDIMScheduler\""},
+                                          {"\"steps_offset\": 0", "\"steps_offset\": 1, \"of_later\": [1]"}};
+    for (size_t i = 0; i < 3; i++) {
+        MUST(convert(variant("hf-ho", NULL, path, kept[i][0], kept[i][1]), fresh("interop.safetensors"),
+                     LUN_NAMING_OWN));
+        MUST(convert(ours, fresh("interop-back"), LUN_NAMING_DIFFUSERS));
+        same_json(join(scratch_path("interop-folder"), path), join(back, path));
+        MUST(convert(back, fresh("interop-again.safetensors"), LUN_NAMING_OWN));
+        same_files(ours, scratch_path("interop-again.safetensors"));
+    }
+    /* Schedules that only lunette has. */
+    info = narrow(&families[0]);
+    info.schedule = LUN_SCHEDULE_SIGMOID;
+    save_info(&info, scratch_path("saved.safetensors"));
+    ck_refused(convert(scratch_path("saved.safetensors"), fresh("interop-back"), LUN_NAMING_DIFFUSERS), LUN_ERR_USAGE,
+               "'sigmoid'");
+    info.schedule = LUN_SCHEDULE_SCALED;
+    info.config.steps = 100;
+    save_info(&info, scratch_path("saved.safetensors"));
+    MUST(convert(scratch_path("saved.safetensors"), back, LUN_NAMING_DIFFUSERS));
+    MUST(convert(back, fresh("interop-again.safetensors"), LUN_NAMING_OWN));
+    same_files(scratch_path("saved.safetensors"), scratch_path("interop-again.safetensors"));
+    rewrite(join(back, WEIGHTS), scratch_path("variant.safetensors"), NULL, NULL, false);
+    ck_assert_int_eq(rename(scratch_path("variant.safetensors"), join(back, WEIGHTS)), 0);
+    MUST(lun_model_inspect(back, &info));
+    ck_assert_int_eq(info.schedule, LUN_SCHEDULE_LINEAR);
+    ck_assert_double_eq(info.beta_first, 1e-3);
+    ck_assert_double_eq(info.beta_last, 0.2);
+    static const char *const rest[] = {"interop-folder", "interop-back", "interop.safetensors",
+                                       "interop-again.safetensors"};
+    for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++)
+        remove_all(scratch_path(rest[i]));
+}
+END_TEST
+
 START_TEST(what_no_tensor_shows)
 {
     const char *const saved = scratch_path("saved.safetensors"), *const bare = scratch_path("variant.safetensors");
@@ -349,37 +444,6 @@ START_TEST(what_no_tensor_shows)
     remove_all(scratch_path("interop.safetensors"));
 }
 END_TEST
-
-/* A folder in the scratch place: that of diffusers with other weights (NULL: its own) and one JSON file in which `to`
- * takes the place of `from`. */
-static const char *variant(const char *golden, const char *weights, const char *file, const char *from, const char *to)
-{
-    static const char *const files[] = {"/model_index.json", "/unet/config.json", "/scheduler/scheduler_config.json"};
-    const char *const folder = fresh("interop-folder");
-    mkdir(folder, 0755);
-    mkdir(join(folder, "/unet"), 0755);
-    mkdir(join(folder, "/scheduler"), 0755);
-    char *target = realpath(weights ? weights : join(golden_path(golden), WEIGHTS), NULL);
-    ck_assert_ptr_nonnull(target);
-    ck_assert_int_eq(symlink(target, join(folder, WEIGHTS)), 0);
-    free(target);
-    for (size_t i = 0; i < 3; i++) {
-        char text[8000] = "";
-        FILE *in = fopen(join(golden_path(golden), files[i]), "r"), *out = fopen(join(folder, files[i]), "w");
-        ck_assert(in && out);
-        const size_t bytes = fread(text, 1, sizeof text - 1, in);
-        ck_assert(bytes > 0 && bytes < sizeof text - 1);
-        char *at = file && strcmp(file, files[i]) == 0 ? strstr(text, from) : NULL;
-        ck_assert_msg(at || !file || strcmp(file, files[i]) != 0, "%s has no %s", files[i], from);
-        if (at)
-            fprintf(out, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
-        else
-            fputs(text, out);
-        fclose(in);
-        fclose(out);
-    }
-    return folder;
-}
 
 START_TEST(folders_that_lie_are_refused)
 {
@@ -516,6 +580,7 @@ void add_interop_tests(TCase *group)
     tcase_add_test(group, diffusers_gets_its_folder_back);
     tcase_add_test(group, round_trips_through_layouts);
     tcase_add_test(group, notebook_network_stays_ours);
+    tcase_add_test(group, schedulers);
     tcase_add_test(group, what_no_tensor_shows);
     tcase_add_test(group, folders_that_lie_are_refused);
     tcase_add_test(group, folders_in_other_ways);
