@@ -260,8 +260,9 @@ lun_status lun_model_tell(const lun_safetensors *file, lun_naming naming, const 
     if (hints && naming != LUN_NAMING_OWN)
         take_hints(hints, &config);
     if (lun_model_check(&config) != LUN_OK)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s", lun_safetensors_path(file),
-                        lun_error_detail());
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s%s", lun_safetensors_path(file),
+                        lun_error_detail(),
+                        naming == LUN_NAMING_OWN ? "" : " (heads and groups no tensor shows: convert can be told)");
     out->config = config;
     out->schedule = schedule;
     return LUN_OK;
