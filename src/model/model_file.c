@@ -21,6 +21,7 @@
 #include "build.h"
 #include "checkpoint/json.h"
 #include "config_json.h"
+#include "interop.h"
 #include "tell.h"
 
 #define TRACKED     ".num_batches_tracked"
@@ -29,6 +30,9 @@
 /* Of a file that does not say: the published experiments'. */
 #define UNKNOWN_BETA_FIRST 1e-4
 #define UNKNOWN_BETA_LAST  0.02
+
+/* Problems told one by one; the rest is counted. */
+#define MAX_SHOWN 10
 
 /* ---- Finding tensors --------------------------------------------------------------------------------------------- */
 
@@ -42,8 +46,7 @@ static bool is_integer(lun_safetensors_dtype dtype)
     return !is_float(dtype) && dtype != LUN_ST_BOOL;
 }
 
-/* "NAME.running_var" -> "NAME.num_batches_tracked"; false for other names. */
-static bool tracked_name(const char *name, char *out, size_t size)
+bool lun_model_tracked_name(const char *name, char *out, size_t size)
 {
     const size_t length = strlen(name), tail = strlen(RUNNING_VAR);
     if (length < tail || strcmp(name + length - tail, RUNNING_VAR) != 0)
@@ -60,13 +63,14 @@ typedef struct match {
     bool *used; /* by tensor of the file */
     char text[800];
     size_t length;
-    int problems;
+    int problems, shown;
 } match;
 
 static void problem(match *m, const char *format, ...) LUN_PRINTF(2, 3);
 static void problem(match *m, const char *format, ...)
 {
-    if (++m->problems > 10)
+    m->problems++;
+    if (m->shown == MAX_SHOWN)
         return;
     const size_t before = m->length;
     if (m->length)
@@ -76,11 +80,12 @@ static void problem(match *m, const char *format, ...)
     if (m->length < sizeof m->text)
         m->length += (size_t)vsnprintf(m->text + m->length, sizeof m->text - m->length, format, args);
     va_end(args);
+    m->shown++;
     /* What does not fit is counted and not shown in half. */
     if (m->length >= sizeof m->text) {
         m->length = before;
         m->text[before] = '\0';
-        m->problems += 10;
+        m->shown--;
     }
 }
 
@@ -119,7 +124,7 @@ static bool match_one(void *payload, const lun_model_param *p)
     for (int i = 0; i < p->parts; i++)
         match_part(m, p, i);
     char name[160];
-    if (tracked_name(p->info.name, name, sizeof name)) {
+    if (lun_model_tracked_name(p->info.name, name, sizeof name)) {
         /* PyTorch before 0.4.1 wrote none. */
         const int64_t tracked = lun_model_find(m->file, name);
         if (tracked >= 0) {
@@ -141,10 +146,13 @@ static lun_status match_begin(match *m, const lun_safetensors *file)
 
 static lun_status match_verdict(const match *m)
 {
+    char more[32] = "";
     if (!m->problems)
         return LUN_OK;
+    if (m->problems > m->shown)
+        snprintf(more, sizeof more, "; and %d more", m->problems - m->shown);
     return lun_fail(LUN_ERR_CHECKPOINT, "%s does not fit the network: %s%s", lun_safetensors_path(m->file), m->text,
-                    m->problems > 10 ? "; and more" : "");
+                    more);
 }
 
 static lun_status match_end(match *m)
@@ -303,24 +311,52 @@ static lun_status parse_metadata(const lun_safetensors *file, lun_model_file_inf
 
 static const lun_model_file_info unknown = {.beta_first = UNKNOWN_BETA_FIRST, .beta_last = UNKNOWN_BETA_LAST};
 
-static lun_status inspect(const lun_safetensors *file, lun_model_file_info *info)
+/* What metadata or, in a folder of diffusers, config.json say; else what names and shapes suggest. */
+static lun_status configure(const lun_safetensors *file, const lun_diffusers_parts *parts, const lun_model_hints *hints,
+                            lun_model_file_info *info)
+{
+    const bool unet = info->naming != LUN_NAMING_OWN, says = lun_safetensors_metadata(file, "lunette.model") != NULL;
+    const bool folder = parts && parts->config;
+    lun_model_file_info read = unknown;
+    if (folder && info->naming != LUN_NAMING_DIFFUSERS)
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s: its tensors have not the names of diffusers' UNet2DModel",
+                        lun_safetensors_path(file));
+    if (hints && (says || folder || !unet))
+        return lun_fail(LUN_ERR_USAGE, "%s: %s; nothing can be said about it by options", lun_safetensors_path(file),
+                        unet ? "says itself how its attention and its norms are divided"
+                             : "is no network with attention");
+    if (folder)
+        LUN_TRY(lun_diffusers_read(parts, &read));
+    if (says && unet) {
+        LUN_TRY(parse_metadata(file, info));
+        return folder ? lun_diffusers_agree(parts, info, &read) : LUN_OK;
+    }
+    if (folder) {
+        read.naming = info->naming;
+        *info = read;
+        return LUN_OK;
+    }
+    info->assumed = unet;
+    return lun_model_tell(file, info->naming, hints, info);
+}
+
+static lun_status inspect(const lun_safetensors *file, const lun_diffusers_parts *parts, const lun_model_hints *hints,
+                          lun_model_file_info *info)
 {
     info->naming = lun_model_tell_naming(file);
-    const bool unet = info->naming != LUN_NAMING_OWN;
-    const bool says = unet && lun_safetensors_metadata(file, "lunette.model");
-    if (says)
-        LUN_TRY(parse_metadata(file, info));
-    else
-        LUN_TRY(lun_model_tell(file, info->naming, info));
+    LUN_TRY(configure(file, parts, hints, info));
     /* The whole list, so that what a caller allocates for this configuration is no more than what the file holds. */
     match m;
     LUN_TRY(match_begin(&m, file));
     lun_model_visit(&info->config, info->naming, match_one, &m);
     LUN_TRY(match_end(&m));
-    if (!says)
+    const bool unet = info->naming != LUN_NAMING_OWN;
+    if (!unet || !lun_safetensors_metadata(file, "lunette.model"))
         LUN_TRY(parse_metadata(file, info));
+    if (unet)
+        return LUN_OK;
     const int64_t tracked = lun_model_find(file, "downs.0.bnorm1" TRACKED);
-    if (!unet && tracked >= 0) {
+    if (tracked >= 0) {
         int64_t count = 0;
         LUN_TRY(lun_safetensors_read_i64(file, (size_t)tracked, &count, 1));
         info->batches_tracked = count > 0 ? (uint64_t)count : 0;
@@ -328,16 +364,34 @@ static lun_status inspect(const lun_safetensors *file, lun_model_file_info *info
     return LUN_OK;
 }
 
+lun_status lun_model_open(const char *path, const lun_model_hints *hints, lun_safetensors **file,
+                          lun_model_file_info *out)
+{
+    lun_diffusers_parts parts = {NULL};
+    lun_safetensors *opened = NULL;
+    lun_model_file_info info = unknown;
+    lun_status status = LUN_OK;
+    if (lun_is_diffusers_folder(path))
+        LUN_TRY(lun_diffusers_find(path, &parts));
+    status = lun_safetensors_open(parts.weights ? parts.weights : path, &opened);
+    if (status == LUN_OK)
+        status = inspect(opened, &parts, hints, &info);
+    lun_diffusers_parts_free(&parts);
+    if (status != LUN_OK) {
+        lun_safetensors_close(opened);
+        return status;
+    }
+    *file = opened;
+    *out = info;
+    return LUN_OK;
+}
+
 lun_status lun_model_inspect(const char *path, lun_model_file_info *out)
 {
     lun_safetensors *file = NULL;
-    lun_model_file_info info = unknown;
-    LUN_TRY(lun_safetensors_open(path, &file));
-    const lun_status status = inspect(file, &info);
+    LUN_TRY(lun_model_open(path, NULL, &file, out));
     lun_safetensors_close(file);
-    if (status == LUN_OK)
-        *out = info;
-    return status;
+    return LUN_OK;
 }
 
 /* ---- Loading ----------------------------------------------------------------------------------------------------- */
@@ -378,14 +432,14 @@ static void compare_entry(loading *l, const lun_model_param *p)
     }
 }
 
-/* Row (h 3 + part) c + i of `whole` and row h c + i of `piece` are one. */
-static void move_rows(const lun_model_param *p, int part, float *whole, float *piece, bool gather)
+void lun_model_move_rows(const lun_model_param *p, int part, void *whole, void *piece, size_t element, bool gather)
 {
-    const size_t rows = (size_t)p->dims[0], width = (size_t)lun_count(p->info.desc.shape) / (3 * rows);
+    const size_t rows = (size_t)p->dims[0], width = (size_t)lun_count(p->info.desc.shape) / (3 * rows) * element;
     const size_t c = rows / (size_t)p->heads;
     for (size_t row = 0; row < rows; row++) {
-        float *in_whole = whole + ((row / c * 3 + (size_t)part) * c + row % c) * width, *in_piece = piece + row * width;
-        memcpy(gather ? in_piece : in_whole, gather ? in_whole : in_piece, width * sizeof *piece);
+        char *in_whole = (char *)whole + ((row / c * 3 + (size_t)part) * c + row % c) * width;
+        char *in_piece = (char *)piece + row * width;
+        memcpy(gather ? in_piece : in_whole, gather ? in_whole : in_piece, width);
     }
 }
 
@@ -403,7 +457,7 @@ static bool load_one(void *payload, const lun_model_param *p)
         float *to = p->parts == 1 ? l->values : l->piece;
         l->status = lun_safetensors_read_f32(l->m.file, (size_t)lun_model_find(l->m.file, p->part[i]), to, count);
         if (l->status == LUN_OK && p->parts > 1)
-            move_rows(p, i, l->values, l->piece, false);
+            lun_model_move_rows(p, i, l->values, l->piece, sizeof *l->values, false);
     }
     if (l->status == LUN_OK)
         l->status = lun_store_write(l->store, (size_t)lun_store_find(l->store, p->info.name), l->slot, l->values);
@@ -425,18 +479,16 @@ static lun_status compare(loading *l, const lun_model_file_info *info)
     return match_verdict(&l->m);
 }
 
-static lun_status load(lun_store *store, lun_slot slot, const lun_safetensors *file)
+static lun_status load(lun_store *store, lun_slot slot, const lun_safetensors *file, const lun_model_file_info *info)
 {
-    lun_model_file_info info = unknown;
     loading l = {.store = store, .slot = slot, .m = {.file = file}};
-    LUN_TRY(inspect(file, &info));
-    LUN_TRY(compare(&l, &info));
+    LUN_TRY(compare(&l, info));
     LUN_TRY(lun_safetensors_verify(file, 0));
     l.values = lun_malloc(largest(store), sizeof *l.values, "a tensor");
     l.piece = lun_malloc(largest(store), sizeof *l.piece, "a tensor");
     l.status = l.values && l.piece ? LUN_OK : LUN_ERR_MEMORY;
     if (l.status == LUN_OK)
-        lun_model_visit(&info.config, info.naming, load_one, &l);
+        lun_model_visit(&info->config, info->naming, load_one, &l);
     free(l.values);
     free(l.piece);
     return l.status;
@@ -445,8 +497,9 @@ static lun_status load(lun_store *store, lun_slot slot, const lun_safetensors *f
 lun_status lun_model_load_slot(lun_store *store, lun_slot slot, const char *path)
 {
     lun_safetensors *file = NULL;
-    LUN_TRY(lun_safetensors_open(path, &file));
-    const lun_status status = load(store, slot, file);
+    lun_model_file_info info;
+    LUN_TRY(lun_model_open(path, NULL, &file, &info));
+    const lun_status status = load(store, slot, file, &info);
     lun_safetensors_close(file);
     return status;
 }
@@ -485,12 +538,21 @@ static json_t *metadata_json(const lun_model_file_info *info)
     return NULL;
 }
 
-static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writer *writer)
+char *lun_model_metadata_text(const lun_model_file_info *info)
 {
     json_t *root = metadata_json(info);
-    char *text = root ? lun_json_text(root, 0) : NULL, step[24], ema[LUN_RATE_TEXT];
+    char *text = root ? lun_json_text(root, 0) : NULL;
+    json_decref(root);
+    if (!text)
+        lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");
+    return text;
+}
+
+static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writer *writer)
+{
+    char *text = lun_model_metadata_text(info), step[24], ema[LUN_RATE_TEXT];
     snprintf(step, sizeof step, "%" PRIu64, info->step);
-    lun_status status = text ? LUN_OK : lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");
+    lun_status status = text ? LUN_OK : LUN_ERR_MEMORY;
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "lunette.model", text);
     if (status == LUN_OK)
@@ -503,7 +565,6 @@ static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writ
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "format", "pt");
     free(text);
-    json_decref(root);
     return status;
 }
 
@@ -532,7 +593,7 @@ static bool put_param(void *payload, const lun_model_param *p)
             continue;
         }
         if (p->parts > 1)
-            move_rows(p, i, w->values, w->piece, true);
+            lun_model_move_rows(p, i, w->values, w->piece, sizeof *w->values, true);
         w->status =
             lun_safetensors_writer_data(w->writer, p->parts > 1 ? w->piece : w->values, count * sizeof *w->values);
     }
@@ -569,11 +630,11 @@ static lun_status write_values(lun_store *store, lun_slot slot, const lun_model_
     lun_model_putting w = {.store = store, .slot = slot, .writer = writer, .prefix = "", .finite = true};
     /* The 8-byte integers first: every tensor has to lie at a multiple of its element size. */
     for (size_t i = 0; i < count; i++)
-        if (tracked_name(lun_store_info(store, i)->name, name, sizeof name))
+        if (lun_model_tracked_name(lun_store_info(store, i)->name, name, sizeof name))
             LUN_TRY(lun_safetensors_writer_declare(writer, name, LUN_ST_I64, 0, NULL));
     LUN_TRY(lun_model_put_names(&w, &info->config, info->naming));
     for (size_t i = 0; i < count; i++)
-        if (tracked_name(lun_store_info(store, i)->name, name, sizeof name))
+        if (lun_model_tracked_name(lun_store_info(store, i)->name, name, sizeof name))
             LUN_TRY(lun_safetensors_writer_data(writer, &tracked, sizeof tracked));
     return lun_model_put_values(&w, &info->config, info->naming);
 }

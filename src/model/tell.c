@@ -26,6 +26,19 @@ int64_t lun_model_find(const lun_safetensors *file, const char *name)
         if (wrote > 0 && (size_t)wrote < sizeof other)
             index = lun_safetensors_find(file, other);
     }
+    /* diffusers renames these itself when it loads them. */
+    static const char *const former[][2] = {
+        {".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."}};
+    for (size_t i = 0; i < LUN_COUNT(former) && index < 0; i++) {
+        const char *at = strstr(name, former[i][0]);
+        char other[160];
+        if (!at)
+            continue;
+        const int wrote =
+            snprintf(other, sizeof other, "%.*s%s%s", (int)(at - name), name, former[i][1], at + strlen(former[i][0]));
+        if (wrote > 0 && (size_t)wrote < sizeof other)
+            index = lun_safetensors_find(file, other);
+    }
     return index;
 }
 
@@ -211,7 +224,20 @@ lun_naming lun_model_tell_naming(const lun_safetensors *file)
     return LUN_NAMING_OWN;
 }
 
-lun_status lun_model_tell(const lun_safetensors *file, lun_naming naming, lun_model_file_info *out)
+static void take_hints(const lun_model_hints *hints, lun_model_config *c)
+{
+    if (hints->heads || hints->head_width) {
+        c->heads = hints->heads;
+        c->head_width = hints->head_width;
+    }
+    if (hints->groups)
+        c->groups = hints->groups;
+    if (hints->order)
+        c->qkv_order = (lun_qkv_order)(hints->order - 1);
+}
+
+lun_status lun_model_tell(const lun_safetensors *file, lun_naming naming, const lun_model_hints *hints,
+                          lun_model_file_info *out)
 {
     lun_model_config config;
     lun_schedule_kind schedule = LUN_SCHEDULE_LINEAR;
@@ -231,9 +257,12 @@ lun_status lun_model_tell(const lun_safetensors *file, lun_naming naming, lun_mo
             assume_ddpm(&config);
         break;
     }
+    if (hints && naming != LUN_NAMING_OWN)
+        take_hints(hints, &config);
     if (lun_model_check(&config) != LUN_OK)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s", lun_safetensors_path(file),
-                        lun_error_detail());
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s%s", lun_safetensors_path(file),
+                        lun_error_detail(),
+                        naming == LUN_NAMING_OWN ? "" : " (heads and groups no tensor shows: convert can be told)");
     out->config = config;
     out->schedule = schedule;
     return LUN_OK;

@@ -507,6 +507,7 @@ int main(int argc, char **argv)
     tcase_add_test(group, statistics_update_in_training_only);
     tcase_add_test(group, ten_steps_of_adam);
     add_file_tests(group);
+    add_interop_tests(group);
     add_sampling_tests(group);
     add_unet_tests(group);
     add_winograd_tests(group);

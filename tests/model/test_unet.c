@@ -42,8 +42,7 @@ END_TEST
 
 /* ---- Files ------------------------------------------------------------------------------------------------------- */
 
-/* All tensors of both are equal in name, type, shape and bytes. */
-static void same_tensors(const char *path_a, const char *path_b)
+void same_tensors(const char *path_a, const char *path_b)
 {
     lun_safetensors *a = golden_open(path_a), *b = golden_open(path_b);
     ck_assert_uint_eq(lun_safetensors_count(a), lun_safetensors_count(b));
@@ -79,7 +78,7 @@ static char *bytes_of(const char *path, size_t *size)
     return bytes;
 }
 
-static void same_files(const char *path_a, const char *path_b)
+void same_files(const char *path_a, const char *path_b)
 {
     size_t size_a = 0, size_b = 0;
     char *a = bytes_of(path_a, &size_a), *b = bytes_of(path_b, &size_b);

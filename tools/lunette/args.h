@@ -69,6 +69,7 @@ int lun_cmd_bench(int argc, char **argv);
 int lun_cmd_craters(int argc, char **argv);
 int lun_cmd_info(int argc, char **argv);
 int lun_cmd_compare(int argc, char **argv);
+int lun_cmd_convert(int argc, char **argv);
 int lun_cmd_tune(int argc, char **argv);
 
 /* How many letters must be changed, added or dropped to turn a into b; for "did you mean". Much for long words. */

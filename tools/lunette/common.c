@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "checkpoint/runfolder.h"
+#include "model/interop.h"
 
 const char *const clip_names[] = {"none", "x0", "xt", NULL};
 const char *const norm_names[] = {"eval", "train", NULL};
@@ -81,7 +82,7 @@ void device_text(const lun_device *dev, const char *asked, char *text, size_t si
 lun_status find_model(const char *path, char **file)
 {
     struct stat st;
-    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
+    if (stat(path, &st) == 0 && (!S_ISDIR(st.st_mode) || lun_is_diffusers_folder(path))) {
         *file = lun_strdup(path);
         return *file ? LUN_OK : LUN_ERR_MEMORY;
     }
@@ -107,9 +108,11 @@ lun_status find_weights(const char *path, const char *which, char **file)
     struct stat st;
     if (stat(path, &st) != 0)
         return lun_fail(LUN_ERR_USAGE, "%s: no such model file or run folder", path);
-    if (!S_ISDIR(st.st_mode) && which)
-        return lun_fail(LUN_ERR_USAGE, "--weights %s: chooses among those of a run folder; %s is a file", which, path);
-    if (!S_ISDIR(st.st_mode))
+    const bool model = !S_ISDIR(st.st_mode) || lun_is_diffusers_folder(path);
+    if (model && which)
+        return lun_fail(LUN_ERR_USAGE, "--weights %s: chooses among those of a run folder; %s is %s", which, path,
+                        S_ISDIR(st.st_mode) ? "a folder of diffusers" : "a file");
+    if (model)
         return find_model(path, file);
     lun_checkpoint newest;
     LUN_TRY(lun_runfolder_newest(path, false, &newest));

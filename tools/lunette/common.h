@@ -73,7 +73,8 @@ lun_status check_computes(const char *spec);
 /* "opencl:0: NAME (PLATFORM, 2 units), chosen automatically" */
 void device_text(const lun_device *dev, const char *asked, char *text, size_t size);
 
-/* The model file that PATH means: itself, or the newest sound checkpoint of the run folder PATH. free() it. */
+/* The model that PATH means: itself, a file or a folder of diffusers, or the newest sound checkpoint of the run folder
+ * PATH. free() it. */
 lun_status find_model(const char *path, char **file);
 /* The same with a choice among what a checkpoint has: "raw" the weights themselves, "ema" the first moving average, or
  * an average's rate; NULL: the first average if there is one, else the weights. */

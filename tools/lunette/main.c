@@ -23,6 +23,7 @@ static const struct {
     {"bench", lun_cmd_bench, "time training, sampling or single ops"},
     {"predict", lun_cmd_predict, "run a model on given tensors, with gradients if asked"},
     {"craters", lun_cmd_craters, "draw a data set of craters to try things on"},
+    {"convert", lun_cmd_convert, "write a model in another program's layout"},
     {"info", lun_cmd_info, "say what is in a model file"},
 };
 
