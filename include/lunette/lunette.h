@@ -11,6 +11,7 @@
 #include "measure.h"
 #include "model.h"
 #include "picture_out.h"
+#include "preset.h"
 #include "status.h"
 #include "tensor.h"
 #include "train.h"

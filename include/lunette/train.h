@@ -41,9 +41,17 @@ typedef struct lun_train_config {
     char preset[32]; /* "notebook" */
     lun_model_config model;
     int height, width;
-    double beta_first, beta_last; /* linear schedule over model.steps */
+    /* The process over model.steps time steps, and what is asked of the network (lun_objective). With
+     * model.learned_sigma it learns the variance's range too. */
+    double beta_first, beta_last; /* of the linear two schedules; 0 < first <= last < 1 whatever the kind */
+    lun_schedule_kind schedule;
+    lun_prediction prediction;
     lun_loss_type loss;
     float huber_delta;
+    double min_snr;     /* gamma of the loss's weights; 0: every t counts alike */
+    double bound_scale; /* of the variational bound's part, with learned_sigma: 1 */
+    int loss_aware; /* t is drawn in proportion to the losses so far (lun_time_sampler); a step then waits for the one
+                       before it */
     int batch;      /* whole batches only: the rest of an epoch is skipped */
     int accumulate; /* micro-batches that a batch is computed in, one after the other: 1 to batch, a divisor of it */
     lun_optimizer_kind optimizer;
@@ -64,9 +72,12 @@ typedef struct lun_train_config {
 /* The fit to open the run's pictures with. */
 LUN_API lun_fit lun_train_fit(const lun_train_config *config);
 
-/* Preset "notebook": the seed experiment. Unknown names: LUN_ERR_USAGE listing the known. */
+/* What a preset (preset.h) says of a run. Unknown names: LUN_ERR_USAGE listing the known. A preset with labels has a
+ * network of as many classes as were published; set model.classes to those of the pictures. */
 LUN_API lun_status lun_train_preset(const char *name, lun_train_config *out);
 LUN_API lun_status lun_train_config_check(const lun_train_config *config);
+/* The whole schedule. The caller frees. */
+LUN_API lun_status lun_train_schedule(const lun_train_config *config, lun_schedule *out);
 /* The learning rate of optimiser step `step` (1: the first): lr step / warmup up to the warm-up's last step, then with
  * p = (step - 1 - warmup) / (decay_steps - warmup), at most 1, lr_end + (lr - lr_end) (1 - p), or (1 + cos(pi p)) / 2
  * for (1 - p). */
@@ -92,7 +103,11 @@ LUN_API uint64_t lun_trainer_step(const lun_trainer *trainer); /* optimiser step
 LUN_API uint64_t lun_trainer_steps_per_epoch(const lun_trainer *trainer);
 /* The pictures of the next step, of 0..images_count - 1: `index` has room for config.batch. */
 LUN_API void lun_trainer_next(lun_trainer *trainer, uint32_t *index);
-/* Enqueue one step on pictures (batch, C, H, W) in [-1, 1]. Does not wait. */
+/* For a network with classes: those (batch) of the pictures of the steps from now on, 0..classes-1 or, with null_class,
+ * `classes`. At first all are 0. LUN_ERR_USAGE outside; other networks ignore them. */
+LUN_API lun_status lun_trainer_labels(lun_trainer *trainer, const int32_t *labels);
+/* Enqueue one step on pictures (batch, C, H, W) in [-1, 1]. Does not wait, but for the steps before it with loss_aware.
+ */
 LUN_API lun_status lun_trainer_run(lun_trainer *trainer, const float *images);
 /* Losses of the steps since the last call, oldest first; waits. *count is at most LUN_TRAINER_RING; call at least that
  * often. LUN_ERR_DIVERGED if one is not finite. */

@@ -19,8 +19,8 @@ char *lun_run_record_text(const lun_run_record *r)
 {
     const lun_train_config *c = &r->config;
     json_t *model = lun_model_config_to_json(&c->model);
-    json_t *schedule = json_pack("{s:s, s:o, s:o}", "kind", "linear", "first", lun_json_real(c->beta_first), "last",
-                                 lun_json_real(c->beta_last));
+    json_t *schedule = json_pack("{s:s, s:o, s:o}", "kind", lun_schedule_kind_name(c->schedule), "first",
+                                 lun_json_real(c->beta_first), "last", lun_json_real(c->beta_last));
     json_t *optimizer = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "kind", optimizer_names[c->optimizer], "lr",
                                   lun_json_real(c->lr), "beta1", lun_json_real(c->beta1), "beta2",
                                   lun_json_real(c->beta2), "eps", lun_json_real(c->eps), "weight_decay",
@@ -32,7 +32,9 @@ char *lun_run_record_text(const lun_run_record *r)
         json_array_append_new(rates, lun_json_real(c->ema_rate[i]));
     json_t *ema = json_pack("{s:o, s:s}", "rates", rates, "warmup", ema_warmup_names[c->ema_warmup]);
     json_t *loss =
-        json_pack("{s:s, s:o}", "kind", loss_names[c->loss], "huber_delta", lun_json_real((double)c->huber_delta));
+        json_pack("{s:s, s:o, s:s, s:o, s:o, s:b}", "kind", loss_names[c->loss], "huber_delta",
+                  lun_json_real((double)c->huber_delta), "prediction", lun_prediction_name(c->prediction), "min_snr",
+                  lun_json_real(c->min_snr), "bound_scale", lun_json_real(c->bound_scale), "loss_aware", c->loss_aware);
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->dataset_hash);
     json_t *dataset =
@@ -76,16 +78,6 @@ static lun_status get_text(lun_json_from from, const json_t *object, const char 
     return LUN_OK;
 }
 
-static lun_status expect_text(lun_json_from from, const json_t *object, const char *key, const char *want)
-{
-    const char *text = NULL;
-    LUN_TRY(lun_json_get_string(from, object, key, &text));
-    if (strcmp(text, want) != 0)
-        return lun_fail(from.kind, "%s: %s '%s' is not known to this version (it knows '%s')", from.what, key, text,
-                        want);
-    return LUN_OK;
-}
-
 /* The number of the name that `key` has, of `count`. */
 static lun_status get_choice(lun_json_from from, const json_t *object, const char *key, const char *const *names,
                              int count, int *out)
@@ -98,6 +90,62 @@ static lun_status get_choice(lun_json_from from, const json_t *object, const cha
             return LUN_OK;
         }
     return lun_fail(from.kind, "%s: %s '%s' is not known", from.what, key, text);
+}
+
+/* The same for names that a function knows, NULL behind the last. */
+static lun_status get_kind(lun_json_from from, const json_t *object, const char *key, const char *const *names,
+                           int *out)
+{
+    int count = 0;
+    while (names[count])
+        count++;
+    return get_choice(from, object, key, names, count, out);
+}
+
+static lun_status read_schedule(lun_json_from from, const json_t *object, lun_train_config *c)
+{
+    const char *names[LUN_SCHEDULE_KINDS + 1] = {NULL};
+    int kind = 0;
+    for (int i = 0; i < LUN_SCHEDULE_KINDS; i++)
+        names[i] = lun_schedule_kind_name((lun_schedule_kind)i);
+    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "first", "last", NULL}));
+    LUN_TRY(get_kind(from, object, "kind", names, &kind));
+    c->schedule = (lun_schedule_kind)kind;
+    LUN_TRY(get_real(from, object, "first", &c->beta_first));
+    return get_real(from, object, "last", &c->beta_last);
+}
+
+/* Runs of older versions predict eps and know no weights. */
+static lun_status read_loss(lun_json_from from, const json_t *object, lun_train_config *c)
+{
+    static const char *const keys[] = {"kind",        "huber_delta", "prediction", "min_snr",
+                                       "bound_scale", "loss_aware",  NULL};
+    const char *names[LUN_PREDICTIONS + 1] = {NULL};
+    int kind = 0;
+    double delta = 0;
+    bool aware = false;
+    for (int i = 0; i < LUN_PREDICTIONS; i++)
+        names[i] = lun_prediction_name((lun_prediction)i);
+    LUN_TRY(lun_json_check_keys(from, object, keys));
+    LUN_TRY(get_choice(from, object, "kind", loss_names, LUN_COUNT(loss_names), &kind));
+    c->loss = (lun_loss_type)kind;
+    LUN_TRY(get_real(from, object, "huber_delta", &delta));
+    c->huber_delta = (float)delta;
+    c->prediction = LUN_PREDICTION_EPS;
+    c->min_snr = 0;
+    c->bound_scale = 1;
+    if (lun_json_has(object, "prediction")) {
+        LUN_TRY(get_kind(from, object, "prediction", names, &kind));
+        c->prediction = (lun_prediction)kind;
+    }
+    if (lun_json_has(object, "min_snr"))
+        LUN_TRY(get_real(from, object, "min_snr", &c->min_snr));
+    if (lun_json_has(object, "bound_scale"))
+        LUN_TRY(get_real(from, object, "bound_scale", &c->bound_scale));
+    if (lun_json_has(object, "loss_aware"))
+        LUN_TRY(lun_json_get_bool(from, object, "loss_aware", &aware));
+    c->loss_aware = aware;
+    return LUN_OK;
 }
 
 static lun_status read_optimizer(lun_json_from from, const json_t *object, lun_train_config *c)
@@ -166,20 +214,9 @@ static lun_status read_config(lun_json_from from, const json_t *root, lun_train_
     }
 
     LUN_TRY(lun_json_get_object(from, root, "schedule", &object));
-    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "first", "last", NULL}));
-    LUN_TRY(expect_text(from, object, "kind", "linear"));
-    LUN_TRY(get_real(from, object, "first", &c->beta_first));
-    LUN_TRY(get_real(from, object, "last", &c->beta_last));
-
+    LUN_TRY(read_schedule(from, object, c));
     LUN_TRY(lun_json_get_object(from, root, "loss", &object));
-    LUN_TRY(lun_json_check_keys(from, object, (const char *const[]){"kind", "huber_delta", NULL}));
-    int loss = 0;
-    LUN_TRY(get_choice(from, object, "kind", loss_names, LUN_COUNT(loss_names), &loss));
-    c->loss = (lun_loss_type)loss;
-    double delta = 0;
-    LUN_TRY(get_real(from, object, "huber_delta", &delta));
-    c->huber_delta = (float)delta;
-
+    LUN_TRY(read_loss(from, object, c));
     LUN_TRY(lun_json_get_object(from, root, "optimizer", &object));
     LUN_TRY(read_optimizer(from, object, c));
 

@@ -133,13 +133,10 @@ static lun_status train(doctor *d)
 }
 
 /* Parameters for the network, filled. */
-static lun_status make_store(doctor *d, lun_store *store, lun_graph *graph)
+static lun_status make_store(doctor *d, lun_store *store)
 {
     const lun_train_config *c = d->params->config;
-    const lun_value x = lun_graph_input(graph, "x", lun_image(c->batch, c->model.image_channels, c->height, c->width));
-    const lun_value t = lun_graph_input(graph, "t", lun_typed(lun_image(c->batch, 1, 1, 1), LUN_I32));
-    lun_model_forward(graph, &c->model, x, t, LUN_NORM_EVAL);
-    LUN_TRY(lun_graph_check(graph));
+    LUN_TRY(lun_model_declare(store, &c->model));
     LUN_TRY(lun_store_allocate(store, d->check, 0));
     return d->params->model ? lun_model_load(store, d->params->model) : lun_store_init(store, c->seed);
 }
@@ -152,17 +149,23 @@ static lun_status draw(doctor *d, lun_store *store)
     lun_sampler *sampler = NULL;
     const size_t pixels = (size_t)c->model.image_channels * (size_t)c->height * (size_t)c->width;
     uint64_t *seeds = lun_calloc((size_t)c->batch, sizeof *seeds, "seeds");
+    int32_t *labels = lun_calloc((size_t)c->batch, sizeof *labels, "labels");
     float *pictures = lun_malloc((size_t)c->batch, pixels * sizeof *pictures, "pictures");
-    lun_status status = seeds && pictures ? LUN_OK : LUN_ERR_MEMORY;
+    lun_status status = seeds && labels && pictures ? LUN_OK : LUN_ERR_MEMORY;
     for (int k = 0; k < c->batch && seeds; k++)
         seeds[k] = c->seed + (uint64_t)k;
     if (status == LUN_OK)
-        status = lun_schedule_linear(c->model.steps, c->beta_first, c->beta_last, &full);
+        status = lun_train_schedule(c, &full);
     if (status == LUN_OK)
         status = lun_schedule_respace(&full, c->model.steps < 2 ? 1 : 2, &two);
-    const lun_sampler_params params = {
-        .batch = c->batch, .height = c->height, .width = c->width, .norm = LUN_NORM_EVAL, .schedule = &two};
-    const lun_sampler_run run = {.seeds = seeds};
+    const lun_sampler_params params = {.batch = c->batch,
+                                       .height = c->height,
+                                       .width = c->width,
+                                       .norm = LUN_NORM_EVAL,
+                                       .schedule = &two,
+                                       .prediction = c->prediction,
+                                       .variance = c->model.learned_sigma ? LUN_VARIANCE_LEARNED : LUN_VARIANCE_SMALL};
+    const lun_sampler_run run = {.seeds = seeds, .labels = c->model.classes > 0 ? labels : NULL};
     if (status == LUN_OK)
         status = lun_sampler_create(store, d->check, &c->model, &params, &compile, &sampler);
     if (status == LUN_OK)
@@ -171,6 +174,7 @@ static lun_status draw(doctor *d, lun_store *store)
     lun_schedule_free(&two);
     lun_schedule_free(&full);
     free(pictures);
+    free(labels);
     free(seeds);
     return status;
 }
@@ -178,15 +182,11 @@ static lun_status draw(doctor *d, lun_store *store)
 static lun_status sample(doctor *d)
 {
     lun_store *store = NULL;
-    lun_graph *graph = NULL;
     lun_status status = lun_store_create(&store);
     if (status == LUN_OK)
-        status = lun_graph_create(store, &graph);
-    if (status == LUN_OK)
-        status = make_store(d, store, graph);
+        status = make_store(d, store);
     if (status == LUN_OK)
         status = draw(d, store);
-    lun_graph_destroy(&graph);
     lun_store_destroy(&store);
     return status;
 }

@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/philox.h"
+#include "step.h"
 
 #define LEAST_MEASUREMENTS 64
 #define MOST_MEASUREMENTS  1024
@@ -13,17 +14,15 @@
 
 struct lun_holdout {
     const lun_dataset *dataset;
-    lun_loss_type loss;
-    double huber_delta;
     size_t measurements, elements; /* elements of one picture */
     int batch, steps;
     uint32_t *pictures; /* of each measurement */
     uint32_t *places;   /* of each measurement's time step: a permutation */
     lun_graph *graph;
     lun_plan *plan;
-    lun_value images, time, rows, predicted, target;
-    float *x, *y; /* a batch: the images, then the answers; what was to be answered */
-    int32_t *t;
+    lun_value images, time, labels, rows, each;
+    float *x, *losses; /* a batch: the images; their losses */
+    int32_t *t, *label;
     uint32_t *noise;
     uint32_t *index;
 };
@@ -43,25 +42,23 @@ size_t lun_holdout_picture(size_t count, size_t m)
 static lun_status record(lun_holdout *h, const lun_train_config *c)
 {
     const int batch = h->batch, channels = c->model.image_channels;
+    const lun_desc numbers = lun_typed(lun_image(batch, 1, 1, 1), LUN_I32);
+    const lun_objective objective = lun_train_objective(c);
     lun_schedule schedule;
-    LUN_TRY(lun_schedule_linear(c->model.steps, c->beta_first, c->beta_last, &schedule));
-    float *table = lun_malloc((size_t)c->model.steps, 2 * sizeof *table, "the noise table");
-    if (table)
-        lun_schedule_noise_table(&schedule, table);
-    lun_schedule_free(&schedule);
-    if (!table)
-        return LUN_ERR_MEMORY;
+    LUN_TRY(lun_train_schedule(c, &schedule));
     lun_graph *g = h->graph;
     h->images = lun_graph_input(g, "images", lun_image(batch, channels, c->height, c->width));
-    h->time = lun_graph_input(g, "time", lun_typed(lun_image(batch, 1, 1, 1), LUN_I32));
+    h->time = lun_graph_input(g, "time", numbers);
+    h->labels = c->model.classes > 0 ? lun_graph_input(g, "labels", numbers) : -1;
     h->rows = lun_graph_input(g, "noise_rows", lun_typed(lun_image(batch, LUN_RANDOM_ROW, 1, 1), LUN_U32));
-    const lun_value noise_table = lun_graph_constant(g, "noise_table", lun_image(c->model.steps, 2, 1, 1), table);
-    free(table);
-    h->target = lun_randn(g, h->rows, channels, c->height, c->width);
-    const lun_value noisy = lun_noise(g, h->images, h->target, h->time, noise_table);
-    h->predicted = lun_model_forward(g, &c->model, noisy, h->time, LUN_NORM_EVAL);
-    lun_graph_output(g, h->predicted);
-    lun_graph_output(g, h->target);
+    const lun_value eps = lun_randn(g, h->rows, channels, c->height, c->width);
+    const lun_value noisy = lun_objective_noisy(g, &schedule, h->images, eps, h->time);
+    const lun_model_inputs inputs = {
+        .x = noisy, .t = h->time, .labels = h->labels, .dropout = -1, .norm = LUN_NORM_EVAL};
+    const lun_value predicted = lun_model_apply(g, &c->model, &inputs);
+    lun_objective_loss(g, &schedule, &objective, predicted, h->images, noisy, eps, h->time, -1, &h->each);
+    lun_schedule_free(&schedule);
+    lun_graph_output(g, h->each);
     return lun_graph_check(g);
 }
 
@@ -72,11 +69,12 @@ static lun_status build(lun_holdout *h, lun_device *dev, lun_store *store, const
     h->pictures = lun_malloc(h->measurements, sizeof *h->pictures, "the held-out pictures");
     h->places = lun_malloc(h->measurements, sizeof *h->places, "the held-out pictures");
     h->x = lun_malloc(batch * h->elements, sizeof *h->x, "a batch of held-out pictures");
-    h->y = lun_malloc(batch * h->elements, sizeof *h->y, "a batch of held-out pictures");
+    h->losses = lun_malloc(batch, sizeof *h->losses, "a batch of held-out pictures");
+    h->label = lun_malloc(batch, sizeof *h->label, "a batch of held-out pictures");
     h->t = lun_malloc(batch, sizeof *h->t, "a batch of held-out pictures");
     h->index = lun_malloc(batch, sizeof *h->index, "a batch of held-out pictures");
     h->noise = lun_malloc(batch * LUN_RANDOM_ROW, sizeof *h->noise, "a batch of held-out pictures");
-    if (!h->pictures || !h->places || !h->x || !h->y || !h->t || !h->index || !h->noise)
+    if (!h->pictures || !h->places || !h->x || !h->losses || !h->label || !h->t || !h->index || !h->noise)
         return LUN_ERR_MEMORY;
     for (size_t m = 0; m < h->measurements; m++)
         h->pictures[m] = pictures[lun_holdout_picture(count, m)];
@@ -96,8 +94,6 @@ lun_status lun_holdout_create(lun_device *dev, lun_store *store, const lun_train
     if (!h)
         return LUN_ERR_MEMORY;
     h->dataset = dataset;
-    h->loss = config->loss;
-    h->huber_delta = (double)config->huber_delta;
     h->measurements = lun_holdout_measurements(count);
     h->elements = (size_t)config->model.image_channels * (size_t)config->height * (size_t)config->width;
     h->batch = (int)lun_min_i64(config->batch, (int64_t)h->measurements);
@@ -121,7 +117,8 @@ void lun_holdout_destroy(lun_holdout **holdout)
     free(h->pictures);
     free(h->places);
     free(h->x);
-    free(h->y);
+    free(h->losses);
+    free(h->label);
     free(h->t);
     free(h->noise);
     free(h->index);
@@ -136,42 +133,29 @@ static lun_status predict(lun_holdout *h, size_t first)
         const size_t m = first + (size_t)i < h->measurements ? first + (size_t)i : 0;
         h->index[i] = h->pictures[m];
         h->t[i] = (int32_t)((2 * (int64_t)h->places[m] + 1) * h->steps / (2 * (int64_t)h->measurements));
+        h->label[i] = lun_dataset_label(h->dataset, h->pictures[m]);
         lun_random_row(SEED, LUN_RANDOM_HOLDOUT, m, 0, h->noise + i * LUN_RANDOM_ROW);
     }
     LUN_TRY(lun_dataset_images(h->dataset, h->index, (size_t)h->batch, h->x));
     LUN_TRY(lun_plan_write(h->plan, h->images, h->x));
     LUN_TRY(lun_plan_write(h->plan, h->time, h->t));
     LUN_TRY(lun_plan_write(h->plan, h->rows, h->noise));
+    if (h->labels >= 0)
+        LUN_TRY(lun_plan_write(h->plan, h->labels, h->label));
     LUN_TRY(lun_plan_run(h->plan));
-    LUN_TRY(lun_plan_read(h->plan, h->predicted, h->x));
-    return lun_plan_read(h->plan, h->target, h->y);
+    return lun_plan_read(h->plan, h->each, h->losses);
 }
 
-/* On the host, so that measurements that only fill a batch up count for nothing, and the sum does not depend on how the
- * batches fall. */
-static double sum_of(const lun_holdout *h, int picture)
-{
-    const float *x = h->x + (size_t)picture * h->elements, *y = h->y + (size_t)picture * h->elements;
-    double sum = 0;
-    for (size_t e = 0; e < h->elements; e++) {
-        const double d = fabs((double)x[e] - (double)y[e]), delta = h->huber_delta;
-        switch (h->loss) {
-        case LUN_L1: sum += d; break;
-        case LUN_L2: sum += d * d; break;
-        case LUN_HUBER: sum += d <= delta ? 0.5 * d * d : delta * (d - 0.5 * delta); break;
-        }
-    }
-    return sum;
-}
-
+/* Summed on the host, so that measurements that only fill a batch up count for nothing, and the sum does not depend on
+ * how the batches fall. */
 lun_status lun_holdout_measure(lun_holdout *h, double *loss)
 {
     double sum = 0;
     for (size_t first = 0; first < h->measurements; first += (size_t)h->batch) {
         LUN_TRY(predict(h, first));
         for (int i = 0; i < h->batch && first + (size_t)i < h->measurements; i++)
-            sum += sum_of(h, i);
+            sum += (double)h->losses[i];
     }
-    *loss = sum / ((double)h->measurements * (double)h->elements);
+    *loss = sum / (double)h->measurements;
     return LUN_OK;
 }

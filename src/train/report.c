@@ -162,7 +162,7 @@ static lun_status noised_panels(lun_device *dev, const lun_train_config *c, cons
         lun_random_row(c->seed, LUN_RANDOM_NOISE, UINT64_MAX - (uint64_t)i, 0, rows[i]);
         memcpy(batch + (size_t)i * elements, image, elements * sizeof *image);
     }
-    LUN_TRY_GOTO(status, done, lun_schedule_linear(steps, c->beta_first, c->beta_last, &schedule));
+    LUN_TRY_GOTO(status, done, lun_train_schedule(c, &schedule));
     lun_schedule_noise_table(&schedule, table);
     LUN_TRY_GOTO(status, done, lun_graph_create(NULL, &graph));
     const lun_value x0 = lun_graph_constant(graph, "images", lun_image(PANELS, channels, c->height, c->width), batch);

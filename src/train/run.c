@@ -424,7 +424,9 @@ static lun_status make_sampler(run_state *r)
                                        .width = c->width,
                                        .clip = r->params->clip,
                                        .norm = r->params->norm,
-                                       .schedule = &r->schedule};
+                                       .schedule = &r->schedule,
+                                       .prediction = c->prediction,
+                                       .variance = c->model.learned_sigma ? LUN_VARIANCE_LEARNED : LUN_VARIANCE_SMALL};
     const lun_compile_params compile = {.allow_fallback = r->params->allow_fallback,
                                         .values = draws_average(r) ? LUN_SLOT_EMA : LUN_SLOT_VALUE,
                                         .tuning = r->tuning};
@@ -444,7 +446,13 @@ static lun_status sample(run_state *r)
     if (!s.panels)
         return LUN_ERR_MEMORY;
     const uint64_t seed = c->seed + epoch;
-    const lun_sampler_run run = {.seeds = &seed, .want = strip_wants, .progress = strip_takes, .payload = &s};
+    /* A class that the seed decides, where the network has to be told one. */
+    const int32_t label = c->model.classes > 0 ? (int32_t)(seed % (uint64_t)c->model.classes) : 0;
+    const lun_sampler_run run = {.seeds = &seed,
+                                 .want = strip_wants,
+                                 .progress = strip_takes,
+                                 .payload = &s,
+                                 .labels = c->model.classes > 0 && !c->model.null_class ? &label : NULL};
     lun_status status = lun_sampler_draw(r->sampler, &run, s.panels + STRIP_PANELS * s.elements);
     const bool whole = status == LUN_OK && s.taken == s.count;
     if (status == LUN_ERR_DIVERGED) {
@@ -572,7 +580,7 @@ static lun_status start(run_state *r)
     else if (p->vet)
         LUN_TRY(vet_kernels(r));
     LUN_TRY(make_holdout(r));
-    LUN_TRY(lun_schedule_linear(r->config->model.steps, r->config->beta_first, r->config->beta_last, &r->schedule));
+    LUN_TRY(lun_train_schedule(r->config, &r->schedule));
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
     /* Compiled now, so that what cannot be sampled is refused before hours are spent, and before there is a run. */
     if (p->sample_every > 0 && r->last_step / per_epoch >= (uint64_t)p->sample_every)
@@ -636,6 +644,8 @@ static lun_status loop(run_state *r)
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
            !(p->length.hours > 0 && lun_clock() - r->started >= p->length.hours * 3600)) {
         LUN_TRY_GOTO(status, done, lun_feed_next(feed, &batch));
+        if (batch.labels)
+            LUN_TRY_GOTO(status, done, lun_trainer_labels(r->trainer, batch.labels));
         LUN_TRY_GOTO(status, done, lun_trainer_run(r->trainer, batch.images));
         const uint64_t step = lun_trainer_step(r->trainer);
         const bool last = step == r->last_step;
@@ -702,6 +712,9 @@ static lun_status check_params(const lun_dataset *dataset, const lun_train_confi
     if ((lun_dataset_classes(dataset) > 0) != (config->data.labels != 0))
         return lun_fail(LUN_ERR_USAGE, "the pictures have %d classes, the configuration asks for %s",
                         lun_dataset_classes(dataset), config->data.labels ? "labels" : "none");
+    if (lun_dataset_classes(dataset) != config->model.classes)
+        return lun_fail(LUN_ERR_USAGE, "the pictures have %d classes, the network %d", lun_dataset_classes(dataset),
+                        config->model.classes);
     lun_dataset_size(dataset, &width, &height);
     if (width != config->width || height != config->height)
         return lun_fail(LUN_ERR_USAGE, "the pictures are %d x %d, the configuration says %d x %d", width, height,

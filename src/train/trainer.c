@@ -14,6 +14,7 @@
 #include "base/philox.h"
 #include "feed.h"
 #include "model/model_file.h"
+#include "step.h"
 
 struct lun_trainer {
     lun_train_config config;
@@ -24,11 +25,19 @@ struct lun_trainer {
     lun_store *store;
     lun_graph *graph, *update_graph; /* the latter NULL without accumulation, and its plan */
     lun_plan *plan, *update_plan;
-    lun_value images, time_rows, noise_rows, ring, slot, first;
+    lun_step_values values; /* of a micro-batch */
+    lun_value ring, slot, first;
     lun_value hyper, norm_ring, norm_slot, weights; /* of the update; -1: not there */
     uint32_t *rows;                                 /* micro-batch x LUN_RANDOM_ROW, reused all the time */
     float *losses;                                  /* the ring on the host */
     lun_order order;
+    int32_t *labels; /* (batch) of the next step */
+    /* With loss_aware: whose draws, and what was drawn for the last step (batch). */
+    lun_time_sampler *times;
+    int32_t *time;
+    float *time_weight, *each;
+    int waiting; /* micro-batch whose losses the plan still holds; -1: none */
+    bool drawn;  /* the last step's losses have not been told to `times` */
 };
 
 /* Pictures in a micro-batch. */
@@ -64,32 +73,12 @@ static void record_update(lun_trainer *t, lun_graph *g, lun_slot gradient)
 static lun_status record(lun_trainer *t)
 {
     const lun_train_config *c = &t->config;
-    const int batch = micro_batch(c), channels = c->model.image_channels;
-    lun_schedule schedule;
-    LUN_TRY(lun_schedule_linear(c->model.steps, c->beta_first, c->beta_last, &schedule));
-    float *table = lun_malloc((size_t)c->model.steps, 2 * sizeof *table, "the noise table");
-    if (table)
-        lun_schedule_noise_table(&schedule, table);
-    lun_schedule_free(&schedule);
-    if (!table)
-        return LUN_ERR_MEMORY;
-
     lun_graph *g = t->graph;
-    t->images = lun_graph_input(g, "images", lun_image(batch, channels, c->height, c->width));
-    t->time_rows = lun_graph_input(g, "time_rows", lun_typed(lun_image(batch, LUN_RANDOM_ROW, 1, 1), LUN_U32));
-    t->noise_rows = lun_graph_input(g, "noise_rows", lun_typed(lun_image(batch, LUN_RANDOM_ROW, 1, 1), LUN_U32));
+    LUN_TRY(lun_step_record(g, c, micro_batch(c), &t->values));
     t->slot = lun_graph_input(g, "slot", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
     t->ring = lun_graph_state(g, "losses", lun_image(1, LUN_TRAINER_RING * c->accumulate, 1, 1));
-    const lun_value noise_table = lun_graph_constant(g, "noise_table", lun_image(c->model.steps, 2, 1, 1), table);
-    free(table);
-
-    const lun_value time = lun_randint(g, t->time_rows, 1, 1, 1, (uint32_t)c->model.steps);
-    const lun_value eps = lun_randn(g, t->noise_rows, channels, c->height, c->width);
-    const lun_value noisy = lun_noise(g, t->images, eps, time, noise_table);
-    const lun_value predicted = lun_model_forward(g, &c->model, noisy, time, LUN_NORM_TRAIN);
-    const lun_value loss = lun_loss(g, predicted, eps, c->loss, c->huber_delta);
-    lun_store_at(g, t->ring, loss, t->slot);
-    lun_graph_backward_weighted(g, loss, 1.0 / c->accumulate);
+    lun_store_at(g, t->ring, t->values.loss, t->slot);
+    lun_graph_backward_weighted(g, t->values.loss, 1.0 / c->accumulate);
     if (t->update_graph) {
         t->first = lun_graph_input(g, "first", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
         lun_graph_accumulate(g, t->first);
@@ -123,13 +112,28 @@ static lun_status start_averages(lun_trainer *t)
     return LUN_OK;
 }
 
+static lun_status make_times(lun_trainer *t)
+{
+    const size_t batch = (size_t)t->config.batch;
+    t->waiting = -1;
+    if (!t->config.loss_aware)
+        return LUN_OK;
+    t->time = lun_calloc(batch, sizeof *t->time, "time steps");
+    t->time_weight = lun_calloc(batch, sizeof *t->time_weight, "time steps");
+    t->each = lun_calloc(batch, sizeof *t->each, "time steps");
+    return t->time && t->time_weight && t->each ? lun_time_sampler_create(t->config.model.steps, &t->times)
+                                                : LUN_ERR_MEMORY;
+}
+
 static lun_status build(lun_trainer *t, lun_device *dev, const lun_compile_params *compile)
 {
     t->first = t->norm_ring = t->norm_slot = t->weights = -1;
     t->rows = lun_calloc((size_t)micro_batch(&t->config) * LUN_RANDOM_ROW, sizeof *t->rows, "random rows");
     t->losses = lun_calloc((size_t)t->config.accumulate * LUN_TRAINER_RING, sizeof *t->losses, "losses");
-    if (!t->rows || !t->losses)
+    t->labels = lun_calloc((size_t)t->config.batch, sizeof *t->labels, "labels");
+    if (!t->rows || !t->losses || !t->labels)
         return LUN_ERR_MEMORY;
+    LUN_TRY(make_times(t));
     LUN_TRY(lun_order_init(&t->order, t->config.seed, t->images_count, (size_t)t->config.batch));
     LUN_TRY(lun_store_create(&t->store));
     LUN_TRY(lun_graph_create(t->store, &t->graph));
@@ -179,6 +183,11 @@ void lun_trainer_destroy(lun_trainer **trainer)
     lun_store_destroy(&t->store);
     free(t->rows);
     free(t->losses);
+    free(t->labels);
+    free(t->time);
+    free(t->time_weight);
+    free(t->each);
+    lun_time_sampler_destroy(&t->times);
     lun_order_free(&t->order);
     free(t);
     *trainer = NULL;
@@ -212,6 +221,49 @@ void lun_trainer_next(lun_trainer *t, uint32_t *index)
     lun_order_at(&t->order, t->step, index);
 }
 
+lun_status lun_trainer_labels(lun_trainer *t, const int32_t *labels)
+{
+    const lun_model_config *m = &t->config.model;
+    if (m->classes == 0)
+        return LUN_OK;
+    for (int i = 0; i < t->config.batch; i++)
+        if (labels[i] < 0 || labels[i] >= m->classes + (m->null_class != 0))
+            return lun_fail(LUN_ERR_USAGE, "label %d: this network knows %d classes%s", (int)labels[i], m->classes,
+                            m->null_class ? " and none" : "");
+    memcpy(t->labels, labels, (size_t)t->config.batch * sizeof *labels);
+    return LUN_OK;
+}
+
+/* ---- Loss-aware time steps: a step's draws depend on the losses of all steps before it --------------------------- */
+
+/* Fetch the losses of the micro-batch that ran last. */
+static lun_status fetch_losses(lun_trainer *t)
+{
+    if (t->waiting < 0)
+        return LUN_OK;
+    LUN_TRY(lun_plan_read(t->plan, t->values.each, t->each + (size_t)t->waiting * (size_t)micro_batch(&t->config)));
+    t->waiting = -1;
+    return LUN_OK;
+}
+
+/* Tell the sampler of the last step; after that its state is all there is to keep. */
+static lun_status settle_times(lun_trainer *t)
+{
+    LUN_TRY(fetch_losses(t));
+    if (t->drawn)
+        lun_time_sampler_update(t->times, t->time, t->each, t->config.batch);
+    t->drawn = false;
+    return LUN_OK;
+}
+
+static lun_status draw_times(lun_trainer *t)
+{
+    LUN_TRY(settle_times(t));
+    lun_time_sampler_draw(t->times, t->config.seed, t->step * (uint64_t)t->config.batch, t->config.batch, t->time,
+                          t->time_weight);
+    return LUN_OK;
+}
+
 /* Rows for micro-batch `part`: a picture's randomness is that of its place in the whole batch. */
 static lun_status write_rows(lun_trainer *t, lun_value value, lun_purpose purpose, int part)
 {
@@ -227,9 +279,21 @@ static lun_status write_part(lun_trainer *t, const float *images, int part)
     const lun_train_config *c = &t->config;
     const size_t each = (size_t)c->model.image_channels * (size_t)c->height * (size_t)c->width;
     const int32_t slot = (int32_t)(t->step % LUN_TRAINER_RING) * c->accumulate + part, first = part == 0;
-    LUN_TRY(write_rows(t, t->time_rows, LUN_RANDOM_TIMESTEP, part));
-    LUN_TRY(write_rows(t, t->noise_rows, LUN_RANDOM_NOISE, part));
-    LUN_TRY(lun_plan_write(t->plan, t->images, images + (size_t)part * (size_t)micro_batch(c) * each));
+    const size_t from = (size_t)part * (size_t)micro_batch(c);
+    const lun_step_values *v = &t->values;
+    if (v->time_rows >= 0) {
+        LUN_TRY(write_rows(t, v->time_rows, LUN_RANDOM_TIMESTEP, part));
+    } else {
+        LUN_TRY(fetch_losses(t));
+        LUN_TRY(lun_plan_write(t->plan, v->time, t->time + from));
+        LUN_TRY(lun_plan_write(t->plan, v->weights, t->time_weight + from));
+    }
+    LUN_TRY(write_rows(t, v->noise_rows, LUN_RANDOM_NOISE, part));
+    if (v->dropout_rows >= 0)
+        LUN_TRY(write_rows(t, v->dropout_rows, LUN_RANDOM_DROPOUT, part));
+    if (v->labels >= 0)
+        LUN_TRY(lun_plan_write(t->plan, v->labels, t->labels + from));
+    LUN_TRY(lun_plan_write(t->plan, v->images, images + from * each));
     LUN_TRY(lun_plan_write(t->plan, t->slot, &slot));
     return t->update_plan ? lun_plan_write(t->plan, t->first, &first) : LUN_OK;
 }
@@ -255,10 +319,14 @@ lun_status lun_trainer_run(lun_trainer *t, const float *images)
     if (t->step - t->drained >= LUN_TRAINER_RING)
         return lun_fail(LUN_ERR_INTERNAL, "%d steps without reading their losses", LUN_TRAINER_RING);
     LUN_TRY(write_update(t, t->update_plan ? t->update_plan : t->plan));
+    if (t->times)
+        LUN_TRY(draw_times(t));
     for (int part = 0; part < t->config.accumulate; part++) {
         LUN_TRY(write_part(t, images, part));
         LUN_TRY(lun_plan_run(t->plan));
+        t->waiting = t->times ? part : -1;
     }
+    t->drawn = t->times != NULL;
     if (t->update_plan)
         LUN_TRY(lun_plan_run(t->update_plan));
     t->step++;
@@ -338,7 +406,9 @@ lun_model_file_info lun_trainer_file_info(const lun_trainer *t)
                                 .step = t->step,
                                 .batches_tracked = t->tracked_before + t->step * (uint64_t)t->config.accumulate,
                                 .beta_first = t->config.beta_first,
-                                .beta_last = t->config.beta_last};
+                                .beta_last = t->config.beta_last,
+                                .schedule = t->config.schedule,
+                                .prediction = t->config.prediction};
     memcpy(info.preset, t->config.preset, sizeof info.preset);
     return info;
 }
@@ -390,12 +460,98 @@ static lun_status write_moment(lun_trainer *t, size_t index, lun_slot slot, cons
     return status;
 }
 
+/* The losses by time step of a run that is aware of them, at the end of the optimiser's file. */
+#define TIME_HISTORY "time.history" /* (steps, LUN_TIME_HISTORY) */
+#define TIME_KNOWN   "time.known"   /* (steps) */
+
+static lun_status declare_times(const lun_trainer *t, lun_safetensors_writer *writer)
+{
+    const int64_t dims[2] = {t->config.model.steps, LUN_TIME_HISTORY};
+    if (!t->times)
+        return LUN_OK;
+    LUN_TRY(lun_safetensors_writer_declare(writer, TIME_HISTORY, LUN_ST_F32, 2, dims));
+    return lun_safetensors_writer_declare(writer, TIME_KNOWN, LUN_ST_I32, 1, dims);
+}
+
+/* Room for a state: the history, then what is known. */
+static float *times_room(const lun_trainer *t, int32_t **known)
+{
+    const size_t steps = (size_t)t->config.model.steps;
+    float *history = lun_calloc(steps * (LUN_TIME_HISTORY + 1), sizeof *history, "the time steps' losses");
+    *known = history ? lun_calloc(steps, sizeof **known, "the time steps' losses") : NULL;
+    if (*known)
+        return history;
+    free(history);
+    return NULL;
+}
+
+static lun_status write_times(lun_trainer *t, lun_safetensors_writer *writer)
+{
+    const size_t steps = (size_t)t->config.model.steps;
+    int32_t *known = NULL;
+    if (!t->times)
+        return LUN_OK;
+    LUN_TRY(settle_times(t));
+    float *history = times_room(t, &known);
+    if (!history)
+        return LUN_ERR_MEMORY;
+    lun_time_sampler_save(t->times, history, known);
+    lun_status status = lun_safetensors_writer_data(writer, history, steps * LUN_TIME_HISTORY * sizeof *history);
+    if (status == LUN_OK)
+        status = lun_safetensors_writer_data(writer, known, steps * sizeof *known);
+    free(history);
+    free(known);
+    return status;
+}
+
+/* Where a tensor of the state lies in the file. */
+static lun_status find_times(const lun_safetensors *file, const char *name, lun_safetensors_dtype dtype, int64_t count,
+                             size_t *index)
+{
+    const int64_t at = lun_safetensors_find(file, name);
+    const lun_safetensors_entry *entry = at < 0 ? NULL : lun_safetensors_info(file, (size_t)at);
+    if (!entry || entry->dtype != dtype || entry->count != count)
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s: %s is missing, or of another run", lun_safetensors_path(file), name);
+    *index = (size_t)at;
+    return LUN_OK;
+}
+
+static lun_status load_times(lun_trainer *t, const lun_safetensors *file)
+{
+    const int64_t steps = t->config.model.steps;
+    size_t at[2] = {0, 0};
+    int32_t *known = NULL;
+    if (!t->times)
+        return LUN_OK;
+    LUN_TRY(find_times(file, TIME_HISTORY, LUN_ST_F32, steps * LUN_TIME_HISTORY, &at[0]));
+    LUN_TRY(find_times(file, TIME_KNOWN, LUN_ST_I32, steps, &at[1]));
+    float *history = times_room(t, &known);
+    int64_t *wide = history ? lun_calloc((size_t)steps, sizeof *wide, "the time steps' losses") : NULL;
+    lun_status status = wide ? LUN_OK : LUN_ERR_MEMORY;
+    if (status == LUN_OK)
+        status = lun_safetensors_read_f32(file, at[0], history, (size_t)steps * LUN_TIME_HISTORY);
+    if (status == LUN_OK)
+        status = lun_safetensors_read_i64(file, at[1], wide, (size_t)steps);
+    for (int64_t i = 0; i < steps && status == LUN_OK; i++)
+        known[i] = (int32_t)wide[i];
+    if (status == LUN_OK)
+        status = lun_time_sampler_load(t->times, history, known);
+    free(history);
+    free(known);
+    free(wide);
+    t->waiting = -1;
+    t->drawn = false;
+    return status;
+}
+
 lun_status lun_trainer_write(lun_trainer *t, lun_safetensors_writer *weights, lun_safetensors_writer *optimizer)
 {
     const lun_model_file_info info = lun_trainer_file_info(t);
     LUN_TRY(lun_model_write(t->store, LUN_SLOT_VALUE, &info, weights));
     LUN_TRY(each_moment(t, declare_moment, optimizer));
-    return each_moment(t, write_moment, optimizer);
+    LUN_TRY(declare_times(t, optimizer));
+    LUN_TRY(each_moment(t, write_moment, optimizer));
+    return write_times(t, optimizer);
 }
 
 lun_status lun_trainer_write_average(lun_trainer *t, int index, lun_safetensors_writer *writer)
@@ -454,6 +610,8 @@ lun_status lun_trainer_load(lun_trainer *t, const char *model_path, const char *
         status = lun_model_load(t->store, model_path);
     if (status == LUN_OK)
         status = each_moment(t, load_moment, file);
+    if (status == LUN_OK)
+        status = load_times(t, file);
     lun_safetensors_close(file);
     if (status == LUN_OK) {
         const uint64_t batches = info.step * (uint64_t)t->config.accumulate;

@@ -187,9 +187,15 @@ static char *merge(void *payload, const char *old)
 
 /* ---- Examining --------------------------------------------------------------------------------------------------- */
 
+/* Kernels are chosen for a micro-batch. */
+static int many_pictures(const lun_train_config *config)
+{
+    return config->batch / config->accumulate;
+}
+
 static int few_pictures(const lun_train_config *config)
 {
-    return config->batch < PICTURES ? config->batch : PICTURES;
+    return many_pictures(config) < PICTURES ? many_pictures(config) : PICTURES;
 }
 
 static const char *on_choice(void *payload, const char *op)
@@ -197,7 +203,7 @@ static const char *on_choice(void *payload, const char *op)
     vetting *v = payload;
     const char *chosen = NULL;
     for (size_t i = 0; i < v->count && !chosen; i++)
-        if (v->list[i].used && same_op(op, few_pictures(v->config), v->list[i].op, v->config->batch))
+        if (v->list[i].used && same_op(op, few_pictures(v->config), v->list[i].op, many_pictures(v->config)))
             chosen = v->list[i].candidate;
     return chosen;
 }
@@ -208,7 +214,8 @@ static void on_finding(void *payload, const lun_doctor_finding *f)
     vetting *v = payload;
     const size_t count = v->count; /* entries that are added below are not looked at again */
     for (size_t i = 0; i < count && v->status == LUN_OK; i++) {
-        if (!v->list[i].used || !same_op(f->description, few_pictures(v->config), v->list[i].op, v->config->batch))
+        if (!v->list[i].used ||
+            !same_op(f->description, few_pictures(v->config), v->list[i].op, many_pictures(v->config)))
             continue;
         judged *j = find(v, v->list[i].op, f->candidate);
         if (!j && v->examining_others) {
@@ -227,7 +234,7 @@ static void on_finding(void *payload, const lun_doctor_finding *f)
 static lun_status examine(vetting *v, bool others)
 {
     lun_train_config few = *v->config;
-    few.batch = few_pictures(v->config);
+    few.batch = few_pictures(v->config) * few.accumulate;
     const lun_device_info *info = lun_device_get_info(v->dev);
     const lun_doctor_params params = {.config = &few,
                                       .train = 1,

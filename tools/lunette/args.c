@@ -237,7 +237,7 @@ static lun_status unknown_option(const arg_command *command, const char *name)
 lun_status arg_parse(const arg_command *command, int argc, char **argv, const char **positional, int *positionals,
                      bool *help)
 {
-    enum { MAX_OPTIONS = 64 };
+    enum { MAX_OPTIONS = 128 };
     bool seen[MAX_OPTIONS] = {false};
     bool options_ended = false;
     *positionals = 0;

@@ -13,9 +13,23 @@
 const char *const clip_names[] = {"none", "x0", "xt", NULL};
 const char *const norm_names[] = {"eval", "train", NULL};
 const char *const loss_names[] = {"l1", "l2", "huber", NULL};
+const char *const schedule_names[] = {"linear", "scaled", "cosine", "sigmoid", NULL};
+const char *const prediction_names[] = {"eps", "x0", "v", NULL};
 const char *const optimizer_names[] = {"adam", "adamw", NULL};
 const char *const decay_names[] = {"constant", "linear", "cosine", NULL};
 const char *const ema_warmup_names[] = {"none", "power", "ramp", NULL};
+
+void set_channels(lun_model_config *c, const int *channels, int levels)
+{
+    memset(c->channels, 0, sizeof c->channels);
+    memcpy(c->channels, channels, sizeof(int) * (size_t)levels);
+    c->levels = levels;
+    if (c->network == LUN_NOTEBOOK)
+        return;
+    c->time_dim = channels[0];
+    for (int i = levels; i < LUN_MODEL_MAX_LEVELS; i++)
+        c->attention[i] = 0;
+}
 
 lun_status network_config(const network_args *a, lun_train_config *out, char **file)
 {
@@ -34,16 +48,18 @@ lun_status network_config(const network_args *a, lun_train_config *out, char **f
         }
         LUN_TRY(status);
         c.model = info.config;
+        c.data.labels = info.config.classes > 0;
+        c.schedule = info.schedule;
+        c.prediction = info.prediction;
+        c.beta_first = info.beta_first;
+        c.beta_last = info.beta_last;
         if (info.width) {
             c.width = info.width;
             c.height = info.height;
         }
     }
-    if (a->channels_given) {
-        memset(c.model.channels, 0, sizeof c.model.channels);
-        memcpy(c.model.channels, a->channels, sizeof(int) * (size_t)a->levels);
-        c.model.levels = a->levels;
-    }
+    if (a->channels_given)
+        set_channels(&c.model, a->channels, a->levels);
     if (a->size_given)
         c.width = c.height = a->size;
     if (a->batch_given)

@@ -9,9 +9,14 @@
 extern const char *const clip_names[];       /* of lun_clip_mode, ended by NULL */
 extern const char *const norm_names[];       /* "eval", "train": LUN_NORM_EVAL and LUN_NORM_BATCH */
 extern const char *const loss_names[];       /* of lun_loss_type */
+extern const char *const schedule_names[];   /* of lun_schedule_kind */
+extern const char *const prediction_names[]; /* of lun_prediction */
 extern const char *const optimizer_names[];  /* of lun_optimizer_kind */
 extern const char *const decay_names[];      /* of lun_decay */
 extern const char *const ema_warmup_names[]; /* of lun_ema_warmup */
+
+/* Of the help; lun_preset_named() knows them. */
+#define PRESETS "notebook (the default), tiny, small, ddpm-cifar10, ddpm-256, adm-64"
 
 #define GRID_GAP 2 /* pixels between the pictures of a grid */
 
@@ -41,7 +46,7 @@ typedef struct network_args {
          .value = &(place).preset,                                                                                     \
          .given = &(place).preset_given,                                                                               \
          .meta = "NAME",                                                                                               \
-         .help = "or those of a preset: notebook (the default)"},                                                      \
+         .help = "or those of a preset: " PRESETS},                                                                    \
         {.name = "--channels",                                                                                         \
          .type = ARG_INTS,                                                                                             \
          .value = (place).channels,                                                                                    \
@@ -50,7 +55,7 @@ typedef struct network_args {
          .count = &(place).levels,                                                                                     \
          .given = &(place).channels_given,                                                                             \
          .meta = "A,B,...",                                                                                            \
-         .help = "of the levels (64,128,256,512,1024)"},                                                               \
+         .help = "of the levels (the preset's)"},                                                                      \
         {.name = "--batch",                                                                                            \
          .type = ARG_INT,                                                                                              \
          .value = &(place).batch,                                                                                      \
@@ -58,11 +63,13 @@ typedef struct network_args {
          .max = 4096,                                                                                                  \
          .given = &(place).batch_given,                                                                                \
          .meta = "N",                                                                                                  \
-         .help = "pictures at a time (16)"},                                                                           \
+         .help = "pictures at a time (the preset's)"},                                                                 \
     {                                                                                                                  \
         .name = "--size", .type = ARG_INT, .value = &(place).size, .min = 2, .max = 4096,                              \
-        .given = &(place).size_given, .meta = "N", .help = "pixels a side (64)"                                        \
+        .given = &(place).size_given, .meta = "N", .help = "pixels a side (the preset's)"                              \
     }
+/* Other channels for a network, whose other options stay as they are where they still mean something. */
+void set_channels(lun_model_config *config, const int *channels, int levels);
 /* The configuration they mean, checked. *file (may be NULL) is the model's file, for the caller to free, or NULL. */
 lun_status network_config(const network_args *args, lun_train_config *out, char **file);
 

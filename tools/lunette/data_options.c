@@ -26,7 +26,7 @@ const char *channels_name(int channels)
 
 lun_status data_args_apply(const data_args *a, lun_data_config *c)
 {
-    if (a->label_dropout_given && !a->labels)
+    if (a->label_dropout_given && !a->labels && !c->labels)
         return lun_fail(LUN_ERR_USAGE, "--label-dropout: only with --labels");
     if (a->crop_given)
         c->crop = (lun_crop)a->crop;
@@ -34,8 +34,10 @@ lun_status data_args_apply(const data_args *a, lun_data_config *c)
         c->flip = 1;
     if (a->labels) {
         c->labels = 1;
-        c->label_dropout = a->label_dropout_given ? a->label_dropout : LABEL_DROPOUT;
+        c->label_dropout = LABEL_DROPOUT;
     }
+    if (a->label_dropout_given)
+        c->label_dropout = a->label_dropout;
     if (a->holdout_given && lun_holdout_check(a->holdout) != LUN_OK)
         return lun_fail(LUN_ERR_USAGE, "--holdout: %s", lun_error_detail());
     if (a->holdout_given)

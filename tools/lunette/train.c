@@ -15,10 +15,9 @@
 #include "data_options.h"
 #include "device/cache.h"
 #include "live.h"
+#include "train_network.h"
 #include "train_update.h"
 #include "tuner.h"
-
-#define DEFAULT_EPOCHS 500
 
 typedef struct train_args {
     const char *folder, *out, *preset, *device, *init, *cache;
@@ -33,6 +32,8 @@ typedef struct train_args {
     double lr;
     int weights;
     update_args update;
+    objective_args objective;
+    bool clip_given;
 } train_args;
 
 static const char *const weights_names[] = {"ema", "raw", NULL};
@@ -126,6 +127,7 @@ static const char *size_text(int width, int height, char *text, size_t size)
 static lun_status check_same(const train_args *a, const lun_train_config *c)
 {
     LUN_TRY(update_check_same(&a->update, a->out, c));
+    LUN_TRY(objective_check_same(&a->objective, a->out, c));
     if (a->preset_given && strcmp(a->preset, c->preset) != 0)
         return run_differs(a->out, "--preset", a->preset, c->preset);
     if (a->size_given && (a->size[0] != c->width || a->size[1] != c->height)) {
@@ -166,10 +168,14 @@ static lun_status make_config(const train_args *a, lun_train_config *out, lun_ru
             *length = recorded;
         return check_same(a, out);
     }
-    if (!a->epochs_given && !a->steps_given && !a->hours_given)
-        length->epochs = DEFAULT_EPOCHS;
     lun_train_config c;
+    lun_preset preset;
     LUN_TRY(lun_train_preset(a->preset, &c));
+    LUN_TRY(lun_preset_named(a->preset, &preset));
+    if (!a->epochs_given && !a->steps_given && !a->hours_given) {
+        length->steps = preset.steps;
+        length->epochs = preset.epochs;
+    }
     if (a->size_given) {
         c.width = a->size[0];
         c.height = a->size[1];
@@ -181,10 +187,13 @@ static lun_status make_config(const train_args *a, lun_train_config *out, lun_ru
         c.lr = a->lr;
     if (a->loss_given)
         c.loss = (lun_loss_type)a->loss;
-    if (a->channels_given) {
-        memset(c.model.channels, 0, sizeof c.model.channels);
-        memcpy(c.model.channels, a->channels, sizeof(int) * (size_t)a->levels);
-        c.model.levels = a->levels;
+    if (a->channels_given)
+        set_channels(&c.model, a->channels, a->levels);
+    LUN_TRY(objective_apply(&a->objective, &c));
+    /* How many classes there are the pictures will tell. */
+    if (c.data.labels && c.model.network != LUN_NOTEBOOK) {
+        c.model.classes = 1;
+        c.model.null_class = c.data.label_dropout > 0;
     }
     c.seed = a->seed;
     LUN_TRY(update_apply(&a->update, &c));
@@ -206,6 +215,10 @@ static lun_status check_init(const train_args *a, const lun_train_config *c)
         lun_model_file_info info;
         LUN_TRY(lun_model_inspect(a->init, &info));
         const lun_model_config *m = &info.config;
+        if (m->network != c->model.network)
+            return lun_fail(LUN_ERR_CHECKPOINT,
+                            "%s does not fit the network: it is of kind %s, the run's %s (--preset)", a->init,
+                            lun_network_name(m->network), lun_network_name(c->model.network));
         if (m->image_channels != c->model.image_channels)
             return lun_fail(LUN_ERR_CHECKPOINT,
                             "%s does not fit the pictures: it draws %d channels, they have %d (--channels-in)", a->init,
@@ -232,7 +245,8 @@ static lun_status check_args(const train_args *a, const lun_train_config *c)
     if (a->data.label_dropout_given && !c->data.labels)
         return lun_fail(LUN_ERR_USAGE, "--label-dropout: only with --labels");
     const int shift = c->model.levels - 1;
-    if (a->sample_every > 0 && a->norm == 1 && (c->height >> shift) * (c->width >> shift) < 2)
+    if (c->model.network == LUN_NOTEBOOK && a->sample_every > 0 && a->norm == 1 &&
+        (c->height >> shift) * (c->width >> shift) < 2)
         return lun_fail(
             LUN_ERR_USAGE,
             "the network's deepest maps have one pixel at this size, too few for sample strips with batch statistics: "
@@ -266,23 +280,6 @@ static lun_status check_out(const char *out)
 /* ---- The run
  * -------------------------------------------------------------------------------------------------------------- */
 
-/* Parameters of the network, counted without a device. */
-static uint64_t count_parameters(const lun_train_config *c)
-{
-    lun_store *store = NULL;
-    lun_graph *graph = NULL;
-    uint64_t count = 0;
-    if (lun_store_create(&store) == LUN_OK && lun_graph_create(store, &graph) == LUN_OK) {
-        const lun_value x = lun_graph_input(graph, "x", lun_image(1, c->model.image_channels, c->height, c->width));
-        const lun_value t = lun_graph_input(graph, "t", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
-        lun_model_forward(graph, &c->model, x, t, LUN_NORM_EVAL);
-        count = lun_store_param_elements(store);
-    }
-    lun_graph_destroy(&graph);
-    lun_store_destroy(&store);
-    return count;
-}
-
 static void say_start(const train_args *a, const lun_train_config *c, const lun_dataset *dataset, size_t held,
                       const lun_device *dev, const lun_run_params *p)
 {
@@ -302,7 +299,8 @@ static void say_start(const train_args *a, const lun_train_config *c, const lun_
     if (lun_dataset_cache(dataset))
         say("cache: %s", lun_dataset_cache(dataset));
     say("model: %s, channels %s, %" PRIu64 " parameters", c->preset,
-        channels_text(&c->model, channels, sizeof channels), count_parameters(c));
+        channels_text(&c->model, channels, sizeof channels), lun_model_parameters(&c->model, NULL));
+    objective_say(c);
     const uint64_t per_epoch = (lun_dataset_count(dataset) - held) / (uint64_t)c->batch;
     if (p->length.steps)
         snprintf(text, sizeof text, "%" PRIu64 " steps", p->length.steps);
@@ -359,6 +357,7 @@ static lun_status run(const train_args *a, int *exit_code)
     LUN_TRY(check_out(a->out));
 
     lun_status status = LUN_OK;
+    const bool notebook = config.model.network == LUN_NOTEBOOK;
     watch w = {.last = {.loss = NAN}, .tuner = {.stopped = is_caught}};
     const lun_tune_params tuner = {.progress = tuner_progress, .result = tuner_result, .payload = &w.tuner};
     if (!a->no_cache)
@@ -383,8 +382,8 @@ static lun_status run(const train_args *a, int *exit_code)
                              .log_every = a->log_every,
                              .checkpoint_every = a->checkpoint_every,
                              .keep = a->keep,
-                             .clip = (lun_clip_mode)a->clip,
-                             .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+                             .clip = notebook || a->clip_given ? (lun_clip_mode)a->clip : LUN_CLIP_MODE_X0,
+                             .norm = notebook && a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
                              .raw_samples = a->weights == 1,
                              .allow_fallback = a->allow_fallback,
                              .tune = (lun_tune_mode)a->tune,
@@ -393,6 +392,10 @@ static lun_status run(const train_args *a, int *exit_code)
                              .progress = on_progress,
                              .payload = &w};
     LUN_TRY_GOTO(status, done, lun_dataset_open(&data, &dataset));
+    if (!a->resume && config.data.labels) {
+        config.model.classes = lun_dataset_classes(dataset);
+        LUN_TRY_GOTO(status, done, lun_train_config_check(&config));
+    }
     LUN_TRY_GOTO(status, done, count_held(dataset, config.data.holdout, &held));
     const size_t per_epoch = (lun_dataset_count(dataset) - held) / (size_t)config.batch;
     if (per_epoch == 0) {
@@ -442,7 +445,7 @@ int lun_cmd_train(int argc, char **argv)
          .value = &a.preset,
          .given = &a.preset_given,
          .meta = "NAME",
-         .help = "notebook (the default)"},
+         .help = PRESETS},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,
@@ -455,7 +458,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 4096,
          .given = &a.size_given,
          .meta = "N|WxH",
-         .help = "pixels, a side or across and down (64); divisible by 2 for each level but one"},
+         .help = "pixels, a side or across and down (the preset's); divisible by 2 for each level but one"},
         DATA_OPTIONS(&a.data),
         {.name = "--batch",
          .type = ARG_INT,
@@ -464,7 +467,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 4096,
          .given = &a.batch_given,
          .meta = "N",
-         .help = "pictures a step (16); what is left of an epoch is skipped"},
+         .help = "pictures a step (the preset's); what is left of an epoch is skipped"},
         {.name = "--epochs",
          .type = ARG_U64,
          .value = &a.epochs,
@@ -472,7 +475,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e12,
          .given = &a.epochs_given,
          .meta = "N",
-         .help = "end after N epochs in all (500); or:"},
+         .help = "end after N epochs in all (notebook 500); or:"},
         {.name = "--steps",
          .type = ARG_U64,
          .value = &a.steps,
@@ -480,7 +483,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e15,
          .given = &a.steps_given,
          .meta = "N",
-         .help = "end after N optimiser steps in all; or:"},
+         .help = "end after N optimiser steps in all (the other presets'); or:"},
         {.name = "--hours",
          .type = ARG_DOUBLE,
          .value = &a.hours,
@@ -496,7 +499,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e3,
          .given = &a.lr_given,
          .meta = "R",
-         .help = "learning rate (0.001)"},
+         .help = "learning rate (the preset's)"},
         UPDATE_OPTIONS(a.update),
         {.name = "--seed",
          .type = ARG_U64,
@@ -512,14 +515,15 @@ int lun_cmd_train(int argc, char **argv)
          .count = &a.levels,
          .given = &a.channels_given,
          .meta = "A,B,...",
-         .help = "of the levels, 2 to 8 (64,128,256,512,1024)"},
+         .help = "of the levels, 1 to 8 (the preset's)"},
         {.name = "--loss",
          .type = ARG_CHOICE,
          .value = &a.loss,
          .choices = loss_names,
          .given = &a.loss_given,
          .meta = "KIND",
-         .help = "l1 (the default), l2, huber"},
+         .help = "l1 (notebook's), l2 (the others'), huber"},
+        OBJECTIVE_OPTIONS(a.objective),
         {.name = "--init",
          .type = ARG_TEXT,
          .value = &a.init,
@@ -544,14 +548,15 @@ int lun_cmd_train(int argc, char **argv)
          .type = ARG_CHOICE,
          .value = &a.clip,
          .choices = clip_names,
+         .given = &a.clip_given,
          .meta = "MODE",
-         .help = "of the sample strips: xt (the default), x0, none"},
+         .help = "of the sample strips: xt (notebook's default), x0 (the others'), none"},
         {.name = "--norm-mode",
          .type = ARG_CHOICE,
          .value = &a.norm,
          .choices = norm_names,
          .meta = "MODE",
-         .help = "of the sample strips: train (the default), eval"},
+         .help = "of the sample strips: train (the default), eval; for notebook only"},
         {.name = "--weights",
          .type = ARG_CHOICE,
          .value = &a.weights,
@@ -618,7 +623,9 @@ int lun_cmd_train(int argc, char **argv)
                  "config.json, log.jsonl,\n"
                  "loss.png, data.png, forward.png, samples/ and checkpoints/.",
         .notes =
-            "The preset notebook trains for 500 epochs. Ctrl-C ends after the step at hand and saves (exit 130); a "
+            "A preset says everything that no option says. notebook trains the tutorial's network; the others are "
+            "UNets with group\n"
+            "norms and attention. Ctrl-C ends after the step at hand and saves (exit 130); a "
             "second one leaves\n"
             "at once. --resume takes everything that decides the numbers from RUN, and the length too unless one "
             "is given. On the\n"
@@ -630,6 +637,16 @@ int lun_cmd_train(int argc, char **argv)
             "n steps; ramp keeps the average's half-life within a twentieth of n. --accumulate changes the result by "
             "rounding only,\n"
             "but not where a network has batch norms, as notebook has: there it warns.\n\n"
+            "--learned-variance doubles the network's output; the loss is then that of the mean plus --bound-scale "
+            "times "
+            "the variational\n"
+            "bound, which teaches the variance alone (Nichol and Dhariwal 2021). --loss-aware draws a time step in "
+            "proportion to the\n"
+            "root mean square of its last ten losses, and weighs it so that the expected loss stays the same; every "
+            "step then waits\n"
+            "for the one before it. With --labels the network learns a class for each sub-folder, and where "
+            "--label-dropout is above 0\n"
+            "also to do without (lunette sample --class N --guidance S).\n\n"
             "Before the first step the kernels of each op are timed, less than a minute in all, unless that is "
             "remembered: --tune\n"
             "known takes what is remembered and measures nothing, force measures everything anew, off leaves the "

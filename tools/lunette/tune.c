@@ -167,26 +167,25 @@ static lun_status tune_training(tuning_run *run, const lun_compile_params *compi
 static lun_status tune_sampling(tuning_run *run, const lun_compile_params *compile)
 {
     lun_store *store = NULL;
-    lun_graph *graph = NULL;
     lun_sampler *sampler = NULL;
     lun_schedule schedule = {.steps = 0};
     const lun_train_config *c = &run->config;
     lun_status status = LUN_OK;
     LUN_TRY_GOTO(status, done, lun_store_create(&store));
-    LUN_TRY_GOTO(status, done, lun_graph_create(store, &graph));
-    const lun_value x = lun_graph_input(graph, "x", lun_image(c->batch, c->model.image_channels, c->height, c->width));
-    const lun_value t = lun_graph_input(graph, "t", lun_typed(lun_image(c->batch, 1, 1, 1), LUN_I32));
-    lun_model_forward(graph, &c->model, x, t, LUN_NORM_EVAL);
-    LUN_TRY_GOTO(status, done, lun_graph_check(graph));
+    LUN_TRY_GOTO(status, done, lun_model_declare(store, &c->model));
     LUN_TRY_GOTO(status, done, lun_store_allocate(store, run->dev, 0));
-    LUN_TRY_GOTO(status, done, lun_schedule_linear(c->model.steps, c->beta_first, c->beta_last, &schedule));
-    const lun_sampler_params params = {
-        .batch = c->batch, .height = c->height, .width = c->width, .norm = LUN_NORM_EVAL, .schedule = &schedule};
+    LUN_TRY_GOTO(status, done, lun_train_schedule(c, &schedule));
+    const lun_sampler_params params = {.batch = c->batch,
+                                       .height = c->height,
+                                       .width = c->width,
+                                       .norm = LUN_NORM_EVAL,
+                                       .schedule = &schedule,
+                                       .prediction = c->prediction,
+                                       .variance = c->model.learned_sigma ? LUN_VARIANCE_LEARNED : LUN_VARIANCE_SMALL};
     status = lun_sampler_create(store, run->dev, &c->model, &params, compile, &sampler);
 done:
     lun_sampler_destroy(&sampler);
     lun_schedule_free(&schedule);
-    lun_graph_destroy(&graph);
     lun_store_destroy(&store);
     return status;
 }
