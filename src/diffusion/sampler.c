@@ -332,7 +332,7 @@ static lun_status write_labels(lun_sampler *s, const one_step *step, const lun_s
     for (int k = 0; k < s->rows_count; k++) {
         const bool given = run->labels && k < s->params.batch;
         s->labels[k] = given ? run->labels[k] : none;
-        if (s->labels[k] != none && (s->labels[k] < 0 || s->labels[k] >= s->denoiser.classes))
+        if (s->labels[k] < 0 || (s->labels[k] >= s->denoiser.classes && s->labels[k] != none))
             return lun_fail(LUN_ERR_USAGE, "label %d; labels are 0 to %d", (int)s->labels[k], s->denoiser.classes - 1);
     }
     return lun_plan_write(step->plan, step->labels, s->labels);

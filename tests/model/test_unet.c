@@ -258,7 +258,8 @@ START_TEST(files_that_lie_are_refused)
         const char *from, *to, *says;
     } lies[] = {
         {"\"channels\": [8, 16, 16]", "\"channels\": [8, 16, 32]", "and should be"},
-        {"\"blocks\": 1", "\"blocks\": 2", "is missing"},
+        {"\"blocks\": 1", "\"blocks\": 2",
+         "input_blocks.3.0.in_layers.2.weight is (16, 8, 3, 3) and should be (8, 8, 3, 3)"},
         {"\"attention\": [1, 2]", "\"attention\": [0, 1]", "is missing"},
         {"\"classes\": 5", "\"classes\": 4", "label_emb.weight is (6, 32) and should be (5, 32)"},
         {"\"scale_shift\": true", "\"scale_shift\": false", "and should be"},

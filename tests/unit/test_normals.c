@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "base/philox.h"
 #include "kernel.h"
+#pragma GCC diagnostic ignored "-Wunused-function" /* dropout */
 #include "random.cl"
 
 enum { COUNT = 1 << 23 };
