@@ -12,17 +12,23 @@
 #ifndef LUN_HOLDOUT_H
 #define LUN_HOLDOUT_H
 
+#include <stdbool.h>
+
 #include <lunette/train.h>
 
 typedef struct lun_holdout lun_holdout;
 
 /* `pictures`: at least one, of the data set, which is borrowed and has the configuration's size and channels. Compiled
- * for the store's values, which may change between measurements. `compile` as for lun_sampler_create(). */
+ * for the store's values, and where the configuration has moving averages for the first of them too; they may change
+ * between measurements. As many pictures at a time as a micro-batch has. `compile` as for lun_sampler_create(), but its
+ * `values` do not matter. */
 lun_status lun_holdout_create(lun_device *dev, lun_store *store, const lun_train_config *config,
                               const lun_dataset *dataset, const uint32_t *pictures, size_t count,
                               const lun_compile_params *compile, lun_holdout **out);
-/* NaN or infinite where the network's answer is. Waits. */
-lun_status lun_holdout_measure(lun_holdout *holdout, double *loss);
+/* Of the weights, or with `average` of their first moving average (LUN_ERR_USAGE without any). NaN or infinite where
+ * the network's answer is. Waits. */
+lun_status lun_holdout_measure(lun_holdout *holdout, bool average, double *loss);
+bool lun_holdout_averages(const lun_holdout *holdout);
 void lun_holdout_destroy(lun_holdout **holdout);
 
 /* For `count` pictures: the number of measurements, and which picture of 0..count-1 the m-th is of. */
