@@ -3,8 +3,10 @@
  * Pictures are 8-bit, of 1 channel (grey), 3 (RGB) or 4 (RGB and alpha, not multiplied with it). What a file holds
  * becomes that by these rules:
  *   grey        asked for as colour: the three channels are equal
- *   colour      asked for as grey: (19595 R + 38470 G + 7471 B + 32768) >> 16, ITU-R 601's weights as Pillow rounds
- * them 1, 2, 4 bit scaled to 0..255 (PNG); a palette is looked up 16 bit      round(v / 257), so 65535 becomes 255
+ *   colour      asked for as grey: (19595 R + 38470 G + 7471 B + 32768) >> 16, ITU-R 601's weights, rounded as
+ *               Pillow does
+ *   1, 2, 4 bit scaled to 0..255 (PNG); a palette is looked up
+ *   16 bit      round(v / 257), so 65535 becomes 255
  *   alpha       4 channels: kept, 255 where a file has none. Fewer: composited over black after the steps above,
  *               round(v * a / 255). A tRNS chunk is alpha
  *   CMYK, YCCK  round(c * k / 255) with c, k the inverted ink values (255 = no ink). A file with an Adobe marker

@@ -58,7 +58,8 @@ typedef struct lun_sliced {
  *            Level by level, from coarse shapes to fine texture, wherever they are
  *
  * LUN_ERR_USAGE unless both sets have the same size, channels and count, at least 1, and `params` is in range;
- * LUN_ERR_MEMORY. Needs about 5 bytes for each number of the pictures of both sets and 196 for each channel of a patch. */
+ * LUN_ERR_MEMORY. Needs about 5 bytes for each number of the pictures of both sets and 196 for each channel of a patch.
+ */
 LUN_API lun_status lun_sliced_wasserstein(const lun_picture_set *a, const lun_picture_set *b,
                                           const lun_sliced_params *params, lun_sliced *out);
 

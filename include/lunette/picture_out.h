@@ -36,10 +36,11 @@ LUN_API lun_status lun_png_write(const char *path, const lun_picture *picture, c
  * A value x becomes round((clamp(x, -1, 1) + 1) * 127.5), halves upwards; NaN becomes 0. The picture has the images'
  * channels: grey, RGB, or RGB and alpha. Images fill rows of `columns` (more than `count` means `count`, so a strip is
  * columns == count), each pixel magnified to a square of `scale` pixels, with `gap` pixels of opaque dark grey (40)
- * between them and around them all; cells of the last row that have no image are dark grey too: out width  = columns *
- * width * scale + (columns + 1) * gap out height = rows * height * scale + (rows + 1) * gap,   rows = ceil(count /
- * columns) LUN_ERR_USAGE unless count, height, width, columns and scale are at least 1, gap at least 0, channels 1, 3
- * or 4, and the result's sides at most 1,000,000. */
+ * between them and around them all; cells of the last row that have no image are dark grey too:
+ *   out width  = columns * width * scale + (columns + 1) * gap
+ *   out height = rows * height * scale + (rows + 1) * gap,   rows = ceil(count / columns)
+ * LUN_ERR_USAGE unless count, height, width, columns and scale are at least 1, gap at least 0, channels 1, 3 or 4, and
+ * the result's sides at most 1,000,000. */
 LUN_API lun_status lun_picture_from_floats(const float *images, size_t count, int channels, int height, int width,
                                            int columns, int gap, int scale, lun_picture *out);
 

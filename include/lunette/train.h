@@ -143,6 +143,7 @@ typedef struct lun_run_progress {
     uint64_t epoch;           /* whole epochs done; log.jsonl numbers the epoch that a step belongs to, from 0 */
     float loss;               /* of the last log line; before the first the mean so far; NaN before any is known */
     float holdout_loss;       /* as last measured; NaN before, and without pictures held out */
+    float holdout_average;    /* the same with the first moving average's weights; NaN also without one */
     double images_per_s, elapsed_s, left_s;
     int logged;        /* a log line has just been written */
     const char *event; /* NULL, or what is being done: "sampling", "saving" */

@@ -19,7 +19,7 @@ struct lun_holdout {
     uint32_t *pictures; /* of each measurement */
     uint32_t *places;   /* of each measurement's time step: a permutation */
     lun_graph *graph;
-    lun_plan *plan;
+    lun_plan *plans[2]; /* on the weights; on their first moving average, NULL without any */
     lun_value images, time, labels, rows, each;
     float *x, *losses; /* a batch: the images; their losses */
     int32_t *t, *label;
@@ -43,7 +43,9 @@ static lun_status record(lun_holdout *h, const lun_train_config *c)
 {
     const int batch = h->batch, channels = c->model.image_channels;
     const lun_desc numbers = lun_typed(lun_image(batch, 1, 1, 1), LUN_I32);
-    const lun_objective objective = lun_train_objective(c);
+    lun_objective objective = lun_train_objective(c);
+    objective.min_snr = 0; /* a plain mean compares */
+    objective.learned_variance = 0;
     lun_schedule schedule;
     LUN_TRY(lun_train_schedule(c, &schedule));
     lun_graph *g = h->graph;
@@ -81,7 +83,11 @@ static lun_status build(lun_holdout *h, lun_device *dev, lun_store *store, const
     lun_random_permutation(SEED, UINT64_MAX, (uint32_t)h->measurements, h->places);
     LUN_TRY(lun_graph_create(store, &h->graph));
     LUN_TRY(record(h, c));
-    return lun_graph_compile(h->graph, dev, compile, &h->plan);
+    lun_compile_params params = compile ? *compile : (lun_compile_params){0};
+    params.values = LUN_SLOT_VALUE;
+    LUN_TRY(lun_graph_compile(h->graph, dev, &params, &h->plans[0]));
+    params.values = LUN_SLOT_EMA;
+    return c->ema_count > 0 ? lun_graph_compile(h->graph, dev, &params, &h->plans[1]) : LUN_OK;
 }
 
 lun_status lun_holdout_create(lun_device *dev, lun_store *store, const lun_train_config *config,
@@ -96,7 +102,8 @@ lun_status lun_holdout_create(lun_device *dev, lun_store *store, const lun_train
     h->dataset = dataset;
     h->measurements = lun_holdout_measurements(count);
     h->elements = (size_t)config->model.image_channels * (size_t)config->height * (size_t)config->width;
-    h->batch = (int)lun_min_i64(config->batch, (int64_t)h->measurements);
+    /* What fits into memory while training fits here. */
+    h->batch = (int)lun_min_i64(config->batch / config->accumulate, (int64_t)h->measurements);
     h->steps = config->model.steps;
     const lun_status status = build(h, dev, store, config, pictures, count, compile);
     if (status != LUN_OK) {
@@ -112,7 +119,8 @@ void lun_holdout_destroy(lun_holdout **holdout)
     lun_holdout *h = holdout ? *holdout : NULL;
     if (!h)
         return;
-    lun_plan_destroy(&h->plan);
+    lun_plan_destroy(&h->plans[0]);
+    lun_plan_destroy(&h->plans[1]);
     lun_graph_destroy(&h->graph);
     free(h->pictures);
     free(h->places);
@@ -127,7 +135,7 @@ void lun_holdout_destroy(lun_holdout **holdout)
 }
 
 /* Measurements [first, first + batch); beyond the last one the first again, to fill the one compiled shape. */
-static lun_status predict(lun_holdout *h, size_t first)
+static lun_status predict(lun_holdout *h, lun_plan *plan, size_t first)
 {
     for (int i = 0; i < h->batch; i++) {
         const size_t m = first + (size_t)i < h->measurements ? first + (size_t)i : 0;
@@ -137,22 +145,30 @@ static lun_status predict(lun_holdout *h, size_t first)
         lun_random_row(SEED, LUN_RANDOM_HOLDOUT, m, 0, h->noise + i * LUN_RANDOM_ROW);
     }
     LUN_TRY(lun_dataset_images(h->dataset, h->index, (size_t)h->batch, h->x));
-    LUN_TRY(lun_plan_write(h->plan, h->images, h->x));
-    LUN_TRY(lun_plan_write(h->plan, h->time, h->t));
-    LUN_TRY(lun_plan_write(h->plan, h->rows, h->noise));
+    LUN_TRY(lun_plan_write(plan, h->images, h->x));
+    LUN_TRY(lun_plan_write(plan, h->time, h->t));
+    LUN_TRY(lun_plan_write(plan, h->rows, h->noise));
     if (h->labels >= 0)
-        LUN_TRY(lun_plan_write(h->plan, h->labels, h->label));
-    LUN_TRY(lun_plan_run(h->plan));
-    return lun_plan_read(h->plan, h->each, h->losses);
+        LUN_TRY(lun_plan_write(plan, h->labels, h->label));
+    LUN_TRY(lun_plan_run(plan));
+    return lun_plan_read(plan, h->each, h->losses);
+}
+
+bool lun_holdout_averages(const lun_holdout *h)
+{
+    return h->plans[1] != NULL;
 }
 
 /* Summed on the host, so that measurements that only fill a batch up count for nothing, and the sum does not depend on
  * how the batches fall. */
-lun_status lun_holdout_measure(lun_holdout *h, double *loss)
+lun_status lun_holdout_measure(lun_holdout *h, bool average, double *loss)
 {
+    lun_plan *plan = h->plans[average];
     double sum = 0;
+    if (!plan)
+        return lun_fail(LUN_ERR_USAGE, "there is no moving average to measure");
     for (size_t first = 0; first < h->measurements; first += (size_t)h->batch) {
-        LUN_TRY(predict(h, first));
+        LUN_TRY(predict(h, plan, first));
         for (int i = 0; i < h->batch && first + (size_t)i < h->measurements; i++)
             sum += (double)h->losses[i];
     }

@@ -4,14 +4,19 @@
 
 #include <lunette/train.h>
 
-/* One log line kept for the chart. */
+/* A log line kept for the chart. */
+typedef struct lun_history_line {
+    double step, loss;
+    double holdout, average; /* the held-out pictures' losses as measured at that step, of the weights and of their
+                                first moving average; else NaN */
+} lun_history_line;
+
 typedef struct lun_history {
-    double *step, *loss, *holdout;
+    lun_history_line *lines;
     size_t count, room;
 } lun_history;
 
-/* `holdout`: the held-out pictures' loss as measured at that step, else NaN. */
-lun_status lun_history_add(lun_history *history, double step, double loss, double holdout);
+lun_status lun_history_add(lun_history *history, const lun_history_line *line);
 void lun_history_free(lun_history *history);
 
 /* Every picture carries text chunks that say what it is of. Those smaller than 64 pixels are magnified in whole steps.

@@ -33,8 +33,8 @@ typedef struct run_state {
     lun_sampler *sampler; /* of the strips; NULL without any */
     uint32_t *pictures;   /* the data set's: those held out, then those to train on */
     size_t held_count, train_count;
-    lun_holdout *holdout; /* NULL: none is held out, or none measured */
-    double holdout_loss;  /* as last measured */
+    lun_holdout *holdout;                 /* NULL: none is held out, or none measured */
+    double holdout_loss, holdout_average; /* as last measured, of the weights and of their first moving average */
     uint64_t holdout_step;
     lun_tuning *tuning; /* NULL: not asked for */
     lun_schedule schedule;
@@ -68,6 +68,7 @@ static void show(run_state *r, bool logged, const char *event)
                           .epoch = step / lun_trainer_steps_per_epoch(r->trainer),
                           .loss = (float)r->loss,
                           .holdout_loss = (float)r->holdout_loss,
+                          .holdout_average = (float)r->holdout_average,
                           .images_per_s = r->rate,
                           .elapsed_s = elapsed(r),
                           .left_s = NAN,
@@ -221,12 +222,16 @@ static lun_status read_history(run_state *r)
         if (lun_json_parse(from, line, length, &lun_json_usual, &object) == LUN_OK &&
             lun_json_get_real(from, object, "step", 0, 1e15, &step) == LUN_OK &&
             lun_json_get_real(from, object, "loss", -1e30, 1e30, &loss) == LUN_OK) {
-            double held = NAN;
+            lun_history_line kept = {step, loss, NAN, NAN};
             if (lun_json_has(object, "holdout_loss"))
-                lun_json_get_real(from, object, "holdout_loss", -1e30, 1e30, &held);
-            status = lun_history_add(&r->history, step, loss, held);
-            if (isfinite(held))
-                r->holdout_loss = held;
+                lun_json_get_real(from, object, "holdout_loss", -1e30, 1e30, &kept.holdout);
+            if (lun_json_has(object, "holdout_loss_ema"))
+                lun_json_get_real(from, object, "holdout_loss_ema", -1e30, 1e30, &kept.average);
+            status = lun_history_add(&r->history, &kept);
+            if (isfinite(kept.holdout))
+                r->holdout_loss = kept.holdout;
+            if (isfinite(kept.average))
+                r->holdout_average = kept.average;
             lun_json_get_real(from, object, "elapsed_s", 0, 1e12, &r->elapsed_before);
         }
         json_decref(object);
@@ -252,27 +257,34 @@ static lun_status drain(run_state *r)
     return LUN_OK;
 }
 
+/* What is not finite is left out of a line. */
+static json_t *known(double value)
+{
+    return isfinite(value) ? lun_json_real(value) : NULL;
+}
+
 static lun_status log_line(run_state *r)
 {
     LUN_TRY(drain(r));
     if (r->loss_count == 0)
         return LUN_OK;
     const uint64_t step = lun_trainer_step(r->trainer);
+    const bool measured = r->holdout && r->holdout_step == step;
     const double now = lun_clock();
     r->loss = r->loss_sum / (double)r->loss_count;
     r->rate = (double)(step - r->logged_step) * r->config->batch / fmax(now - r->logged_at, 1e-9);
+    const lun_history_line kept = {(double)step, r->loss, measured ? r->holdout_loss : NAN,
+                                   measured ? r->holdout_average : NAN};
     json_t *norm = r->config->clip_norm > 0 ? lun_json_real(r->norm_sum / (double)r->loss_count) : NULL;
-    json_t *line = json_pack("{s:o, s:o, s:o, s:o, s:o*, s:o, s:o}", "step", lun_json_u64(step), "epoch",
+    json_t *line = json_pack("{s:o, s:o, s:o, s:o*, s:o*, s:o, s:o*, s:o, s:o}", "step", lun_json_u64(step), "epoch",
                              lun_json_u64((step - 1) / lun_trainer_steps_per_epoch(r->trainer)), "loss",
-                             lun_json_real(r->loss), "lr", lun_json_real(r->lr), "grad_norm", norm, "images_per_s",
+                             lun_json_real(r->loss), "holdout_loss", known(kept.holdout), "holdout_loss_ema",
+                             known(kept.average), "lr", lun_json_real(r->lr), "grad_norm", norm, "images_per_s",
                              lun_json_real(r->rate), "elapsed_s", lun_json_real(elapsed(r)));
     r->logged_step = step;
     r->logged_at = now;
     r->loss_sum = r->norm_sum = 0;
     r->loss_count = 0;
-    const bool measured = r->holdout && r->holdout_step == step && isfinite(r->holdout_loss);
-    if (line && measured)
-        json_object_set_new(line, "holdout_loss", lun_json_real(r->holdout_loss));
     char *text = line ? lun_json_text(line, 0) : NULL;
     json_decref(line);
     if (!text)
@@ -280,7 +292,7 @@ static lun_status log_line(run_state *r)
     lun_status status = lun_runfolder_append_log(r->folder, text);
     free(text);
     if (status == LUN_OK)
-        status = lun_history_add(&r->history, (double)step, r->loss, measured ? r->holdout_loss : NAN);
+        status = lun_history_add(&r->history, &kept);
     if (status == LUN_OK)
         show(r, true, NULL);
     return status;
@@ -312,12 +324,12 @@ static lun_status make_holdout(run_state *r)
 /* Reads the weights and writes nothing that training reads. The next log line tells the result. */
 static lun_status measure_holdout(run_state *r)
 {
-    double loss = NAN;
     show(r, false, "measuring the held-out pictures");
-    LUN_TRY(lun_holdout_measure(r->holdout, &loss));
+    LUN_TRY(lun_holdout_measure(r->holdout, false, &r->holdout_loss));
+    if (lun_holdout_averages(r->holdout))
+        LUN_TRY(lun_holdout_measure(r->holdout, true, &r->holdout_average));
     r->holdout_step = lun_trainer_step(r->trainer);
-    r->holdout_loss = loss;
-    if (!isfinite(loss)) /* as with a strip: the losses of training tell whether it is lost */
+    if (!isfinite(r->holdout_loss)) /* as with a strip: the losses of training tell whether it is lost */
         lun_log(LUN_LOG_WARN, "the held-out pictures' loss after step %" PRIu64 " is not finite", r->holdout_step);
     return LUN_OK;
 }
@@ -732,7 +744,8 @@ lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_
                    .params = params,
                    .started = lun_clock(),
                    .loss = NAN,
-                   .holdout_loss = NAN};
+                   .holdout_loss = NAN,
+                   .holdout_average = NAN};
     r.config = &r.own;
     lun_status status = start(&r);
     if (status == LUN_OK)

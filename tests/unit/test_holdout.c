@@ -1,20 +1,15 @@
 /* The loss of held-out pictures: against a straight computation, the same whatever the batch, seed and time; and a run
  * that never trains on them. */
-#include "scratch.h"
-#include "small_config.h"
+#include "small_run.h"
 
 #include <math.h>
 
-#include <lunette/picture_out.h>
-
 #include "base/base.h"
 #include "base/philox.h"
+#include "train/feed.h"
 #include "train/holdout.h"
 
-enum { PICTURES = 11, ELEMENTS = 3 * SIDE * SIDE };
-
-static lun_device *dev; /* plain C, one thread */
-static lun_dataset *dataset;
+#define ELEMENTS (3 * SIDE * SIDE)
 
 static void draw(const char *folder, int i, uint32_t scene)
 {
@@ -24,34 +19,6 @@ static void draw(const char *folder, int i, uint32_t scene)
     OK(lun_craters_draw(7, scene, SIDE, &picture));
     OK(lun_png_write(scratch(name), &picture, NULL, 0));
     lun_picture_free(&picture);
-}
-
-static lun_dataset *open_set(const char *folder)
-{
-    lun_dataset *d = NULL;
-    OK(lun_dataset_open(&(lun_dataset_params){.folder = scratch(folder), .width = SIDE, .height = SIDE, .threads = 1},
-                        &d));
-    return d;
-}
-
-static void setup(void)
-{
-    scratch_make();
-    mkdir(scratch("pictures"), 0755);
-    for (int i = 0; i < PICTURES; i++)
-        draw("pictures", i, (uint32_t)i);
-    dataset = open_set("pictures");
-    OK(lun_device_open("cpu", &(lun_device_params){.threads = 1}, &dev));
-}
-
-static void teardown(void)
-{
-    size_t now = 1;
-    lun_device_memory(dev, &now, NULL);
-    ck_assert_uint_eq(now, 0);
-    lun_device_close(&dev);
-    lun_dataset_close(&dataset);
-    scratch_remove();
 }
 
 START_TEST(measurements_are_dealt_out)
@@ -138,8 +105,8 @@ START_TEST(the_loss_is_what_it_says)
         train_some(t, 5);
         lun_store *store = lun_trainer_store(t);
         OK(lun_holdout_create(dev, store, &c, dataset, held, 3, NULL, &h));
-        OK(lun_holdout_measure(h, &loss[0]));
-        OK(lun_holdout_measure(h, &loss[1]));
+        OK(lun_holdout_measure(h, false, &loss[0]));
+        OK(lun_holdout_measure(h, false, &loss[1]));
         ck_assert(loss[0] == loss[1]);
 
         const size_t measurements = lun_holdout_measurements(3);
@@ -157,7 +124,7 @@ START_TEST(the_loss_is_what_it_says)
         other.batch = 7;
         other.seed++;
         OK(lun_holdout_create(dev, store, &other, dataset, held, 3, NULL, &h7));
-        OK(lun_holdout_measure(h7, &loss[2]));
+        OK(lun_holdout_measure(h7, false, &loss[2]));
         ck_assert(fabs(loss[2] - loss[0]) < 1e-5 * loss[0]);
         lun_holdout_destroy(&h7);
 
@@ -175,13 +142,70 @@ START_TEST(the_loss_is_what_it_says)
             free(b);
         }
         /* It sees the weights as they are now. */
-        OK(lun_holdout_measure(h, &loss[3]));
+        OK(lun_holdout_measure(h, false, &loss[3]));
         ck_assert(loss[3] != loss[0]);
         lun_holdout_destroy(&h);
         lun_holdout_destroy(&h);
         lun_trainer_destroy(&plain);
         lun_trainer_destroy(&t);
     }
+}
+END_TEST
+
+static void copy_slot(lun_store *store, lun_slot from, lun_store *into, lun_slot to)
+{
+    for (size_t i = 0; i < lun_store_count(store); i++) {
+        const lun_param_info *info = lun_store_info(store, i);
+        const bool trained = info->role == LUN_ROLE_PARAM;
+        float *data = malloc((size_t)lun_count(info->desc.shape) * sizeof *data);
+        OK(lun_store_read(store, i, trained ? from : LUN_SLOT_VALUE, data));
+        OK(lun_store_write(into, i, trained ? to : LUN_SLOT_VALUE, data));
+        free(data);
+    }
+}
+
+/* With a moving average its loss is that of a network that has it for weights, the other one is not touched by it, and
+ * a batch in parts is measured in parts. */
+START_TEST(averages_are_measured_too)
+{
+    static const uint32_t held[] = {2, 5, 10};
+    lun_train_config c = small(), plain = small();
+    double loss[2], again[2], only = 0;
+    lun_trainer *t = NULL, *other = NULL;
+    lun_holdout *h = NULL, *of_other = NULL;
+    c.ema_count = 2;
+    c.ema_rate[0] = 0.75;
+    c.ema_rate[1] = 0.5;
+    OK(lun_trainer_create(dev, &c, PICTURES, NULL, &t));
+    OK(lun_trainer_create(dev, &plain, PICTURES, NULL, &other));
+    OK(lun_holdout_create(dev, lun_trainer_store(t), &c, dataset, held, 3, NULL, &h));
+    OK(lun_holdout_create(dev, lun_trainer_store(other), &plain, dataset, held, 3, NULL, &of_other));
+    ck_assert(lun_holdout_averages(h) && !lun_holdout_averages(of_other));
+    NOT_OK(lun_holdout_measure(of_other, true, &only), LUN_ERR_USAGE);
+    /* An average begins as the weights are. */
+    OK(lun_holdout_measure(h, false, &loss[0]));
+    OK(lun_holdout_measure(h, true, &loss[1]));
+    ck_assert(loss[0] == loss[1]);
+    train_some(t, 6);
+    for (int average = 0; average < 2; average++) {
+        OK(lun_holdout_measure(h, average, &loss[average]));
+        copy_slot(lun_trainer_store(t), average ? LUN_SLOT_EMA : LUN_SLOT_VALUE, lun_trainer_store(other),
+                  LUN_SLOT_VALUE);
+        OK(lun_holdout_measure(of_other, false, &only));
+        ck_assert_msg(only == loss[average], "%.17g is not %.17g", loss[average], only);
+    }
+    ck_assert(loss[0] != loss[1]);
+    lun_holdout_destroy(&h);
+    c.accumulate = BATCH;
+    OK(lun_holdout_create(dev, lun_trainer_store(t), &c, dataset, held, 3, NULL, &h));
+    for (int average = 0; average < 2; average++) {
+        OK(lun_holdout_measure(h, average, &again[average]));
+        ck_assert(fabs(again[average] - loss[average]) < 1e-5 * loss[average]);
+    }
+    lun_holdout_destroy(&h);
+    lun_holdout_destroy(&of_other);
+    lun_trainer_destroy(&t);
+    lun_trainer_destroy(&other);
 }
 END_TEST
 
@@ -195,28 +219,20 @@ static lun_run_params run_params(const char *folder, uint64_t count)
                             .norm = LUN_NORM_BATCH};
 }
 
-static void same_file(const char *a, const char *b)
+/* What a log's lines say under `key`, by step; NaN where they don't. The last step. */
+static int read_log(const char *path, const char *key, double value[64])
 {
-    size_t m = 0, n = 0;
-    char *x = get_file(a, &m), *y = get_file(b, &n);
-    ck_assert_msg(m == n && memcmp(x, y, m) == 0, "%s and %s differ", a, b);
-    free(x);
-    free(y);
-}
-
-/* The held-out losses of a log, by step; NaN where there is none. */
-static int read_log(const char *path, double holdout[64])
-{
-    char *text = get_file(path, NULL);
+    char *text = get_file(path, NULL), quoted[40];
     int last = 0;
+    snprintf(quoted, sizeof quoted, "\"%s\": ", key);
     for (int i = 0; i < 64; i++)
-        holdout[i] = NAN;
+        value[i] = NAN;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-        const char *step = strstr(line, "\"step\": "), *loss = strstr(line, "\"holdout_loss\": ");
+        const char *step = strstr(line, "\"step\": "), *at = strstr(line, quoted);
         last = atoi(step + 8);
         ck_assert_int_lt(last, 64);
-        if (loss)
-            holdout[last] = atof(loss + 16);
+        if (at)
+            value[last] = atof(at + strlen(quoted));
     }
     free(text);
     return last;
@@ -230,7 +246,7 @@ START_TEST(held_out_is_never_trained_on)
     mkdir(scratch("others"), 0755);
     for (int i = 0; i < PICTURES; i++)
         draw("others", i, (uint32_t)(i % 4 == 3 ? i + 100 : i));
-    lun_dataset *others = open_set("others");
+    lun_dataset *others = open_folder(scratch("others"), SIDE);
     const char *runs[] = {scratch("one"), scratch("two"), scratch("three")};
     double losses[3][64];
     for (int k = 0; k < 3; k++) {
@@ -239,7 +255,7 @@ START_TEST(held_out_is_never_trained_on)
         OK(lun_train_run(dev, k == 1 ? others : dataset, &c, &p));
         char log[600];
         snprintf(log, sizeof log, "%s/log.jsonl", runs[k]);
-        ck_assert_int_eq(read_log(log, losses[k]), 9);
+        ck_assert_int_eq(read_log(log, "holdout_loss", losses[k]), 9);
     }
     /* 9 pictures are trained on, 2 steps an epoch: measured after 4, 8 and at the end. */
     for (int step = 1; step <= 9; step++) {
@@ -264,7 +280,7 @@ START_TEST(held_out_is_never_trained_on)
     snprintf(b, sizeof b, "%s", scratch("four/checkpoints/step-00000009.safetensors"));
     same_file(a, b);
     double again[64];
-    ck_assert_int_eq(read_log(scratch("four/log.jsonl"), again), 9);
+    ck_assert_int_eq(read_log(scratch("four/log.jsonl"), "holdout_loss", again), 9);
     ck_assert(again[4] == losses[0][4] && again[8] == losses[0][8] && again[9] == losses[0][9]);
     ck_assert(isfinite(again[5]));
 
@@ -286,22 +302,36 @@ START_TEST(held_out_is_never_trained_on)
 }
 END_TEST
 
+/* Pictures cropped at random, mirrored and held out. */
+static lun_train_config varied(void)
+{
+    lun_train_config c = small();
+    c.width = 12;
+    c.data = (lun_data_config){.crop = LUN_CROP_RANDOM, .flip = 1, .holdout = 4};
+    return c;
+}
+
+static lun_dataset *open_varied(const lun_train_config *c)
+{
+    lun_dataset *d = NULL;
+    const lun_dataset_params params = {.folder = scratch("pictures"),
+                                       .width = c->width,
+                                       .height = c->height,
+                                       .fit = lun_train_fit(c),
+                                       .channels = c->model.image_channels,
+                                       .threads = 1};
+    OK(lun_dataset_open(&params, &d));
+    return d;
+}
+
 /* Grey and RGBA, not square, cropped at random: trained, resumed to the same bits, sampled, drawn. */
 START_TEST(channels_and_rectangles)
 {
     for (int channels = 1; channels <= 4; channels += 3) {
-        lun_train_config c = small();
+        lun_train_config c = varied();
         c.model.image_channels = channels;
-        c.width = 12;
-        c.data = (lun_data_config){.crop = LUN_CROP_RANDOM, .flip = 1, .holdout = 0.3};
-        lun_dataset *d = NULL;
-        const lun_dataset_params params = {.folder = scratch("pictures"),
-                                           .width = c.width,
-                                           .height = c.height,
-                                           .fit = lun_train_fit(&c),
-                                           .channels = channels,
-                                           .threads = 1};
-        OK(lun_dataset_open(&params, &d));
+        c.data.holdout = 0.3;
+        lun_dataset *d = open_varied(&c);
         char whole[40], parts[40], a[1100], b[1100];
         snprintf(whole, sizeof whole, "whole%d", channels);
         snprintf(parts, sizeof parts, "parts%d", channels);
@@ -333,6 +363,110 @@ START_TEST(channels_and_rectangles)
 }
 END_TEST
 
+/* A batch in parts is drawn as the whole one: the same pictures, windows, mirrors, noise and time steps in the same
+ * order. The learning rate is so small that the weights stay, and each part's loss is that of a trainer whose batch it
+ * is. */
+START_TEST(parts_see_what_the_whole_batch_would)
+{
+    for (int parts = 1; parts <= BATCH; parts *= 2) {
+        enum { STEPS = 5 };
+        lun_train_config c = varied(), part = varied();
+        c.accumulate = parts;
+        part.batch = BATCH / parts;
+        c.lr = part.lr = 1e-12;
+        lun_dataset *d = open_varied(&c);
+        char folder[20], log[40];
+        double losses[64];
+        snprintf(folder, sizeof folder, "parts%d", parts);
+        snprintf(log, sizeof log, "parts%d/log.jsonl", parts);
+        lun_run_params p = run_params(scratch(folder), STEPS);
+        OK(lun_train_run(dev, d, &c, &p));
+        ck_assert_int_eq(read_log(scratch(log), "loss", losses), STEPS);
+
+        uint32_t pictures[PICTURES];
+        size_t held = 0;
+        OK(lun_holdout_split(d, c.data.holdout, pictures, &held));
+        const lun_feed_params feeding = {.dataset = d,
+                                         .pictures = pictures + held,
+                                         .count = PICTURES - held,
+                                         .batch = BATCH,
+                                         .seed = c.seed,
+                                         .augment = {.flip = 1, .window = 1}};
+        lun_feed *feed = NULL;
+        lun_feed_batch batch;
+        lun_trainer *t = NULL;
+        OK(lun_feed_start(&feeding, &feed));
+        OK(lun_trainer_create(dev, &part, PICTURES - held, NULL, &t));
+        for (int step = 1; step <= STEPS; step++) {
+            float got[LUN_TRAINER_RING];
+            int count = 0;
+            double mean = 0;
+            OK(lun_feed_next(feed, &batch));
+            for (int k = 0; k < parts; k++) {
+                OK(lun_trainer_run(t, batch.images + (size_t)(k * part.batch * 3 * c.height * c.width)));
+                OK(lun_trainer_losses(t, got, &count));
+                mean += (double)got[0] / parts;
+            }
+            ck_assert_msg(fabs(losses[step] - mean) <= 1e-6 * mean, "step %d in %d parts: %.9g, not %.9g", step, parts,
+                          losses[step], mean);
+        }
+        lun_trainer_destroy(&t);
+        lun_feed_stop(&feed);
+        lun_dataset_close(&d);
+    }
+}
+END_TEST
+
+/* All of it at once, and stopped in the middle of an epoch. */
+START_TEST(everything_goes_on_bit_for_bit)
+{
+    lun_train_config c = varied();
+    c.optimizer = LUN_ADAMW;
+    c.weight_decay = 0.01;
+    c.warmup = 3;
+    c.decay = LUN_DECAY_COSINE;
+    c.clip_norm = 0.5;
+    c.ema_count = 2;
+    c.ema_rate[0] = 0.5;
+    c.ema_rate[1] = 0.9;
+    c.accumulate = 2;
+    lun_dataset *d = open_varied(&c);
+    lun_run_params p = run_params(scratch("whole"), 0);
+    /* 9 pictures are trained on, 2 steps an epoch: a decay without an end of its own ends there too. */
+    p.length.steps = 0;
+    p.length.epochs = 6;
+    p.holdout_every = 1;
+    p.sample_every = 2;
+    OK(lun_train_run(dev, d, &c, &p));
+    lun_train_config read;
+    OK(lun_train_config_load(scratch("whole"), &read, NULL));
+    ck_assert_uint_eq(read.decay_steps, 12);
+
+    p = run_params(scratch("parts"), 5);
+    OK(lun_train_run(dev, d, &read, &p));
+    p = run_params(scratch("parts"), 12);
+    p.resume = 1;
+    p.holdout_every = 1;
+    OK(lun_train_run(dev, d, &read, &p));
+    same_checkpoint("whole", "parts", 12);
+    same_file(checkpoint("whole", 12, ".ema-0.5"), checkpoint("parts", 12, ".ema-0.5"));
+    same_file(checkpoint("whole", 12, ".ema-0.9"), checkpoint("parts", 12, ".ema-0.9"));
+    static const char *const keys[] = {"loss", "lr", "grad_norm", "holdout_loss", "holdout_loss_ema"};
+    for (size_t k = 0; k < LUN_COUNT(keys); k++) {
+        double a[64], b[64];
+        ck_assert_int_eq(read_log(scratch("whole/log.jsonl"), keys[k], a), 12);
+        ck_assert_int_eq(read_log(scratch("parts/log.jsonl"), keys[k], b), 12);
+        for (int step = 1; step <= 12; step++) {
+            const bool measured = k < 3 || step % 2 == 0;
+            ck_assert_msg(isfinite(a[step]) == measured, "%s of step %d", keys[k], step);
+            ck_assert_msg(step <= 5 && k >= 3 ? isnan(b[step]) : !measured || a[step] == b[step],
+                          "%s of step %d: %g, %g", keys[k], step, a[step], b[step]);
+        }
+    }
+    lun_dataset_close(&d);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("holdout");
@@ -341,8 +475,11 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, measurements_are_dealt_out);
     tcase_add_test(tests, the_loss_is_what_it_says);
+    tcase_add_test(tests, averages_are_measured_too);
     tcase_add_test(tests, held_out_is_never_trained_on);
     tcase_add_test(tests, channels_and_rectangles);
+    tcase_add_test(tests, parts_see_what_the_whole_batch_would);
+    tcase_add_test(tests, everything_goes_on_bit_for_bit);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }

@@ -69,9 +69,9 @@ typedef struct data_args {
     "grey,\nalpha is composited over black; as rgba it is a fourth channel, and colour that it hides counts as "       \
     "black.\n\n"                                                                                                       \
     "--holdout below 1 chooses by the names of the files, so that a picture stays on its side whatever else is in "    \
-    "the "                                                                                                             \
-    "folder; from\n2 on it takes every Xth in the order of names. Their loss is logged (holdout_loss): same noise, "   \
-    "same time steps, no\nflip, running statistics, so that values compare between epochs and between runs.\n\n"
+    "the folder; from\n2 on it takes every Xth in the order of names. Their loss is logged (holdout_loss, and with "   \
+    "--ema holdout_loss_ema, that of\nthe first moving average): same noise, same time steps, no flip, running "       \
+    "statistics, so that values compare between epochs\nand between runs.\n\n"
 
 /* Everything but the channels into a configuration. LUN_ERR_USAGE for what does not go together. */
 lun_status data_args_apply(const data_args *args, lun_data_config *config);

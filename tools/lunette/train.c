@@ -94,8 +94,11 @@ static int on_progress(void *payload, const lun_run_progress *p)
     else
         snprintf(done, sizeof done, "%" PRIu64, p->step);
     duration_text(p->left_s, left, sizeof left);
-    char held[40] = "";
-    if (isfinite(p->holdout_loss))
+    char held[64] = "";
+    if (isfinite(p->holdout_loss) && isfinite(p->holdout_average))
+        snprintf(held, sizeof held, "  held out %.4f, averaged %.4f", (double)p->holdout_loss,
+                 (double)p->holdout_average);
+    else if (isfinite(p->holdout_loss))
         snprintf(held, sizeof held, "  held out %.4f", (double)p->holdout_loss);
     if (p->logged && !live_terminal())
         say("step %s  epoch %" PRIu64 "  loss %.4f%s  %.1f images/s  %s left", done, p->epoch, (double)p->loss, held,
