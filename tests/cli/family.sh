@@ -74,7 +74,7 @@ refuses 2 '--attention: .*level 4' train pictures --out f --preset tiny --attent
 refuses 2 '--huber-delta: only' train pictures --out f $unet --huber-delta 2
 refuses 2 '--bound-scale: only' train pictures --out f $unet --bound-scale 2
 refuses 2 'exclude each other' train pictures --out f --preset tiny --heads 2 --head-width 3
-refuses 3 'pictures' train pictures --out f --preset adm-64 --batch 4 --steps 1 --device $device
+refuses 3 'with labels' train pictures --out f --preset adm-64 --batch 4 --steps 1 --device $device
 refuses 2 'do not divide into' train pictures --out f --preset tiny --channels 24,48
 refuses 2 '--schedule cosine: .*sigmoid' train pictures --out whole --resume --schedule cosine
 refuses 2 '--prediction v: .*x0' train pictures --out whole --resume --prediction v
