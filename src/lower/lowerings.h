@@ -16,8 +16,8 @@
     X(relu)                                                                                                            \
     X(relu_backward)                                                                                                   \
     X(add)                                                                                                             \
-    X(add_channel) X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn)           \
-        X(sample_step) X(store)
+    X(add_channel)                                                                                                     \
+    X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)
