@@ -1,4 +1,4 @@
-/* lunette bench: the notebook network on made-up pictures. Every step is waited for and timed by itself, the median
+/* lunette bench: a network on made-up pictures. Every step is waited for and timed by itself, the median
  * counts. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,10 +16,10 @@
 
 typedef struct bench {
     const char *mode, *device_spec;
-    int batch, size, steps, threads, tune, channels[LUN_MODEL_MAX_LEVELS], levels;
-    int accumulate, ema_count;
+    network_args network;
+    int steps, threads, tune, accumulate, ema_count;
     double clip_norm, ema[LUN_MAX_EMA];
-    bool json, channels_given, allow_fallback;
+    bool json, clip_given, ema_given, allow_fallback;
     lun_device *dev;
     lun_tuning *tuning;
     tuner_view tuner;
@@ -31,18 +31,14 @@ typedef struct bench {
 
 static lun_status prepare(bench *b)
 {
-    LUN_TRY(lun_train_preset("notebook", &b->config));
-    b->config.batch = b->batch;
-    b->config.width = b->config.height = b->size;
-    if (b->channels_given) {
-        memset(b->config.model.channels, 0, sizeof b->config.model.channels);
-        memcpy(b->config.model.channels, b->channels, sizeof(int) * (size_t)b->levels);
-        b->config.model.levels = b->levels;
-    }
+    LUN_TRY(network_config(&b->network, &b->config, NULL));
     b->config.accumulate = b->accumulate;
-    b->config.clip_norm = b->clip_norm;
-    b->config.ema_count = b->ema_count;
-    memcpy(b->config.ema_rate, b->ema, sizeof b->ema);
+    if (b->clip_given)
+        b->config.clip_norm = b->clip_norm;
+    if (b->ema_given) {
+        b->config.ema_count = b->ema_count;
+        memcpy(b->config.ema_rate, b->ema, sizeof b->ema);
+    }
     LUN_TRY(lun_train_config_check(&b->config));
     b->times = lun_calloc((size_t)b->steps, sizeof *b->times, "times");
     if (!b->times)
@@ -54,10 +50,15 @@ static lun_status prepare(bench *b)
 /* ---- Training
  * ------------------------------------------------------------------------------------------------------------- */
 
+static size_t picture_floats(const lun_train_config *c)
+{
+    return (size_t)c->batch * (size_t)c->model.image_channels * (size_t)c->height * (size_t)c->width;
+}
+
 /* Pictures uniform in [-1, 1]. */
 static float *make_images(const bench *b)
 {
-    const size_t count = (size_t)b->batch * (size_t)b->config.model.image_channels * (size_t)b->size * (size_t)b->size;
+    const size_t count = picture_floats(&b->config);
     float *images = lun_malloc(count, sizeof *images, "pictures");
     uint32_t state = 1;
     for (size_t i = 0; images && i < count; i++) {
@@ -101,7 +102,7 @@ static lun_status with_trainer(bench *b, lun_status (*after)(bench *b, lun_train
     lun_trainer *trainer = NULL;
     const lun_tune_params tune = tune_params(b);
     const lun_compile_params compile = compile_params(b, &tune);
-    LUN_TRY(lun_trainer_create(b->dev, &b->config, (size_t)b->batch, &compile, &trainer));
+    LUN_TRY(lun_trainer_create(b->dev, &b->config, (size_t)b->config.batch, &compile, &trainer));
     tuner_end(&b->tuner);
     float *images = make_images(b);
     lun_status status = images ? time_training(b, trainer, images) : LUN_ERR_MEMORY;
@@ -139,13 +140,15 @@ static int step_done(void *payload, int remaining, const float *images)
 
 static lun_status draw_until_done(bench *b, lun_sampler *sampler)
 {
-    const size_t count = (size_t)b->batch * (size_t)b->config.model.image_channels * (size_t)b->size * (size_t)b->size;
-    float *images = lun_malloc(count, sizeof *images, "pictures");
-    uint64_t *seeds = lun_calloc((size_t)b->batch, sizeof *seeds, "seeds");
+    const lun_train_config *c = &b->config;
+    float *images = lun_malloc(picture_floats(c), sizeof *images, "pictures");
+    uint64_t *seeds = lun_calloc((size_t)c->batch, sizeof *seeds, "seeds");
+    int32_t *labels = lun_calloc((size_t)c->batch, sizeof *labels, "labels");
     stopwatch watch = {.bench = b};
-    const lun_sampler_run run = {.seeds = seeds, .progress = step_done, .payload = &watch};
-    lun_status status = images && seeds ? LUN_OK : LUN_ERR_MEMORY;
-    for (int k = 0; k < b->batch && seeds; k++)
+    const lun_sampler_run run = {
+        .seeds = seeds, .labels = c->model.classes > 0 ? labels : NULL, .progress = step_done, .payload = &watch};
+    lun_status status = images && seeds && labels ? LUN_OK : LUN_ERR_MEMORY;
+    for (int k = 0; k < c->batch && seeds; k++)
         seeds[k] = (uint64_t)k;
     /* A draw has as many steps as the model; the first of each is not timed. */
     while (status == LUN_OK && b->timed < b->steps) {
@@ -155,42 +158,39 @@ static lun_status draw_until_done(bench *b, lun_sampler *sampler)
     live_clear();
     free(images);
     free(seeds);
+    free(labels);
     return status;
 }
 
 static lun_status bench_sample(bench *b)
 {
     lun_store *store = NULL;
-    lun_graph *graph = NULL;
     lun_sampler *sampler = NULL;
-    lun_schedule schedule = {.steps = 0};
-    const lun_model_config *model = &b->config.model;
+    lun_schedule schedule = {0};
+    const lun_train_config *c = &b->config;
     lun_status status = LUN_OK;
     LUN_TRY_GOTO(status, done, lun_store_create(&store));
-    LUN_TRY_GOTO(status, done, lun_graph_create(store, &graph));
-    const lun_value x = lun_graph_input(graph, "x", lun_image(b->batch, model->image_channels, b->size, b->size));
-    const lun_value t = lun_graph_input(graph, "t", lun_typed(lun_image(b->batch, 1, 1, 1), LUN_I32));
-    lun_model_forward(graph, model, x, t, LUN_NORM_EVAL);
-    LUN_TRY_GOTO(status, done, lun_graph_check(graph));
+    LUN_TRY_GOTO(status, done, lun_model_declare(store, &c->model));
     LUN_TRY_GOTO(status, done, lun_store_allocate(store, b->dev, 0));
     LUN_TRY_GOTO(status, done, lun_store_init(store, 0));
-    LUN_TRY_GOTO(status, done, lun_schedule_linear(model->steps, b->config.beta_first, b->config.beta_last, &schedule));
-    const lun_sampler_params params = {.batch = b->batch,
-                                       .height = b->size,
-                                       .width = b->size,
+    LUN_TRY_GOTO(status, done, lun_train_schedule(c, &schedule));
+    const lun_sampler_params params = {.batch = c->batch,
+                                       .height = c->height,
+                                       .width = c->width,
                                        .clip = LUN_CLIP_MODE_XT,
                                        .norm = LUN_NORM_EVAL,
-                                       .schedule = &schedule};
+                                       .schedule = &schedule,
+                                       .prediction = c->prediction,
+                                       .variance = c->model.learned_sigma ? LUN_VARIANCE_LEARNED : LUN_VARIANCE_SMALL};
     const lun_tune_params tune = tune_params(b);
     const lun_compile_params compile = compile_params(b, &tune);
-    LUN_TRY_GOTO(status, done, lun_sampler_create(store, b->dev, model, &params, &compile, &sampler));
+    LUN_TRY_GOTO(status, done, lun_sampler_create(store, b->dev, &c->model, &params, &compile, &sampler));
     tuner_end(&b->tuner);
     status = draw_until_done(b, sampler);
     b->step_s = median(b->times, (size_t)b->timed);
 done:
     lun_sampler_destroy(&sampler);
     lun_schedule_free(&schedule);
-    lun_graph_destroy(&graph);
     lun_store_destroy(&store);
     return status;
 }
@@ -198,15 +198,21 @@ done:
 /* ---- The answer
  * ----------------------------------------------------------------------------------------------------------- */
 
+static const char *network_name(const bench *b)
+{
+    return b->network.model ? b->network.model : b->network.preset;
+}
+
 static json_t *answer(const bench *b)
 {
     const lun_device_info *info = lun_device_get_info(b->dev);
     char name[200];
     snprintf(name, sizeof name, "%s: %s", info->spec, info->name);
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:i, s:f, s:f, s:I}", "lunette", lun_version(), "mode",
-                     b->mode, "device", name, "batch", b->batch, "size", b->size, "steps", b->steps, "threads",
-                     info->units, "tune", tune_names[b->tune], "tuned_ops", (int)lun_tuning_count(b->tuning), "step_s",
-                     b->step_s, "images_per_s", b->batch / b->step_s, "peak_bytes", (json_int_t)peak_bytes(b->dev));
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:i, s:f, s:f, s:I}", "lunette", lun_version(),
+                     "mode", b->mode, "network", network_name(b), "device", name, "batch", b->config.batch, "size",
+                     b->config.width, "steps", b->steps, "threads", info->units, "tune", tune_names[b->tune],
+                     "tuned_ops", (int)lun_tuning_count(b->tuning), "step_s", b->step_s, "images_per_s",
+                     b->config.batch / b->step_s, "peak_bytes", (json_int_t)peak_bytes(b->dev));
 }
 
 static void print_answer(const bench *b)
@@ -218,9 +224,9 @@ static void print_answer(const bench *b)
                             : lun_tuning_count(b->tuning) == 0
                                 ? "the device's own choice; nothing is remembered (--tune auto)"
                                 : "as remembered ('lunette tune'), else the device's own choice");
-    printf("%s, batch %d, %dx%d: %.5f s a step (median of %d), %.3f images/s, peak memory %s\n", b->mode, b->batch,
-           b->size, b->size, b->step_s, b->steps, b->batch / b->step_s,
-           bytes_text((double)peak_bytes(b->dev), memory, sizeof memory));
+    printf("%s, %s, batch %d, %dx%d: %.5f s a step (median of %d), %.3f images/s, peak memory %s\n", b->mode,
+           network_name(b), b->config.batch, b->config.width, b->config.height, b->step_s, b->steps,
+           b->config.batch / b->step_s, bytes_text((double)peak_bytes(b->dev), memory, sizeof memory));
 }
 
 static lun_status profile(bench *b, lun_trainer *trainer)
@@ -269,31 +275,10 @@ static lun_status run(bench *b)
 
 int lun_cmd_bench(int argc, char **argv)
 {
-    bench b = {.device_spec = "auto", .batch = 16, .accumulate = 1, .size = 64, .steps = 5, .tune = LUN_TUNE_KNOWN};
+    bench b = {
+        .device_spec = "auto", .network.preset = "notebook", .accumulate = 1, .steps = 5, .tune = LUN_TUNE_KNOWN};
     const arg_option options[] = {
-        {.name = "--batch",
-         .type = ARG_INT,
-         .value = &b.batch,
-         .min = 1,
-         .max = 4096,
-         .meta = "N",
-         .help = "pictures a step (16)"},
-        {.name = "--size",
-         .type = ARG_INT,
-         .value = &b.size,
-         .min = 2,
-         .max = 4096,
-         .meta = "N",
-         .help = "pixels a side (64)"},
-        {.name = "--channels",
-         .type = ARG_INTS,
-         .value = b.channels,
-         .min = 1,
-         .max = LUN_MODEL_MAX_LEVELS,
-         .count = &b.levels,
-         .given = &b.channels_given,
-         .meta = "A,B,...",
-         .help = "of the levels (64,128,256,512,1024)"},
+        NETWORK_OPTIONS(b.network),
         {.name = "--accumulate",
          .type = ARG_INT,
          .value = &b.accumulate,
@@ -305,15 +290,17 @@ int lun_cmd_bench(int argc, char **argv)
          .type = ARG_DOUBLE,
          .value = &b.clip_norm,
          .max = 1e30,
+         .given = &b.clip_given,
          .meta = "R",
-         .help = "clip the gradient's norm (0: don't)"},
+         .help = "clip the gradient's norm; 0: don't (the preset's)"},
         {.name = "--ema",
          .type = ARG_DOUBLES,
          .value = b.ema,
          .max = LUN_MAX_EMA,
          .count = &b.ema_count,
+         .given = &b.ema_given,
          .meta = "RATE,..",
-         .help = "with moving averages of the weights (none)"},
+         .help = "with moving averages of the weights (the preset's)"},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &b.device_spec,
@@ -342,7 +329,7 @@ int lun_cmd_bench(int argc, char **argv)
     };
     const arg_command command = {
         .usage = "bench train|sample|ops [options]",
-        .about = "Time the notebook network on made-up pictures: whole training steps, denoising steps (evaluation "
+        .about = "Time a network on made-up pictures: whole training steps, denoising steps (evaluation "
                  "mode), or every op\n"
                  "of a training step by itself. A step is waited for before the next begins; the median counts.",
         .notes = "peak_bytes is the process's peak on a CPU device and the device memory held at most on others. "
