@@ -1,5 +1,6 @@
 #!/bin/sh
 # From craters to pictures: every file that a run promises, and what sampling, info and resume make of it.
+golden=$(cd "$(dirname "$0")/../model/golden" && pwd)
 . "$(dirname "$0")/lib.sh"
 
 succeeds craters pictures --count 17 --size 16 --seed 3
@@ -62,8 +63,24 @@ refuses 2 'takes no labels' sample run --out g.png --steps 2 --guidance 2 --devi
 refuses 2 'learned no variance' sample run --out g.png --steps 2 --variance learned --device cpu
 refuses 2 'not the picture' sample run --out g.png --sampler dpm --clip xt --device cpu
 
+# UNets: what the file says is what is drawn
+succeeds info $golden/adm.model.safetensors
+check "a UNet" grep -q '^network     adm UNet, channels 8,16,16' out
+check "classes" grep -q '^classes     5, and none' out
+check "prediction" grep -q '^prediction  eps, and the variance' out
+succeeds sample $golden/adm.model.safetensors --out adm.png --count 2 --size 16 --steps 4 --class 4 --guidance 2 --device cpu --threads 1
+for word in learned 'norm mode' eval guidance class; do
+    check "text chunk $word" grep -a -q "$word" adm.png
+done
+succeeds sample $golden/adm.model.safetensors --out adm.png --count 1 --size 16 --steps 4 --variance small --device cpu --threads 1
+grep -a -q learned adm.png && fail "--variance small is not heard"
+refuses 2 '--class 5.*0 to 4' sample $golden/adm.model.safetensors --out g.png --size 16 --steps 2 --class 5 --device cpu
+refuses 2 'never trained without a label' sample $golden/plain.model.safetensors --out g.png --size 16 --steps 2 --class 0 --guidance 2 --device cpu
+refuses 2 'learned no variance' sample $golden/ddpm.model.safetensors --out g.png --size 16 --steps 2 --variance learned --device cpu
+succeeds sample $golden/iddpm.model.safetensors --out iddpm.png --count 3 --size 16 --sampler dpm --steps 4 --device cpu --threads 1
 # Info
 succeeds info run
+check "schedule" grep -q '^schedule    300 steps, linear from 0.0001 to 0.02$' out
 check "parameters" grep -q '^parameters  13723$' out
 check "channels" grep -q 'channels 8,16' out
 check "steps" grep -q '^trained     8 steps' out
