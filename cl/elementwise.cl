@@ -119,6 +119,27 @@ KERNEL5(sample_step, struct sample_args, GLOBAL const float *x, GLOBAL const flo
     }
 }
 
+/* The same with eps of twice the channels: the prediction, and behind it what it says of the variance. */
+KERNEL5(sample_step_wide, struct sample_wide_args, GLOBAL const float *x, GLOBAL const float *eps,
+        GLOBAL const float *z, GLOBAL const float *coef, GLOBAL float *dst)
+{
+    const int row = item / arg.blocks * arg.rows, rows = i_min(arg.rows, arg.pixels - row);
+    const int c0 = item % arg.blocks * arg.width, width = i_min(arg.width, arg.channels - c0);
+    const float a = coef[0], b = coef[1], c = coef[2], d = coef[3], e = coef[4], s = coef[5];
+    const float level = coef[6], slope = coef[7];
+    for (int r = row; r < row + rows; r++) {
+        const int at = r * arg.channels + c0;
+        GLOBAL const float *pred = eps + 2 * r * arg.channels + c0, *v = pred + arg.channels;
+        for (int i = 0; i < width; i++) {
+            const float xt = x[at + i], noise = pred[i], raw = a * xt + b * noise;
+            const float x0 = arg.clip == 1 ? CLAMP(raw) : raw;
+            const float spread = arg.learned ? s * f_exp(level + slope * v[i]) : s;
+            const float next = c * x0 + d * xt + e * noise + spread * z[at + i];
+            dst[at + i] = arg.clip == 2 ? CLAMP(next) : next;
+        }
+    }
+}
+
 KERNEL3(store, struct store_args, GLOBAL const float *value, GLOBAL const int *slot, GLOBAL float *ring)
 {
     const int at = slot[0] + item; /* one item: item is 0 */

@@ -35,6 +35,12 @@ struct sample_args {
     int count, grain, clip; /* clip: enum lun_clip */
 };
 
+/* eps has twice the channels. Of `pixels` pixels and `channels` channels an item takes rows x width; `blocks` items lie
+ * beside each other. */
+struct sample_wide_args {
+    int pixels, channels, rows, width, blocks, clip, learned;
+};
+
 struct store_args {
     int slots;
 };

@@ -20,6 +20,8 @@
 
 #define BLOCK         ATTENTION_BLOCK
 #define PADDED(count) (((count) + NR - 1) / NR * NR)
+/* Rows of one head are short and far apart, which no hardware foresees: they are fetched so many rows ahead. */
+#define AHEAD 8
 
 /* exp(x) for x up to 88, within 2 u; below -80, where nothing of a sum that has a 1 in it is left, exp(-80), which is
  * far enough from the denormals that no product becomes one. x = n ln 2 + r, n being what the rounding of a large sum
@@ -37,6 +39,18 @@ static inline float attention_exp(const float x)
     p = f_madd(p, r, 0.5f);
     p = f_madd(p, r * r, r) + 1.0f;
     return p * bits_to_float((float_to_bits(t) + 127u - 0x4b400000u) << 23);
+}
+
+static void soon_read(GLOBAL const float *row, const int count)
+{
+    for (int c = 0; c < count; c += 16)
+        lane_soon_read(row + c);
+}
+
+static void soon_written(GLOBAL float *row, const int count)
+{
+    for (int c = 0; c < count; c += 16)
+        lane_soon_written(row + c);
 }
 
 #define STEP(i)                                                                                                        \
@@ -109,6 +123,7 @@ static void pack_panels(GLOBAL const float *from, const int step, const int rows
         const int valid = i_min(NR, width - first);
         GLOBAL const float *row = from + first;
         for (int r = 0; r < rows; r++) {
+            soon_read(row + (long)AHEAD * step, valid);
             if (valid == NR) {
                 lane_store(to + r * NR, lane_mul(lane_load(row), times));
                 lane_store(to + r * NR + LANES, lane_mul(lane_load(row + LANES), times));
@@ -133,8 +148,10 @@ static void pack_transposed(GLOBAL const float *from, const int step, const int 
         const lane times = lane_splat(factor);
         for (; valid == LANES && c + LANES <= width; c += LANES) {
             lane block[LANES];
-            for (int r = 0; r < LANES; r++)
+            for (int r = 0; r < LANES; r++) {
+                lane_soon_read(from + (long)(first + LANES + r) * step + c);
                 block[r] = lane_mul(lane_load(from + (long)(first + r) * step + c), times);
+            }
             lane_transpose(block);
             for (int r = 0; r < LANES; r++)
                 lane_store(to + (c + r) * BLOCK + first, block[r]);
@@ -215,6 +232,7 @@ KERNEL4(attention_panel, struct attention_args, GLOBAL const float *qkv, GLOBAL 
                 const int row = n * pixels + first + i;
                 GLOBAL float *to = dst + (long)row * arg.channels + head * width;
                 const float inverse = 1.0f / sum[i];
+                soon_written(to + (long)AHEAD * arg.channels, width);
                 INDEPENDENT
                 for (int c = 0; c < width; c++)
                     to[c] = o[i * padded + c] * inverse;
@@ -262,6 +280,7 @@ KERNEL7(attention_backward_panel, struct attention_args, GLOBAL const float *qkv
         pack_panels(grad, arg.channels, pixels, width, 1.0f, d, pixels);
         for (int i = 0; i < pixels; i++) {
             GLOBAL const float *result = dst + (long)(row0 + i) * arg.channels + head * width;
+            soon_read(result + (long)AHEAD * arg.channels, width);
             all[i] = lse[(row0 + i) * arg.heads + head];
             delta[i] = row_product(result, grad + (long)i * arg.channels, width);
         }
@@ -304,18 +323,22 @@ KERNEL7(attention_backward_panel, struct attention_args, GLOBAL const float *qkv
             }
             for (int i = 0; i < keys; i++) {
                 GLOBAL float *to = dqkv + (long)(row0 + key + i) * step + head * arg.head_step;
+                soon_written(to + (long)AHEAD * step + arg.k_first, width);
+                soon_written(to + (long)AHEAD * step + arg.v_first, width);
                 for (int c = 0; c < width; c++) {
                     to[arg.k_first + c] = dk[i * padded + c] * arg.scale;
                     to[arg.v_first + c] = dv[i * padded + c];
                 }
             }
         }
+        const int to_step = arg.chunks == 1 ? step : arg.channels;
+        GLOBAL float *to = arg.chunks == 1 ? dqkv + (long)row0 * step + head * arg.head_step
+                                           : part + ((long)chunk * arg.rows + row0) * arg.channels + head * width;
         for (int i = 0; i < pixels; i++) {
-            GLOBAL float *to = arg.chunks == 1
-                                   ? dqkv + (long)(row0 + i) * step + head * arg.head_step
-                                   : part + ((long)chunk * arg.rows + row0 + i) * arg.channels + head * width;
+            soon_written(to + (long)AHEAD * to_step, width);
             for (int c = 0; c < width; c++)
                 to[c] = dq[(long)i * padded + c];
+            to += to_step;
         }
     }
 }

@@ -158,6 +158,9 @@ typedef struct lun_time_style {
 } lun_time_style;
 /* lun_time_embed is this with { 0, 1, 1 }. dim even, and above 2 shift. */
 LUN_API lun_value lun_time_embed_as(lun_graph *graph, lun_value t, int steps, int dim, lun_time_style style);
+/* From here on lun_time_embed's table has a row for each of these times, whole or not, in place of 0..steps-1, and t is
+ * a number of that list: a sampler that stops between the steps of the training. Copied; count 0: as before. */
+LUN_API void lun_graph_times(lun_graph *graph, const double *times, int count);
 /* x_t = table[t][0] x0 + table[t][1] eps; table (T, 2, 1, 1). */
 LUN_API lun_value lun_noise(lun_graph *graph, lun_value x0, lun_value eps, lun_value t, lun_value table);
 typedef enum lun_loss_type { LUN_L1, LUN_L2, LUN_HUBER } lun_loss_type;
@@ -167,10 +170,28 @@ LUN_API lun_value lun_loss(lun_graph *graph, lun_value pred, lun_value target, l
 LUN_API lun_value lun_randint(lun_graph *graph, lun_value rows, int c, int h, int w, uint32_t bound);
 LUN_API lun_value lun_randn(lun_graph *graph, lun_value rows, int c, int h, int w);
 typedef enum lun_clip_mode { LUN_CLIP_MODE_NONE, LUN_CLIP_MODE_X0, LUN_CLIP_MODE_XT } lun_clip_mode;
-/* One step of a sampler; coef (1, 8, 1, 1) = {A, B, C, D, E, S, 0, 0}: x0 = A x + B eps [clamped]; result C x0 + D x +
- * E eps + S z [clamped]. */
+/* One step of a sampler; coef (1, 8, 1, 1) = {A, B, C, D, E, S, L, M}: x0 = A x + B eps [clamped]; result C x0 + D x +
+ * E eps + S z [clamped]. eps is shaped like x, or has twice the channels, of which the first half is meant. */
 LUN_API lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef,
                                   lun_clip_mode clip);
+/* The same with a variance that the network has learned: z is multiplied by S exp(L + M v), v the second half of eps'
+ * channels. */
+LUN_API lun_value lun_sample_step_learned(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef,
+                                          lun_clip_mode clip);
+/* dst (N, 1, 1, 1): for each sample the mean of the loss of pred (N, K, H, W) against target (N, C, H, W), C <= K, over
+ * the target's channels and H, W; times weight (N, 1, 1, 1) unless that is -1. Gradient to pred only. */
+LUN_API lun_value lun_loss_each(lun_graph *graph, lun_value pred, lun_value target, lun_value weight,
+                                lun_loss_type type, float delta);
+/* Sum of weights values / N of (N, 1, 1, 1) each: (1, 1, 1, 1). Gradient to values only. */
+LUN_API lun_value lun_weighted_mean(lun_graph *graph, lun_value values, lun_value weights);
+/* What a network that learns the range of its variance is paid for: dst (N, 1, 1, 1), scale times the step's part of
+ * the variational bound in bits a dimension (src/op/objective.c). pred (N, 2C, H, W): prediction, then v; x0 and xt (N,
+ * C, H, W); t (N, 1, 1, 1) i32; table (T, 8, 1, 1) of lun_schedule_bound_table. Gradient to v only. */
+LUN_API lun_value lun_variational(lun_graph *graph, lun_value pred, lun_value x0, lun_value xt, lun_value t,
+                                  lun_value table, float scale);
+/* Classifier-free guidance: src (2N, K, H, W), the conditional predictions before the unconditional ones; u + scale (c
+ * - u) in the first `channels` channels, c in the others, in both halves of the result. scale (1, 1, 1, 1). */
+LUN_API lun_value lun_guide(lun_graph *graph, lun_value src, lun_value scale, int channels);
 /* ring[slot] = value, in place on a state; ring (1, R, 1, 1), slot (1, 1, 1, 1) i32. */
 LUN_API void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun_value slot);
 

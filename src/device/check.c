@@ -107,6 +107,9 @@ static double depth_of(const lun_op *op)
     case LUN_OP_ATTENTION:
     case LUN_OP_ATTENTION_BACKWARD: /* over a head's channels, then over pixels */
         return (double)(s.c / 3 / op->attrs.attention.heads + s.h * s.w);
+    case LUN_OP_LOSS_EACH:
+    case LUN_OP_VARIATIONAL: return (double)(s.c * s.h * s.w);
+    case LUN_OP_WEIGHTED_MEAN: return (double)s.n;
     default: return 8; /* element-wise: a few roundings */
     }
 }
@@ -226,6 +229,22 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         const double x0 = fabs((double)c[0]) * r[0] + fabs((double)c[1]) * r[1];
         *scale =
             fabs((double)c[2]) * x0 + fabs((double)c[3]) * r[0] + fabs((double)c[4]) * r[1] + fabs((double)c[5]) * r[2];
+        return LUN_OK;
+    }
+    case LUN_OP_GUIDE:
+        LUN_TRY(src_rms(plan, 0, &r[0]));
+        LUN_TRY(src_rms(plan, 1, &r[1]));
+        *scale = r[0] * (1 + 2 * r[1]);
+        return LUN_OK;
+    case LUN_OP_VARIATIONAL:
+    case LUN_OP_VARIATIONAL_BACKWARD: {
+        /* Distances of means count in standard deviations, of which a picture's values are up to some hundred. */
+        const lun_shape x0 = op->src[1].shape;
+        *scale = 64 * fabs((double)op->attrs.variational.scale) / 0.6931471805599453;
+        if (op->kind == LUN_OP_VARIATIONAL_BACKWARD) {
+            LUN_TRY(src_rms(plan, 5, &r[0]));
+            *scale *= r[0] / (double)(x0.c * x0.h * x0.w);
+        }
         return LUN_OK;
     }
     default: return LUN_OK;

@@ -62,6 +62,8 @@ struct lun_graph {
     lun_value *param_value; /* by number in the store; -1: not in this graph */
     int param_count;
     int backward_start; /* the first node of the backward pass, or -1 */
+    double *times;      /* lun_graph_times; NULL: 0, 1, .. */
+    int time_count;
     lun_status error;
     char detail[512];
 };

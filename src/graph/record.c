@@ -48,6 +48,7 @@ void lun_graph_destroy(lun_graph **graph)
     free((*graph)->tensors);
     free((*graph)->nodes);
     free((*graph)->param_value);
+    free((*graph)->times);
     free(*graph);
     *graph = NULL;
 }
@@ -325,6 +326,22 @@ lun_value lun_embed(lun_graph *graph, lun_value index, lun_value table)
     return lun_graph_record(graph, LUN_OP_EMBED, NULL, (lun_value[]){index, table}, 2);
 }
 
+void lun_graph_times(lun_graph *graph, const double *times, int count)
+{
+    if (graph->error != LUN_OK)
+        return;
+    free(graph->times);
+    graph->times = NULL;
+    graph->time_count = count;
+    if (count < 1)
+        return;
+    graph->times = lun_malloc((size_t)count, sizeof *graph->times, "a list of times");
+    if (graph->times)
+        memcpy(graph->times, times, (size_t)count * sizeof *times);
+    else
+        lun_graph_keep(graph, LUN_ERR_MEMORY);
+}
+
 lun_value lun_time_embed(lun_graph *graph, lun_value t, int steps, int dim)
 {
     return lun_time_embed_as(graph, t, steps, dim, (lun_time_style){.shift = 1, .scale = 1});
@@ -338,6 +355,8 @@ lun_value lun_time_embed_as(lun_graph *graph, lun_value t, int steps, int dim, l
         return lun_graph_fail(graph, LUN_ERR_USAGE,
                               "time embedding: shift %d (0 or 1) and scale %g (above 0, finite) are not possible",
                               style.shift, (double)style.scale);
+    if (graph->times)
+        steps = graph->time_count;
     const lun_desc desc = lun_image(steps, dim, 1, 1);
     const int half = dim / 2, least = 2 + 2 * style.shift;
     if (dim < least || dim % 2)
@@ -352,9 +371,10 @@ lun_value lun_time_embed_as(lun_graph *graph, lun_value t, int steps, int dim, l
     for (int k = 0; k < half; k++) {
         const double f = (double)style.scale * exp(-k * log(10000.0) / (half - style.shift));
         for (int i = 0; i < steps; i++) {
+            const double time = graph->times ? graph->times[i] : i;
             float *row = table + (size_t)i * (size_t)dim + (size_t)k;
-            row[sines] = (float)sin(i * f);
-            row[cosines] = (float)cos(i * f);
+            row[sines] = (float)sin(time * f);
+            row[cosines] = (float)cos(time * f);
         }
     }
     const lun_value constant = lun_graph_constant(graph, "time embedding", desc, table);
@@ -388,18 +408,54 @@ lun_value lun_noise(lun_graph *graph, lun_value x0, lun_value eps, lun_value t, 
     return lun_graph_record(graph, LUN_OP_NOISE, NULL, (lun_value[]){x0, eps, t, table}, 4);
 }
 
-lun_value lun_loss(lun_graph *graph, lun_value pred, lun_value target, lun_loss_type type, float delta)
+static bool loss_attrs(lun_graph *graph, lun_loss_type type, float delta, lun_attrs *attrs)
 {
     if (graph->error != LUN_OK)
-        return -1;
-    lun_attrs attrs = {.loss = {.delta = delta}};
+        return false;
+    *attrs = (lun_attrs){.loss = {.delta = delta}};
     switch (type) {
-    case LUN_L1: attrs.loss.kind = LUN_LOSS_L1; break;
-    case LUN_L2: attrs.loss.kind = LUN_LOSS_L2; break;
-    case LUN_HUBER: attrs.loss.kind = LUN_LOSS_HUBER; break;
-    default: return lun_graph_fail(graph, LUN_ERR_USAGE, "loss: %d is no type of loss", (int)type);
+    case LUN_L1: attrs->loss.kind = LUN_LOSS_L1; return true;
+    case LUN_L2: attrs->loss.kind = LUN_LOSS_L2; return true;
+    case LUN_HUBER: attrs->loss.kind = LUN_LOSS_HUBER; return true;
     }
-    return lun_graph_record(graph, LUN_OP_LOSS, &attrs, (lun_value[]){pred, target}, 2);
+    lun_graph_fail(graph, LUN_ERR_USAGE, "loss: %d is no type of loss", (int)type);
+    return false;
+}
+
+lun_value lun_loss(lun_graph *graph, lun_value pred, lun_value target, lun_loss_type type, float delta)
+{
+    lun_attrs attrs;
+    return loss_attrs(graph, type, delta, &attrs)
+               ? lun_graph_record(graph, LUN_OP_LOSS, &attrs, (lun_value[]){pred, target}, 2)
+               : -1;
+}
+
+lun_value lun_loss_each(lun_graph *graph, lun_value pred, lun_value target, lun_value weight, lun_loss_type type,
+                        float delta)
+{
+    lun_attrs attrs;
+    return loss_attrs(graph, type, delta, &attrs)
+               ? lun_graph_record(graph, LUN_OP_LOSS_EACH, &attrs, (lun_value[]){pred, target, weight},
+                                  weight == -1 ? 2 : 3)
+               : -1;
+}
+
+lun_value lun_weighted_mean(lun_graph *graph, lun_value values, lun_value weights)
+{
+    return lun_graph_record(graph, LUN_OP_WEIGHTED_MEAN, NULL, (lun_value[]){values, weights}, 2);
+}
+
+lun_value lun_variational(lun_graph *graph, lun_value pred, lun_value x0, lun_value xt, lun_value t, lun_value table,
+                          float scale)
+{
+    const lun_attrs attrs = {.variational = {.scale = scale}};
+    return lun_graph_record(graph, LUN_OP_VARIATIONAL, &attrs, (lun_value[]){pred, x0, xt, t, table}, 5);
+}
+
+lun_value lun_guide(lun_graph *graph, lun_value src, lun_value scale, int channels)
+{
+    const lun_attrs attrs = {.guide = {.channels = channels}};
+    return lun_graph_record(graph, LUN_OP_GUIDE, &attrs, (lun_value[]){src, scale}, 2);
 }
 
 lun_value lun_randint(lun_graph *graph, lun_value rows, int c, int h, int w, uint32_t bound)
@@ -414,11 +470,13 @@ lun_value lun_randn(lun_graph *graph, lun_value rows, int c, int h, int w)
     return lun_graph_record(graph, LUN_OP_RANDN, &attrs, &rows, 1);
 }
 
-lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef, lun_clip_mode clip)
+static lun_value sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef,
+                             lun_clip_mode clip, bool learned)
 {
     if (graph->error != LUN_OK)
         return -1;
     lun_attrs attrs = {0};
+    attrs.sample.learned = learned;
     switch (clip) {
     case LUN_CLIP_MODE_NONE: attrs.sample.clip = LUN_CLIP_NONE; break;
     case LUN_CLIP_MODE_X0: attrs.sample.clip = LUN_CLIP_X0; break;
@@ -426,6 +484,17 @@ lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_valu
     default: return lun_graph_fail(graph, LUN_ERR_USAGE, "sample_step: %d is no way of clipping", (int)clip);
     }
     return lun_graph_record(graph, LUN_OP_SAMPLE_STEP, &attrs, (lun_value[]){x, eps, z, coef}, 4);
+}
+
+lun_value lun_sample_step(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef, lun_clip_mode clip)
+{
+    return sample_step(graph, x, eps, z, coef, clip, false);
+}
+
+lun_value lun_sample_step_learned(lun_graph *graph, lun_value x, lun_value eps, lun_value z, lun_value coef,
+                                  lun_clip_mode clip)
+{
+    return sample_step(graph, x, eps, z, coef, clip, true);
 }
 
 void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun_value slot)

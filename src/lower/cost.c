@@ -25,7 +25,15 @@ static double per_element(const lun_op *op)
     case LUN_OP_DROPOUT: return 1;
     case LUN_OP_NOISE:
     case LUN_OP_LOSS:
-    case LUN_OP_LOSS_BACKWARD: return 3;
+    case LUN_OP_LOSS_BACKWARD:
+    case LUN_OP_LOSS_EACH:
+    case LUN_OP_LOSS_EACH_BACKWARD:
+    case LUN_OP_GUIDE: return 3;
+    case LUN_OP_WEIGHTED_MEAN: return 2;
+    case LUN_OP_WEIGHTED_MEAN_BACKWARD: return 1;
+    case LUN_OP_VARIATIONAL:
+    case LUN_OP_VARIATIONAL_BACKWARD:
+        return 15; /* of each of 2C channels: an exponential and a dozen more for each of C */
     case LUN_OP_ADAM: return 14;
     case LUN_OP_RANDN: return 40;
     case LUN_OP_UPSAMPLE2: return op->attrs.resample.mean ? 1 : 0;
@@ -68,6 +76,8 @@ void lun_op_cost(const lun_op *op, double *flops, double *bytes)
         *flops = (double)lun_count(op->src[1].shape);
         return;
     }
-    const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM || op->kind == LUN_OP_LOSS;
+    const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM ||
+                           op->kind == LUN_OP_LOSS || op->kind == LUN_OP_LOSS_EACH ||
+                           op->kind == LUN_OP_WEIGHTED_MEAN || op->kind == LUN_OP_VARIATIONAL;
     *flops = per_element(op) * (double)lun_count(reduction ? op->src[0].shape : op->dst[0].shape);
 }

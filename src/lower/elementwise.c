@@ -128,9 +128,28 @@ LOWER(noise)
     return LUN_OK;
 }
 
+static lun_status sample_step_wide(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    const lun_shape s = op->dst[0].shape;
+    const lun_cut cut = lun_cut_rows(caps, s.n * s.h * s.w, s.c);
+    const struct sample_wide_args args = {.pixels = (int)(s.n * s.h * s.w),
+                                          .channels = (int)s.c,
+                                          .rows = (int)cut.rows,
+                                          .width = (int)cut.width,
+                                          .blocks = (int)cut.blocks,
+                                          .clip = (int)op->attrs.sample.clip,
+                                          .learned = op->attrs.sample.learned};
+    lun_launch *launch = lun_emit(out, file, "sample_step_wide", cut.pieces);
+    emit_all(launch, op);
+    lun_emit_args(launch, args);
+    return LUN_OK;
+}
+
 LOWER(sample_step)
 {
     _Static_assert(LUN_CLIP_X0 == 1 && LUN_CLIP_XT == 2, "elementwise.cl knows these numbers");
+    if (op->src[1].shape.c != op->src[0].shape.c)
+        return sample_step_wide(op, caps, out);
     const int64_t count = lun_count(op->dst[0].shape), grain = lun_grain(caps, count);
     const struct sample_args args = {.count = (int)count, .grain = (int)grain, .clip = (int)op->attrs.sample.clip};
     lun_launch *launch = lun_emit(out, file, "sample_step", lun_ceil_div(count, grain));

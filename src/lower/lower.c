@@ -49,6 +49,13 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_POOL2: return plain_pool2;
     case LUN_OP_ATTENTION: return lun_attention_candidates;
     case LUN_OP_ATTENTION_BACKWARD: return lun_attention_backward_candidates;
+    case LUN_OP_LOSS_EACH: return plain_loss_each;
+    case LUN_OP_LOSS_EACH_BACKWARD: return plain_loss_each_backward;
+    case LUN_OP_WEIGHTED_MEAN: return plain_weighted_mean;
+    case LUN_OP_WEIGHTED_MEAN_BACKWARD: return plain_weighted_mean_backward;
+    case LUN_OP_VARIATIONAL: return plain_variational;
+    case LUN_OP_VARIATIONAL_BACKWARD: return plain_variational_backward;
+    case LUN_OP_GUIDE: return plain_guide;
     case LUN_OP_KIND_COUNT: break;
     }
     static const lun_candidate none[] = {{.name = NULL}};

@@ -17,9 +17,11 @@
     X(group_norm_backward)                                                                                             \
     X(scale_shift)                                                                                                     \
     X(scale_shift_backward)                                                                                            \
-    X(silu) X(silu_backward) X(gelu) X(gelu_backward) X(dropout) X(relu) X(relu_backward) X(add) X(add_channel)        \
-        X(concat) X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step)       \
-            X(store) X(embed_backward) X(upsample2) X(pool2)
+    X(silu)                                                                                                            \
+    X(silu_backward) X(gelu) X(gelu_backward) X(dropout) X(relu) X(relu_backward) X(add) X(add_channel) X(concat)      \
+        X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store)        \
+            X(embed_backward) X(upsample2) X(pool2) X(loss_each) X(loss_each_backward) X(weighted_mean)                \
+                X(weighted_mean_backward) X(variational) X(variational_backward) X(guide)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)

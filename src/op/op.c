@@ -49,6 +49,13 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_POOL2] = {NAMED(pool2, 1, 1, 1), .backward = lun_gradient_pool2},
     [LUN_OP_ATTENTION] = {NAMED(attention, 1, 1, 2), .backward = lun_gradient_attention},
     [LUN_OP_ATTENTION_BACKWARD] = {NAMED(attention_backward, 4, 4, 1)},
+    [LUN_OP_LOSS_EACH] = {NAMED(loss_each, 2, 3, 1), .backward = lun_gradient_loss_each},
+    [LUN_OP_LOSS_EACH_BACKWARD] = {NAMED(loss_each_backward, 3, 4, 1), .inplace = 1},
+    [LUN_OP_WEIGHTED_MEAN] = {NAMED(weighted_mean, 2, 2, 1), .backward = lun_gradient_weighted_mean},
+    [LUN_OP_WEIGHTED_MEAN_BACKWARD] = {NAMED(weighted_mean_backward, 2, 2, 1), .inplace = 1},
+    [LUN_OP_VARIATIONAL] = {NAMED(variational, 5, 5, 1), .backward = lun_gradient_variational},
+    [LUN_OP_VARIATIONAL_BACKWARD] = {NAMED(variational_backward, 6, 6, 1)},
+    [LUN_OP_GUIDE] = {NAMED(guide, 2, 2, 1), .inplace = 1},
 };
 
 const lun_op_info *lun_op_info_of(lun_op_kind kind)
@@ -182,7 +189,9 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
     case LUN_OP_DROPOUT: append(&at, end, " %g", (double)a->dropout.p); break;
     case LUN_OP_SLICE: append(&at, end, " %d+%d", a->slice.first, a->slice.count); break;
     case LUN_OP_LOSS:
-    case LUN_OP_LOSS_BACKWARD: append(&at, end, " %s", losses[(unsigned)a->loss.kind % 3]); break;
+    case LUN_OP_LOSS_BACKWARD:
+    case LUN_OP_LOSS_EACH:
+    case LUN_OP_LOSS_EACH_BACKWARD: append(&at, end, " %s", losses[(unsigned)a->loss.kind % 3]); break;
     case LUN_OP_ADAM: append(&at, end, " %s", a->adam.decoupled ? "adamw" : "adam"); break;
     case LUN_OP_RANDINT:
     case LUN_OP_RANDN:
@@ -197,7 +206,10 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
     case LUN_OP_ATTENTION_BACKWARD:
         append(&at, end, " %d heads%s", a->attention.heads, a->attention.split ? " split" : "");
         break;
-    case LUN_OP_SAMPLE_STEP: append(&at, end, " clip %s", clips[(unsigned)a->sample.clip % 3]); break;
+    case LUN_OP_SAMPLE_STEP:
+        append(&at, end, " clip %s%s", clips[(unsigned)a->sample.clip % 3], a->sample.learned ? " learned" : "");
+        break;
+    case LUN_OP_GUIDE: append(&at, end, " %d", a->guide.channels); break;
     default: break;
     }
 }

@@ -31,12 +31,13 @@
  *   slice              src (N,C,H,W)                                  -> dst (N,count,H,W)        .slice
  *   embed              index (N,1,1,1) i32, table (T,D,1,1)           -> dst (N,D,1,1); indices are clamped to 0..T-1
  *   noise              x0 (N,C,H,W), eps (N,C,H,W), t (N,1,1,1) i32, table (T,2,1,1) -> dst = table[t][0] x0 +
- * table[t][1] eps loss               pred, target                                   -> dst (1,1,1,1), mean over all
- * elements   .loss loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
+ *                                                                     table[t][1] eps
+ *   loss               pred, target                                   -> dst (1,1,1,1), mean over all elements   .loss
+ *   loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
  *   adam               param, grad, m, v (one shape), hyper (1,4,1,1) -> param, m, v in place     .adam
  *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
  *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
- *   sample_step        x, eps, z (one shape), coef (1,8,1,1)          -> dst                      .sample
+ *   sample_step        x, eps (N,C,H,W) or (N,2C,H,W), z, coef (1,8,1,1) -> dst                   .sample
  *   store              ring (1,R,1,1), value (1,1,1,1), slot (1,1,1,1) i32 -> ring in place: ring[slot] = value,
  *                                                                     nothing if the slot is outside
  *   embed_backward     index (N,1,1,1) i32, ddst (N,D,1,1)            -> dtable (rows,D,1,1)      .embed
@@ -44,6 +45,14 @@
  *   pool2              src (N,C,2H,2W)                                -> dst (N,C,H,W)            .resample
  *   attention          qkv (N,3C,H,W)                                 -> dst (N,C,H,W), lse (N,heads,H,W) .attention
  *   attention_backward qkv, dst (N,C,H,W), ddst (N,C,H,W), lse (N,heads,H,W) -> dqkv (N,3C,H,W)   .attention
+ *   loss_each          pred (N,K,H,W), target (N,C,H,W), C <= K, [weight (N,1,1,1)] -> dst (N,1,1,1) .loss
+ *   loss_each_backward pred, target, deach (N,1,1,1), [weight (N,1,1,1)] -> dpred (N,K,H,W)       .loss
+ *   weighted_mean      values (N,1,1,1), weights (N,1,1,1)            -> dst (1,1,1,1)
+ *   weighted_mean_backward weights (N,1,1,1), dmean (1,1,1,1)         -> dvalues (N,1,1,1)
+ *   variational        pred (N,2C,H,W), x0, xt (N,C,H,W), t (N,1,1,1) i32, table (T,8,1,1)
+ *                                                                     -> dst (N,1,1,1)            .variational
+ *   variational_backward the same five, deach (N,1,1,1)               -> dpred (N,2C,H,W)         .variational
+ *   guide              src (2N,K,H,W), scale (1,1,1,1)                -> dst (2N,K,H,W)           .guide
  */
 #ifndef LUN_OP_H
 #define LUN_OP_H
@@ -60,15 +69,6 @@
     X(SPATIAL_SUM, spatial_sum)                                                                                        \
     X(BATCH_NORM, batch_norm)                                                                                          \
     X(BATCH_NORM_BACKWARD, batch_norm_backward)                                                                        \
-    X(GROUP_NORM, group_norm)                                                                                          \
-    X(GROUP_NORM_BACKWARD, group_norm_backward)                                                                        \
-    X(SCALE_SHIFT, scale_shift)                                                                                        \
-    X(SCALE_SHIFT_BACKWARD, scale_shift_backward)                                                                      \
-    X(SILU, silu)                                                                                                      \
-    X(SILU_BACKWARD, silu_backward)                                                                                    \
-    X(GELU, gelu)                                                                                                      \
-    X(GELU_BACKWARD, gelu_backward)                                                                                    \
-    X(DROPOUT, dropout)                                                                                                \
     X(RELU, relu)                                                                                                      \
     X(RELU_BACKWARD, relu_backward)                                                                                    \
     X(ADD, add)                                                                                                        \
@@ -84,11 +84,27 @@
     X(RANDN, randn)                                                                                                    \
     X(SAMPLE_STEP, sample_step)                                                                                        \
     X(STORE, store)                                                                                                    \
+    X(GROUP_NORM, group_norm)                                                                                          \
+    X(GROUP_NORM_BACKWARD, group_norm_backward)                                                                        \
+    X(SCALE_SHIFT, scale_shift)                                                                                        \
+    X(SCALE_SHIFT_BACKWARD, scale_shift_backward)                                                                      \
+    X(SILU, silu)                                                                                                      \
+    X(SILU_BACKWARD, silu_backward)                                                                                    \
+    X(GELU, gelu)                                                                                                      \
+    X(GELU_BACKWARD, gelu_backward)                                                                                    \
+    X(DROPOUT, dropout)                                                                                                \
     X(EMBED_BACKWARD, embed_backward)                                                                                  \
     X(UPSAMPLE2, upsample2)                                                                                            \
     X(POOL2, pool2)                                                                                                    \
     X(ATTENTION, attention)                                                                                            \
-    X(ATTENTION_BACKWARD, attention_backward)
+    X(ATTENTION_BACKWARD, attention_backward)                                                                          \
+    X(LOSS_EACH, loss_each)                                                                                            \
+    X(LOSS_EACH_BACKWARD, loss_each_backward)                                                                          \
+    X(WEIGHTED_MEAN, weighted_mean)                                                                                    \
+    X(WEIGHTED_MEAN_BACKWARD, weighted_mean_backward)                                                                  \
+    X(VARIATIONAL, variational)                                                                                        \
+    X(VARIATIONAL_BACKWARD, variational_backward)                                                                      \
+    X(GUIDE, guide)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
@@ -172,10 +188,13 @@ typedef struct lun_random_attrs {
     int c, h, w;    /* of dst; N is that of the rows */
 } lun_random_attrs;
 
-/* coef = {A, B, C, D, E, S, 0, 0}: x0 = A x + B eps, clamped to [-1, 1] with LUN_CLIP_X0;
- * dst = C x0 + D x + E eps + S z, clamped to [-1, 1] with LUN_CLIP_XT. */
+/* coef = {A, B, C, D, E, S, L, M}: x0 = A x + B eps, clamped to [-1, 1] with LUN_CLIP_X0;
+ * dst = C x0 + D x + E eps + S z, clamped to [-1, 1] with LUN_CLIP_XT. Where eps has 2C channels its first C are meant.
+ * learned: eps has 2C channels, and z is multiplied by exp(L + M v), v being the second C, too; otherwise L and M are
+ * not read. */
 typedef struct lun_sample_attrs {
     lun_clip clip;
+    bool learned;
 } lun_sample_attrs;
 
 typedef struct lun_embed_attrs {
@@ -196,6 +215,17 @@ typedef struct lun_attention_attrs {
     bool split;
 } lun_attention_attrs;
 
+/* src/op/objective.c has the formula. scale: factor of the result. */
+typedef struct lun_variational_attrs {
+    float scale;
+} lun_variational_attrs;
+
+/* dst[n] and dst[n + N] = u + scale (c - u) with c = src[n], u = src[n + N] in the first `channels` channels, and c in
+ * the others. */
+typedef struct lun_guide_attrs {
+    int channels;
+} lun_guide_attrs;
+
 typedef union lun_attrs {
     lun_conv_attrs conv;
     lun_norm_attrs norm;
@@ -209,6 +239,8 @@ typedef union lun_attrs {
     lun_embed_attrs embed;
     lun_resample_attrs resample;
     lun_attention_attrs attention;
+    lun_variational_attrs variational;
+    lun_guide_attrs guide;
 } lun_attrs;
 
 #define LUN_OP_MAX_SRC 8

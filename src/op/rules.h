@@ -61,6 +61,13 @@ LUN_RULE(upsample2);
 LUN_RULE(pool2);
 LUN_RULE(attention);
 LUN_RULE(attention_backward);
+LUN_RULE(loss_each);
+LUN_RULE(loss_each_backward);
+LUN_RULE(weighted_mean);
+LUN_RULE(weighted_mean_backward);
+LUN_RULE(variational);
+LUN_RULE(variational_backward);
+LUN_RULE(guide);
 
 LUN_GRADIENT(conv2d);
 LUN_GRADIENT(conv2d_transpose);
@@ -79,5 +86,8 @@ LUN_GRADIENT(embed);
 LUN_GRADIENT(upsample2);
 LUN_GRADIENT(pool2);
 LUN_GRADIENT(attention);
+LUN_GRADIENT(loss_each);
+LUN_GRADIENT(weighted_mean);
+LUN_GRADIENT(variational);
 
 #endif

@@ -125,7 +125,7 @@ static lun_status noised_panels(lun_device *dev, const lun_train_config *c, cons
     const size_t elements = (size_t)channels * (size_t)c->height * (size_t)c->width;
     lun_graph *graph = NULL;
     lun_plan *plan = NULL;
-    lun_schedule schedule = {0, NULL, NULL, NULL, NULL};
+    lun_schedule schedule = {0};
     float *table = lun_malloc((size_t)steps, 2 * sizeof *table, "the noise table");
     float *batch = lun_malloc(PANELS * elements, sizeof *batch, "the noised panels");
     int32_t times[PANELS];

@@ -47,6 +47,20 @@ for clip in none x0; do
     succeeds sample run --out $clip.png --count 1 --clip $clip --steps 5 --device cpu
 done
 succeeds sample run --out big.png --count 1 --size 32 --steps 2 --device cpu
+for sampler in ddim dpm heun; do
+    succeeds sample run --out $sampler.png --count 2 --sampler $sampler --steps 5 --strip --device cpu --threads 1
+    check "text chunk sampler $sampler" grep -a -q $sampler $sampler.png
+done
+succeeds sample run --out eta.png --count 1 --sampler ddim --eta 0.5 --steps ddim25 --device cpu --threads 1
+succeeds sample run --out list.png --count 1 --steps 2,3,4 --variance large --device cpu --threads 1
+succeeds sample run --out way.png --count 3 --sampler ddim --steps 5 --interpolate 3 9 --device cpu --threads 1
+check "text chunk of both seeds" grep -a -q '3 to 9' way.png
+refuses 2 'must be a number, numbers separated by commas' sample run --out g.png --steps ddimx --device cpu
+refuses 2 'no whole stride' sample run --out g.png --steps ddim299 --device cpu
+refuses 2 'takes no labels' sample run --out g.png --steps 2 --class 1 --device cpu
+refuses 2 'takes no labels' sample run --out g.png --steps 2 --guidance 2 --device cpu
+refuses 2 'learned no variance' sample run --out g.png --steps 2 --variance learned --device cpu
+refuses 2 'not the picture' sample run --out g.png --sampler dpm --clip xt --device cpu
 
 # Info
 succeeds info run

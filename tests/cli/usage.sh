@@ -55,6 +55,13 @@ for value in '' , 8, ,8 8,,16 8,x 8,-16 8,0 1,2,3,4,5,6,7,8,9 99999999999; do
 done
 refuses 2 'must be one of none, x0, xt' sample m --out g.png --clip maybe
 refuses 2 'must be one of eval, train' sample m --out g.png --norm-mode batch
+refuses 2 'must be one of ancestral, ddim, dpm, heun' sample m --out g.png --sampler euler
+refuses 2 'must be one of small, large, learned' sample m --out g.png --variance none
+refuses 2 '^lunette: error: --eta 2' sample m --out g.png --sampler ddim --eta 2
+refuses 2 'needs two whole numbers' sample m --out g.png --interpolate 1
+refuses 2 'needs two whole numbers' sample m --out g.png --interpolate=1 2
+refuses 2 'needs two whole numbers' sample m --out g.png --interpolate 1 x
+refuses 2 'exclude each other' sample m --out g.png --interpolate 1 2 --seed 3
 refuses 2 'unknown preset' train pictures --out r --preset nothing
 # Missing and doubled
 for option in --out --batch --lr --device --channels --clip; do

@@ -62,5 +62,7 @@ void add_file_tests(TCase *group);
 void add_sampling_tests(TCase *group);
 void add_unet_tests(TCase *group);
 void add_winograd_tests(TCase *group);
+void add_objective_tests(TCase *group);
+void add_sampler_tests(TCase *group); /* a group of its own: it has a fixture */
 
 #endif

@@ -510,7 +510,12 @@ int main(int argc, char **argv)
     add_sampling_tests(group);
     add_unet_tests(group);
     add_winograd_tests(group);
+    add_objective_tests(group);
     suite_add_tcase(suite, group);
+    TCase *samplers = tcase_create("samplers");
+    tcase_set_timeout(samplers, 0);
+    add_sampler_tests(samplers);
+    suite_add_tcase(suite, samplers);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);
     srunner_run_all(runner, CK_NORMAL);

@@ -82,7 +82,9 @@ extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_s
     oc_batch_norm_backward, oc_group_norm, oc_group_norm_backward, oc_scale_shift, oc_scale_shift_backward, oc_silu,
     oc_silu_backward, oc_gelu, oc_gelu_backward, oc_dropout, oc_relu, oc_relu_backward, oc_add, oc_add_channel,
     oc_concat, oc_slice, oc_embed, oc_noise, oc_loss, oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step,
-    oc_store, oc_embed_backward, oc_upsample2, oc_pool2, oc_attention, oc_attention_backward;
+    oc_store, oc_embed_backward, oc_upsample2, oc_pool2, oc_attention, oc_attention_backward, oc_loss_each,
+    oc_loss_each_backward, oc_weighted_mean, oc_weighted_mean_backward, oc_variational, oc_variational_backward,
+    oc_guide;
 /* winograd.c: bound_of of the convolutions. */
 bool oc_winograd_bound(const oc_case *c, const char *candidate, double *bound);
 extern const oc_op *const oc_ops[];

@@ -15,7 +15,16 @@ ref_fn ref_conv2d, ref_conv2d_transpose, ref_conv2d_wgrad, ref_channel_sum, ref_
     ref_silu, ref_silu_backward, ref_gelu, ref_gelu_backward, ref_dropout, ref_relu, ref_relu_backward, ref_add,
     ref_add_channel, ref_concat, ref_slice, ref_embed, ref_noise, ref_loss, ref_loss_backward, ref_adam, ref_randint,
     ref_randn, ref_sample_step, ref_store, ref_embed_backward, ref_upsample2, ref_pool2, ref_attention,
-    ref_attention_backward;
+    ref_attention_backward, ref_loss_each, ref_loss_each_backward, ref_weighted_mean, ref_weighted_mean_backward,
+    ref_variational, ref_variational_backward, ref_guide;
+
+/* Loss of one difference, and its derivative (loss). */
+double ref_loss_of(lun_loss_attrs a, double d);
+double ref_slope_of(lun_loss_attrs a, double d);
+
+/* One element of variational: L from the difference of the means, the mean, the least log variance and what it is above
+ * that; *slope receives dL/dlv. */
+double ref_variational_of(double delta, double mean, double low, double y, double x0, bool first, double *slope);
 
 /* Any op; op->dst is filled (lun_op_infer). */
 void ref_op(const lun_op *op, const double *const *src, double *const *dst, double *const *mag);

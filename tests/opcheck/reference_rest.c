@@ -133,7 +133,7 @@ void ref_noise(const lun_op *op, const double *const *src, double *const *dst, d
     }
 }
 
-static double loss_of(lun_loss_attrs a, double d)
+double ref_loss_of(lun_loss_attrs a, double d)
 {
     switch (a.kind) {
     case LUN_LOSS_L1: return fabs(d);
@@ -144,7 +144,7 @@ static double loss_of(lun_loss_attrs a, double d)
     return fabs(d) <= delta ? d * d / 2 : delta * (fabs(d) - delta / 2);
 }
 
-static double slope_of(lun_loss_attrs a, double d)
+double ref_slope_of(lun_loss_attrs a, double d)
 {
     switch (a.kind) {
     case LUN_LOSS_L1: return (d > 0) - (d < 0);
@@ -163,8 +163,8 @@ void ref_loss(const lun_op *op, const double *const *src, double *const *dst, do
     double sum = 0, sum_mag = 0;
     for (int64_t i = 0; i < count; i++) {
         const double d = src[0][i] - src[1][i], delta = (double)a.delta;
-        sum += loss_of(a, d);
-        sum_mag += a.kind == LUN_LOSS_HUBER && fabs(d) > delta ? delta * (fabs(d) + delta / 2) : loss_of(a, d);
+        sum += ref_loss_of(a, d);
+        sum_mag += a.kind == LUN_LOSS_HUBER && fabs(d) > delta ? delta * (fabs(d) + delta / 2) : ref_loss_of(a, d);
     }
     dst[0][0] = sum / (double)count;
     note(mag, 0, sum_mag / (double)count);
@@ -174,7 +174,7 @@ void ref_loss_backward(const lun_op *op, const double *const *src, double *const
 {
     const int64_t count = lun_count(op->src[0].shape);
     for (int64_t i = 0; i < count; i++) {
-        dst[0][i] = slope_of(op->attrs.loss, src[0][i] - src[1][i]) * src[2][0] / (double)count;
+        dst[0][i] = ref_slope_of(op->attrs.loss, src[0][i] - src[1][i]) * src[2][0] / (double)count;
         note(mag, i, fabs(dst[0][i]));
     }
 }
@@ -259,8 +259,12 @@ void ref_dropout(const lun_op *op, const double *const *src, double *const *dst,
 void ref_sample_step(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
     const double *k = src[3];
-    for (int64_t i = 0; i < lun_count(op->dst[0].shape); i++) {
-        const double x = src[0][i], eps = src[1][i], z = src[2][i];
+    const lun_shape s = op->dst[0].shape;
+    const int64_t per_image = s.c * s.h * s.w, wide = op->src[1].shape.c / s.c;
+    for (int64_t i = 0; i < lun_count(s); i++) {
+        const int64_t at = i / per_image * per_image * wide + i % per_image;
+        const double x = src[0][i], eps = src[1][at];
+        const double z = op->attrs.sample.learned ? exp(k[6] + k[7] * src[1][at + per_image]) * src[2][i] : src[2][i];
         double x0 = k[0] * x + k[1] * eps;
         if (op->attrs.sample.clip == LUN_CLIP_X0)
             x0 = fmin(fmax(x0, -1), 1);

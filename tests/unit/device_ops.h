@@ -111,12 +111,38 @@ static lun_op small_op(lun_op_kind kind)
         break;
     case LUN_OP_SAMPLE_STEP:
         op.src[3] = lun_image(1, 8, 1, 1);
-        op.attrs.sample = (lun_sample_attrs){LUN_CLIP_X0};
+        op.attrs.sample = (lun_sample_attrs){.clip = LUN_CLIP_X0};
         break;
     case LUN_OP_STORE:
         op.src[0] = lun_image(1, 6, 1, 1);
         op.src[1] = one;
         op.src[2] = lun_typed(one, LUN_I32);
+        break;
+    case LUN_OP_LOSS_EACH:
+    case LUN_OP_LOSS_EACH_BACKWARD:
+        op.src[1] = lun_image(3, 4, 7, 6);
+        for (int s = 2; s < op.nsrc; s++)
+            op.src[s] = lun_image(3, 1, 1, 1);
+        op.attrs.loss = (lun_loss_attrs){LUN_LOSS_HUBER, 0.5f};
+        break;
+    case LUN_OP_WEIGHTED_MEAN: op.src[0] = op.src[1] = lun_image(3, 1, 1, 1); break;
+    case LUN_OP_WEIGHTED_MEAN_BACKWARD:
+        op.src[0] = lun_image(3, 1, 1, 1);
+        op.src[1] = one;
+        break;
+    case LUN_OP_VARIATIONAL:
+    case LUN_OP_VARIATIONAL_BACKWARD:
+        op.src[0] = lun_image(3, 10, 7, 6);
+        op.src[3] = lun_typed(lun_image(3, 1, 1, 1), LUN_I32);
+        op.src[4] = lun_image(9, 8, 1, 1);
+        if (op.nsrc > 5)
+            op.src[5] = lun_image(3, 1, 1, 1);
+        op.attrs.variational.scale = 0.3f;
+        break;
+    case LUN_OP_GUIDE:
+        op.src[0] = lun_image(4, 5, 7, 6);
+        op.src[1] = one;
+        op.attrs.guide.channels = 3;
         break;
     default: break;
     }

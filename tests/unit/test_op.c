@@ -255,6 +255,69 @@ START_TEST(table_rules)
     REFUSED(OP(SAMPLE_STEP, x, x, V(3), V(8)), "z is");
     REFUSED(OP(SAMPLE_STEP, x, V(3), x, V(8)), "eps is");
     REFUSED(OP(SAMPLE_STEP, x, x, x, V(7)), "coef is");
+    /* Twice the channels: a prediction with a variance behind it. */
+    step = OP(SAMPLE_STEP, x, lun_image(4, 6, 8, 8), x, V(8));
+    ACCEPTED(step, x);
+    step.attrs.sample.learned = true;
+    ACCEPTED(step, x);
+    step.src[1] = x;
+    REFUSED(step, "channels of its own");
+    REFUSED(OP(SAMPLE_STEP, x, lun_image(4, 9, 8, 8), x, V(8)), "eps is");
+    REFUSED(OP(SAMPLE_STEP, x, lun_image(4, 6, 8, 9), x, V(8)), "eps is");
+}
+END_TEST
+
+START_TEST(objective_rules)
+{
+    const lun_desc x = lun_image(4, 3, 8, 8), wide = lun_image(4, 6, 8, 8), each = lun_image(4, 1, 1, 1);
+    const lun_desc table = lun_image(300, 8, 1, 1);
+    ACCEPTED(OP(LOSS_EACH, x, x), each);
+    ACCEPTED(OP(LOSS_EACH, wide, x), each);
+    ACCEPTED(OP(LOSS_EACH, wide, x, each), each);
+    REFUSED(OP(LOSS_EACH, x, wide), "more channels");
+    REFUSED(OP(LOSS_EACH, wide, lun_image(4, 3, 8, 7)), "target is");
+    REFUSED(OP(LOSS_EACH, wide, x, V(4)), "weight is");
+    lun_op loss = OP(LOSS_EACH, x, x);
+    loss.attrs.loss.kind = LUN_LOSS_HUBER;
+    REFUSED(loss, "delta");
+    loss.attrs.loss.kind = (lun_loss_kind)3;
+    REFUSED(loss, "loss number 3");
+    ACCEPTED(OP(LOSS_EACH_BACKWARD, wide, x, each), wide);
+    ACCEPTED(OP(LOSS_EACH_BACKWARD, wide, x, each, each), wide);
+    REFUSED(OP(LOSS_EACH_BACKWARD, wide, x, V(1)), "deach is");
+
+    ACCEPTED(OP(WEIGHTED_MEAN, each, each), V(1));
+    REFUSED(OP(WEIGHTED_MEAN, each, V(4)), "weights is");
+    REFUSED(OP(WEIGHTED_MEAN, x, each), "values is");
+    ACCEPTED(OP(WEIGHTED_MEAN_BACKWARD, each, V(1)), each);
+    REFUSED(OP(WEIGHTED_MEAN_BACKWARD, each, each), "dmean is");
+
+    lun_op bound = OP(VARIATIONAL, wide, x, x, I32(4), table);
+    bound.attrs.variational.scale = 1;
+    ACCEPTED(bound, each);
+    bound.attrs.variational.scale = NAN;
+    REFUSED(bound, "not finite");
+    REFUSED(OP(VARIATIONAL, x, x, x, I32(4), table), "no two halves");
+    REFUSED(OP(VARIATIONAL, wide, wide, x, I32(4), table), "x0 is");
+    REFUSED(OP(VARIATIONAL, wide, x, wide, I32(4), table), "xt is");
+    REFUSED(OP(VARIATIONAL, wide, x, x, I32(3), table), "t is");
+    REFUSED(OP(VARIATIONAL, wide, x, x, I32(4), lun_image(300, 7, 1, 1)), "table is");
+    ACCEPTED(OP(VARIATIONAL_BACKWARD, wide, x, x, I32(4), table, each), wide);
+    REFUSED(OP(VARIATIONAL_BACKWARD, wide, x, x, I32(4), table, V(4)), "deach is");
+
+    lun_op guide = OP(GUIDE, wide, V(1));
+    guide.attrs.guide.channels = 3;
+    ACCEPTED(guide, wide);
+    guide.attrs.guide.channels = 7;
+    REFUSED(guide, "do not lie in 6");
+    guide.attrs.guide.channels = 0;
+    REFUSED(guide, "do not lie in 6");
+    guide = OP(GUIDE, lun_image(3, 6, 8, 8), V(1));
+    guide.attrs.guide.channels = 3;
+    REFUSED(guide, "no two halves");
+    guide = OP(GUIDE, wide, V(2));
+    guide.attrs.guide.channels = 3;
+    REFUSED(guide, "scale is");
 }
 END_TEST
 
@@ -671,6 +734,19 @@ START_TEST(gradients)
     b = differentiate(attention, 1);
     ck_assert(b.emitted == 1 && b.node[0].src[0] == 100 && b.node[0].src[1] == 200 && b.node[0].src[2] == 300 &&
               b.node[0].src[3] == 201);
+    const lun_desc each = lun_image(2, 1, 1, 1), half = lun_image(2, 3, 3, 3);
+    lun_op some = OP(LOSS_EACH, x, half, each);
+    some.attrs.loss = (lun_loss_attrs){LUN_LOSS_HUBER, 0.5f};
+    b = differentiate(some, 1);
+    ck_assert(b.emitted == 1 && b.node[0].nsrc == 4 && b.node[0].src[2] == 300 && b.node[0].src[3] == 102);
+    b = differentiate(OP(LOSS_EACH, x, half), 1);
+    ck_assert(b.emitted == 1 && b.node[0].nsrc == 3 && b.node[0].src[2] == 300);
+    b = differentiate(OP(WEIGHTED_MEAN, each, each), 1);
+    ck_assert(b.emitted == 1 && b.node[0].src[0] == 101 && b.node[0].src[1] == 300);
+    lun_op bound = OP(VARIATIONAL, x, half, half, I32(2), lun_image(300, 8, 1, 1));
+    bound.attrs.variational.scale = 0.3f;
+    b = differentiate(bound, 1);
+    ck_assert(b.emitted == 1 && b.node[0].src[5] == 300 && b.node[0].attrs.variational.scale == 0.3f);
 }
 END_TEST
 
@@ -684,6 +760,7 @@ int main(void)
     tcase_add_test(tests, batch_norm_rules);
     tcase_add_test(tests, elementwise_rules);
     tcase_add_test(tests, table_rules);
+    tcase_add_test(tests, objective_rules);
     tcase_add_test(tests, loss_and_adam_rules);
     tcase_add_test(tests, group_norm_rules);
     tcase_add_test(tests, activation_rules);

@@ -157,19 +157,24 @@ static void sample_quietly(lun_device *dev)
     OK(lun_store_allocate(store, dev, 0));
     OK(lun_store_init(store, 1));
     OK(lun_schedule_linear(8, 1e-4, 0.02, &schedule));
-    const lun_sampler_params params = {.batch = 1,
-                                       .height = SIDE,
-                                       .width = SIDE,
-                                       .clip = LUN_CLIP_MODE_XT,
-                                       .norm = LUN_NORM_BATCH,
-                                       .schedule = &schedule};
-    OK(lun_sampler_create(store, dev, model, &params, NULL, &sampler));
-    const uint64_t seed = 1;
-    int from = 7;
-    OK(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = &seed}, image)); /* a device may finish its own start */
-    OK(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = &seed, .progress = watch, .payload = &from}, image));
-    nothing_happened();
-    lun_sampler_destroy(&sampler);
+    for (int kind = 0; kind < LUN_SAMPLER_KINDS; kind++) {
+        const lun_sampler_params params = {.batch = 1,
+                                           .height = SIDE,
+                                           .width = SIDE,
+                                           .clip = kind == LUN_SAMPLER_ANCESTRAL ? LUN_CLIP_MODE_XT : LUN_CLIP_MODE_X0,
+                                           .norm = LUN_NORM_BATCH,
+                                           .schedule = &schedule,
+                                           .kind = (lun_sampler_kind)kind,
+                                           .eta = kind == LUN_SAMPLER_DDIM ? 0.5 : 0};
+        OK(lun_sampler_create(store, dev, model, &params, NULL, &sampler));
+        const uint64_t seed = 1;
+        int from = 7;
+        OK(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = &seed},
+                            image)); /* a device may finish its own start */
+        OK(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = &seed, .progress = watch, .payload = &from}, image));
+        nothing_happened();
+        lun_sampler_destroy(&sampler);
+    }
     lun_schedule_free(&schedule);
     lun_store_destroy(&store);
 }

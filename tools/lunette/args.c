@@ -140,6 +140,7 @@ static lun_status set_value(const arg_option *option, const char *text)
         break;
     case ARG_CHOICE: return parse_choice(option, text);
     case ARG_INTS: return parse_ints(option, text);
+    case ARG_U64_TWO: break; /* arg_parse */
     }
     return LUN_OK;
 }
@@ -229,6 +230,13 @@ lun_status arg_parse(const arg_command *command, int argc, char **argv, const ch
             if (equals)
                 return lun_fail(LUN_ERR_USAGE, "%s takes no value", name);
             *(bool *)option->value = true;
+            continue;
+        }
+        if (option->type == ARG_U64_TWO) {
+            uint64_t *two = option->value;
+            if (equals || i + 2 >= argc || !parse_u64(argv[i + 1], &two[0]) || !parse_u64(argv[i + 2], &two[1]))
+                return lun_fail(LUN_ERR_USAGE, "%s needs two whole numbers (%s)", name, option->meta);
+            i += 2;
             continue;
         }
         if (!equals && i + 1 == argc)

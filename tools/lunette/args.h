@@ -16,7 +16,8 @@ typedef enum arg_type {
     ARG_DOUBLE, /* double *, finite, min..max */
     ARG_TEXT,   /* const char **, not empty */
     ARG_CHOICE, /* int *: index into `choices` */
-    ARG_INTS    /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
+    ARG_INTS,   /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
+    ARG_U64_TWO /* uint64_t[2]: two words */
 } arg_type;
 
 typedef struct arg_option {

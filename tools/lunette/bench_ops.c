@@ -5,17 +5,14 @@
 #include "base/base.h"
 #include "bench_ops.h"
 
-/* The table is in order of execution: what comes after the loss belongs to the gradients, and last come the updates. */
+/* The table is in order of execution: gradients begin with that of the loss, and last come the updates. */
 static const char *direction_of(op_table *t, const char *kind)
 {
     if (strncmp(kind, "adam", 4) == 0)
         return "update";
-    if (strcmp(kind, "store") == 0) /* keeps the loss */
+    t->backward = t->backward || strstr(kind, "_backward") != NULL;
+    if (!t->backward)
         return "forward";
-    if (!t->backward) {
-        t->backward = strstr(kind, "loss") != NULL;
-        return "forward";
-    }
     return strstr(kind, "wgrad") ? "weight" : "data";
 }
 

@@ -16,11 +16,15 @@
 #define GRID_GAP 2
 
 typedef struct sample_args {
-    const char *model, *out, *device;
-    int count, steps, clip, norm, size, batch, threads;
-    uint64_t seed;
-    bool strip, quiet, steps_given, size_given, allow_fallback;
+    const char *model, *out, *device, *steps;
+    int count, sampler, clip, norm, size, batch, threads, label, variance;
+    double eta, guidance;
+    uint64_t seed, between[2];
+    bool strip, quiet, clip_given, size_given, label_given, seed_given, between_given, allow_fallback;
 } sample_args;
+
+static const char *const sampler_names[] = {"ancestral", "ddim", "dpm", "heun", NULL};
+static const char *const variance_names[] = {"small", "large", "learned", NULL};
 
 typedef struct drawing {
     const sample_args *args;
@@ -30,9 +34,12 @@ typedef struct drawing {
     lun_schedule full, schedule;
     lun_tuning *tuning;
     lun_sampler *sampler;
+    int clip, steps;                  /* steps: of a drawing */
     int batch, height, width, panels; /* panels a picture: 1, or those of a strip */
     size_t elements;                  /* of one image */
-    uint64_t *seeds;                  /* (batch) */
+    uint64_t *seeds, *seeds_to;       /* (batch) */
+    double *mix;                      /* (batch) */
+    int32_t *labels;                  /* (batch) */
     float *images;                    /* (batch, C, H, W) */
     float *shown;                     /* (count, panels, C, H, W) */
     int first;                        /* picture of the batch at turn */
@@ -75,27 +82,37 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
 {
     const sample_args *a = d->args;
     const char *slash = strrchr(d->file, '/');
-    char seed_text[48], steps[16], training[24];
-    if (count > d->panels)
+    char seed_text[64], steps[16], training[24], eta[24], guidance[24], label[16];
+    if (a->between_given)
+        snprintf(seed_text, sizeof seed_text, "%" PRIu64 " to %" PRIu64, a->between[0], a->between[1]);
+    else if (count > d->panels)
         snprintf(seed_text, sizeof seed_text, "%" PRIu64 "..%" PRIu64, seed, seed + (uint64_t)(count / d->panels - 1));
     else
         snprintf(seed_text, sizeof seed_text, "%" PRIu64, seed);
-    snprintf(steps, sizeof steps, "%d", d->schedule.steps);
+    snprintf(steps, sizeof steps, "%d", d->steps);
+    snprintf(eta, sizeof eta, "%g", a->eta);
+    snprintf(guidance, sizeof guidance, "%g", a->guidance);
+    snprintf(label, sizeof label, "%d", a->label);
     snprintf(training, sizeof training, "%" PRIu64, d->model.info.step);
-    const lun_png_text texts[] = {{"Software", "lunette " LUN_VERSION},
-                                  {"model", slash ? slash + 1 : d->file},
-                                  {"training steps", training},
-                                  {"seed", seed_text},
-                                  {"sampler", "ancestral"},
-                                  {"steps", steps},
-                                  {"clip", clip_names[a->clip]},
-                                  {"norm mode", norm_names[a->norm]}};
+    lun_png_text texts[12] = {{"Software", "lunette " LUN_VERSION},   {"model", slash ? slash + 1 : d->file},
+                              {"training steps", training},           {"seed", seed_text},
+                              {"sampler", sampler_names[a->sampler]}, {"steps", steps},
+                              {"clip", clip_names[d->clip]},          {"norm mode", norm_names[a->norm]}};
+    size_t text_count = 8;
+    if (a->sampler == LUN_SAMPLER_DDIM)
+        texts[text_count++] = (lun_png_text){"eta", eta};
+    if (a->variance != LUN_VARIANCE_SMALL)
+        texts[text_count++] = (lun_png_text){"variance", variance_names[a->variance]};
+    if (a->guidance != 0)
+        texts[text_count++] = (lun_png_text){"guidance", guidance};
+    if (a->label_given)
+        texts[text_count++] = (lun_png_text){"class", label};
     /* Tiny pictures are magnified, so that a grid can be looked at. */
     const int scale = d->width < 64 && !d->folder ? 64 / d->width : 1;
     lun_picture picture;
     LUN_TRY(lun_picture_from_floats(images, (size_t)count, d->model.info.config.image_channels, d->height, d->width,
                                     columns, d->folder && !a->strip ? 0 : GRID_GAP, scale < 1 ? 1 : scale, &picture));
-    const lun_status status = lun_png_write(path, &picture, texts, LUN_COUNT(texts));
+    const lun_status status = lun_png_write(path, &picture, texts, text_count);
     lun_picture_free(&picture);
     return status;
 }
@@ -126,7 +143,7 @@ static lun_status write_all(const drawing *d)
 static int panel_of(const drawing *d, int remaining)
 {
     for (int p = 0; p < d->panels; p++) {
-        if ((int)((int64_t)(d->panels - 1 - p) * d->schedule.steps / d->panels) == remaining)
+        if ((int)((int64_t)(d->panels - 1 - p) * d->steps / d->panels) == remaining)
             return p;
     }
     return -1;
@@ -150,8 +167,7 @@ static int takes(void *payload, int remaining, const float *images)
     drawing *d = payload;
     if (images)
         keep(d, images, panel_of(d, remaining));
-    const int steps = d->schedule.steps, batches = (d->args->count + d->batch - 1) / d->batch,
-              batch = d->first / d->batch;
+    const int steps = d->steps, batches = (d->args->count + d->batch - 1) / d->batch, batch = d->first / d->batch;
     const double share = (batch + (double)(steps - remaining) / steps) / batches, took = lun_clock() - d->started;
     char head[64], left[32];
     snprintf(head, sizeof head, "picture %d/%d", d->first + 1, d->args->count);
@@ -163,12 +179,23 @@ static int takes(void *payload, int remaining, const float *images)
 static lun_status draw_all(drawing *d)
 {
     const sample_args *a = d->args;
-    const lun_sampler_run run = {.seeds = d->seeds, .want = wants, .progress = takes, .payload = d};
+    const lun_sampler_run run = {.seeds = d->seeds,
+                                 .want = wants,
+                                 .progress = takes,
+                                 .payload = d,
+                                 .labels = a->label_given ? d->labels : NULL,
+                                 .seeds_to = a->between_given ? d->seeds_to : NULL,
+                                 .mix = d->mix};
     d->started = lun_clock();
     for (d->first = 0; d->first < a->count; d->first += d->batch) {
         /* The last batch is filled up with pictures that are not kept: every batch has the one compiled shape. */
-        for (int k = 0; k < d->batch; k++)
-            d->seeds[k] = a->seed + (uint64_t)d->first + (uint64_t)k;
+        for (int k = 0; k < d->batch; k++) {
+            const int number = d->first + k;
+            d->seeds[k] = a->between_given ? a->between[0] : a->seed + (uint64_t)number;
+            d->seeds_to[k] = a->between[1];
+            d->mix[k] = a->count > 1 ? fmin((double)number / (a->count - 1), 1) : 0;
+            d->labels[k] = a->label;
+        }
         LUN_TRY(lun_sampler_draw(d->sampler, &run, d->images));
         if (d->panels == 1)
             keep(d, d->images, 0);
@@ -176,6 +203,33 @@ static lun_status draw_all(drawing *d)
             say("%d of %d drawn", d->first + d->batch < a->count ? d->first + d->batch : a->count, a->count);
     }
     live_clear();
+    return LUN_OK;
+}
+
+/* The steps of the schedule that --steps asks for: of ancestral sampling all, of the others as many as they are known
+ * to need. Heun's levels are its own. */
+static lun_status choose_steps(drawing *d)
+{
+    static const int usual[LUN_SAMPLER_KINDS] = {0, 50, 20, 18};
+    const sample_args *a = d->args;
+    const lun_sampler_kind kind = (lun_sampler_kind)a->sampler;
+    const bool number = !a->steps || !a->steps[strspn(a->steps, "0123456789")];
+    const int most = d->full.steps, few = usual[kind] && usual[kind] < most ? usual[kind] : most;
+    const long asked = a->steps ? strtol(a->steps, NULL, 10) : few;
+    if (number && asked > most && kind != LUN_SAMPLER_HEUN)
+        return lun_fail(LUN_ERR_USAGE, "--steps %s: the model has %d", a->steps, most);
+    if (number && (asked < 1 || asked > 100000))
+        return lun_fail(LUN_ERR_USAGE, "--steps %s: must be at least 1 and at most 100000", a->steps);
+    if (kind == LUN_SAMPLER_HEUN) {
+        if (!number)
+            return lun_fail(LUN_ERR_USAGE, "--steps %s: the heun sampler takes a number of noise levels", a->steps);
+        d->steps = (int)asked;
+        return lun_schedule_respace(&d->full, most, &d->schedule);
+    }
+    char text[32];
+    snprintf(text, sizeof text, "%s%ld", kind == LUN_SAMPLER_DPM && asked < most ? "linspace" : "", asked);
+    LUN_TRY(lun_schedule_select(&d->full, number ? text : a->steps, &d->schedule));
+    d->steps = d->schedule.steps;
     return LUN_OK;
 }
 
@@ -192,29 +246,41 @@ static lun_status prepare(drawing *d, lun_device *dev)
     const bool known = info->beta_last > 0;
     LUN_TRY(lun_schedule_linear(info->config.steps, known ? info->beta_first : 1e-4, known ? info->beta_last : 0.02,
                                 &d->full));
-    if (a->steps_given && a->steps > d->full.steps)
-        return lun_fail(LUN_ERR_USAGE, "--steps %d: the model has %d", a->steps, d->full.steps);
-    LUN_TRY(lun_schedule_respace(&d->full, a->steps_given ? a->steps : d->full.steps, &d->schedule));
+    LUN_TRY(choose_steps(d));
+    d->clip = a->clip_given || a->sampler == LUN_SAMPLER_ANCESTRAL ? a->clip : LUN_CLIP_MODE_X0;
     d->batch = a->batch < a->count ? a->batch : a->count;
-    d->panels = !a->strip ? 1 : d->schedule.steps < PANELS ? d->schedule.steps : PANELS;
+    d->panels = !a->strip ? 1 : d->steps < PANELS ? d->steps : PANELS;
     const lun_sampler_params params = {.batch = d->batch,
                                        .height = d->height,
                                        .width = d->width,
-                                       .clip = (lun_clip_mode)a->clip,
+                                       .clip = (lun_clip_mode)d->clip,
                                        .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
-                                       .schedule = &d->schedule};
+                                       .schedule = &d->schedule,
+                                       .kind = (lun_sampler_kind)a->sampler,
+                                       .variance = (lun_variance)a->variance,
+                                       .eta = a->eta,
+                                       .steps = a->sampler == LUN_SAMPLER_HEUN ? d->steps : 0,
+                                       .guidance = a->guidance};
     LUN_TRY(lun_tuning_open(dev, &d->tuning));
     const lun_compile_params compile = {.allow_fallback = a->allow_fallback, .tuning = d->tuning};
     LUN_TRY(lun_sampler_create(d->model.store, dev, &info->config, &params, &compile, &d->sampler));
+    const int classes = lun_sampler_classes(d->sampler);
+    if (a->label_given && classes == 0)
+        return lun_fail(LUN_ERR_USAGE, "--class %d: this network takes no labels", a->label);
+    if (a->label_given && a->label >= classes)
+        return lun_fail(LUN_ERR_USAGE, "--class %d: this network knows 0 to %d", a->label, classes - 1);
     d->elements = (size_t)info->config.image_channels * (size_t)d->height * (size_t)d->width;
     size_t bytes = 0;
     if (!lun_mul_size((size_t)a->count * (size_t)d->panels, d->elements, &bytes) ||
         !lun_mul_size(bytes, sizeof(float), &bytes))
         return lun_fail(LUN_ERR_MEMORY, "%d pictures are too many at this size", a->count);
     d->seeds = lun_calloc((size_t)d->batch, sizeof *d->seeds, "seeds");
+    d->seeds_to = lun_calloc((size_t)d->batch, sizeof *d->seeds_to, "seeds");
+    d->mix = lun_calloc((size_t)d->batch, sizeof *d->mix, "seeds");
+    d->labels = lun_calloc((size_t)d->batch, sizeof *d->labels, "labels");
     d->images = lun_malloc((size_t)d->batch * d->elements, sizeof *d->images, "a batch of pictures");
     d->shown = lun_calloc(bytes, 1, "the pictures");
-    return d->seeds && d->images && d->shown ? LUN_OK : LUN_ERR_MEMORY;
+    return d->seeds && d->seeds_to && d->mix && d->labels && d->images && d->shown ? LUN_OK : LUN_ERR_MEMORY;
 }
 
 static void say_start(const drawing *d, const lun_device *dev)
@@ -224,8 +290,8 @@ static void say_start(const drawing *d, const lun_device *dev)
     device_text(dev, a->device, text, sizeof text);
     say("device: %s", text);
     say("model: %s", d->file);
-    say("drawing %d of %dx%d, ancestral, %d steps, clip %s, norm mode %s, batches of %d", a->count, d->width, d->height,
-        d->schedule.steps, clip_names[a->clip], norm_names[a->norm], d->batch);
+    say("drawing %d of %dx%d, %s, %d steps, clip %s, norm mode %s, batches of %d", a->count, d->width, d->height,
+        sampler_names[a->sampler], d->steps, clip_names[d->clip], norm_names[a->norm], d->batch);
     if (a->norm && d->batch > 1)
         say("batch statistics: a picture depends on the others of its batch too (--norm-mode eval: on its seed alone)");
 }
@@ -256,6 +322,9 @@ done:
     free_model(&d.model);
     lun_device_close(&dev);
     free(d.seeds);
+    free(d.seeds_to);
+    free(d.mix);
+    free(d.labels);
     free(d.images);
     free(d.shown);
     free(d.file);
@@ -278,15 +347,57 @@ int lun_cmd_sample(int argc, char **argv)
          .max = 100000,
          .meta = "N",
          .help = "pictures (16)"},
-        {.name = "--seed", .type = ARG_U64, .value = &a.seed, .meta = "S", .help = "picture k has the seed S + k (0)"},
+        {.name = "--seed",
+         .type = ARG_U64,
+         .value = &a.seed,
+         .given = &a.seed_given,
+         .meta = "S",
+         .help = "picture k has the seed S + k (0)"},
+        {.name = "--sampler",
+         .type = ARG_CHOICE,
+         .value = &a.sampler,
+         .choices = sampler_names,
+         .meta = "NAME",
+         .help = "ancestral (default), ddim, dpm (DPM-Solver++ 2M), heun"},
         {.name = "--steps",
-         .type = ARG_INT,
+         .type = ARG_TEXT,
          .value = &a.steps,
-         .min = 1,
-         .max = 1000000,
-         .given = &a.steps_given,
          .meta = "K",
-         .help = "denoising steps, evenly respaced (all of the model's)"},
+         .help =
+             "denoising steps, evenly respaced (all of the model's; ddim 50, dpm 20, heun 18), or a list: see below"},
+        {.name = "--eta",
+         .type = ARG_DOUBLE,
+         .value = &a.eta,
+         .max = 1,
+         .meta = "E",
+         .help = "ddim: noise on the way, from 0 (default, none) to 1"},
+        {.name = "--variance",
+         .type = ARG_CHOICE,
+         .value = &a.variance,
+         .choices = variance_names,
+         .meta = "KIND",
+         .help = "ancestral: small (default), large, or learned by the network"},
+        {.name = "--class",
+         .type = ARG_INT,
+         .value = &a.label,
+         .min = 0,
+         .max = INT32_MAX,
+         .given = &a.label_given,
+         .meta = "N",
+         .help = "draw pictures of class N, with a network that knows classes"},
+        {.name = "--guidance",
+         .type = ARG_DOUBLE,
+         .value = &a.guidance,
+         .min = 0,
+         .max = 1000,
+         .meta = "S",
+         .help = "classifier-free guidance towards the class; 1 is none (1)"},
+        {.name = "--interpolate",
+         .type = ARG_U64_TWO,
+         .value = a.between,
+         .given = &a.between_given,
+         .meta = "A B",
+         .help = "pictures on the way from that of seed A to that of seed B"},
         {.name = "--strip",
          .type = ARG_FLAG,
          .value = &a.strip,
@@ -295,8 +406,11 @@ int lun_cmd_sample(int argc, char **argv)
          .type = ARG_CHOICE,
          .value = &a.clip,
          .choices = clip_names,
+         .given = &a.clip_given,
          .meta = "MODE",
-         .help = "clamp to [-1, 1] after each step: xt the picture (default), x0 the predicted end, none"},
+         .help = "clamp to [-1, 1] after each step: xt the picture (ancestral's default), x0 the predicted end (the "
+                 "others'), "
+                 "none"},
         {.name = "--norm-mode",
          .type = ARG_CHOICE,
          .value = &a.norm,
@@ -347,6 +461,11 @@ int lun_cmd_sample(int argc, char **argv)
                  "its own seed alone. Rounding apart, that is: 'lunette tune --for sample' may choose faster kernels. "
                  "--clip x0\n"
                  "keeps more of the brightness and the colours of the data.\n\n"
+                 "--steps takes 'N,M,..' too, so many of the first, second .. section of the model's steps, 'ddimN', "
+                 "every k-th\n"
+                 "step, and 'linspaceN', which dpm uses for a plain number; heun's number is one of noise levels, each "
+                 "but the last\n"
+                 "with two evaluations of the network.\n\n"
                  "example:\n  lunette sample run --out grid.png --count 16 --seed 7",
         .options = options,
         .min_positionals = 1,
@@ -357,6 +476,8 @@ int lun_cmd_sample(int argc, char **argv)
         return exit_code;
     if (!a.out)
         return report(lun_fail(LUN_ERR_USAGE, "--out is missing; usage: lunette %s", command.usage));
+    if (a.seed_given && a.between_given)
+        return report(lun_fail(LUN_ERR_USAGE, "--seed and --interpolate exclude each other"));
     if (a.quiet) {
         live_quiet(true);
         log_warnings_only();
