@@ -90,6 +90,7 @@ struct lun_device {
     lun_status lost; /* the first error, or LUN_OK */
     char lost_detail[512];
     size_t allocated, peak; /* bytes of buffers now and at most */
+    bool dry;               /* buffers have no memory (shadow.h): what is written to them is lost */
     void *state;            /* the driver's */
 };
 

@@ -591,6 +591,7 @@ static lun_status start(run_state *r)
         warn_unrecorded(r);
     else if (p->vet)
         LUN_TRY(vet_kernels(r));
+    lun_trainer_warn(r->trainer);
     LUN_TRY(make_holdout(r));
     LUN_TRY(lun_train_schedule(r->config, &r->schedule));
     const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);

@@ -91,9 +91,9 @@ static lun_status record(lun_trainer *t)
 }
 
 /* What is kept with a model but not trained are batch norms' running statistics. */
-static void warn_of_batch_norm(const lun_trainer *t)
+void lun_trainer_warn(const lun_trainer *t)
 {
-    for (size_t i = 0; i < lun_store_count(t->store); i++) {
+    for (size_t i = 0; t->config.accumulate > 1 && i < lun_store_count(t->store); i++) {
         if (lun_store_info(t->store, i)->role != LUN_ROLE_BUFFER)
             continue;
         lun_log(LUN_LOG_WARN,
@@ -143,8 +143,6 @@ static lun_status build(lun_trainer *t, lun_device *dev, const lun_compile_param
     LUN_TRY(lun_store_allocate(t->store, dev, 1));
     LUN_TRY(lun_store_init(t->store, t->config.seed));
     LUN_TRY(start_averages(t));
-    if (t->config.accumulate > 1)
-        warn_of_batch_norm(t);
     LUN_TRY(lun_graph_compile(t->graph, dev, compile, &t->plan));
     return t->update_graph ? lun_graph_compile(t->update_graph, dev, compile, &t->update_plan) : LUN_OK;
 }

@@ -13,6 +13,8 @@ lun_status lun_trainer_init(lun_trainer *trainer, const char *model_path);
 lun_status lun_trainer_write(lun_trainer *trainer, lun_safetensors_writer *weights, lun_safetensors_writer *optimizer);
 /* The same for moving average number `index`, as a model file. */
 lun_status lun_trainer_write_average(lun_trainer *trainer, int index, lun_safetensors_writer *writer);
+/* Once a run: warn where micro-batches change more than rounding, in a network with batch norms. */
+void lun_trainer_warn(const lun_trainer *trainer);
 /* Every op of a step in order of execution: lun_plan_visit over all that runs. */
 void lun_trainer_visit(const lun_trainer *trainer, void (*visit)(void *payload, const lun_plan_op *op), void *payload);
 
