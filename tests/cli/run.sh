@@ -163,6 +163,14 @@ for mode in train sample ops; do
     done
     succeeds bench $mode --batch 2 --size 8 --channels 4,8 --steps 2 --device cpu --threads 1
 done
+tiny="--preset tiny --size 16 --channels 32,32 --batch 2"
+succeeds bench ops $tiny --steps 1 --device cpu --threads 2 --tune off
+for op in group_norm group_norm_backward attention attention_backward upsample2 pool2 silu loss_each; do
+    check "bench ops: $op" grep -q "  $op [1-9]" out
+done
+succeeds bench sample $tiny --steps 1 --device cpu --threads 2
+check "bench says the network" grep -q '^sample, tiny, batch 2, 16x16: ' out
+succeeds bench ops --batch 2 --size 8 --channels 4,8 --steps 2 --device cpu --threads 1
 check "an op's line" grep -q 'conv2d.*\[' out
 check "the sum" grep -q '^sum of ops' out
 succeeds devices --json
