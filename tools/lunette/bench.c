@@ -36,7 +36,7 @@ static lun_status prepare(bench *b)
     if (b->clip_given)
         b->config.clip_norm = b->clip_norm;
     if (b->ema_given) {
-        b->config.ema_count = b->ema_count;
+        b->config.ema_count = b->ema_count == 1 && b->ema[0] == 0 ? 0 : b->ema_count; /* "--ema 0" is none */
         memcpy(b->config.ema_rate, b->ema, sizeof b->ema);
     }
     LUN_TRY(lun_train_config_check(&b->config));
@@ -300,7 +300,7 @@ int lun_cmd_bench(int argc, char **argv)
          .count = &b.ema_count,
          .given = &b.ema_given,
          .meta = "RATE,..",
-         .help = "with moving averages of the weights (the preset's)"},
+         .help = "with moving averages of the weights; 0: none (the preset's)"},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &b.device_spec,
