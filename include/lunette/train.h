@@ -22,7 +22,7 @@ typedef struct lun_train_config {
     uint64_t seed;
 } lun_train_config;
 
-/* Preset "notebook": the seed experiment. Unknown names: LUN_ERR_USAGE listing the known. */
+/* What a preset (preset.h) says of a run. Unknown names: LUN_ERR_USAGE listing the known. */
 LUN_API lun_status lun_train_preset(const char *name, lun_train_config *out);
 LUN_API lun_status lun_train_config_check(const lun_train_config *config);
 

@@ -255,7 +255,7 @@ static lun_status measure(bench *b, const lun_plan *plan, const lun_measure_para
             break;
         if (step->fallback)
             continue;
-        if (lun_clock() - start > params->seconds)
+        if (g > 0 && lun_clock() - start > params->seconds)
             break;
         LUN_TRY(measure_step(b, step, &seconds[groups[g].step]));
     }

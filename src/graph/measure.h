@@ -15,7 +15,7 @@ typedef struct lun_op_time {
 } lun_op_time;
 
 typedef struct lun_measure_params {
-    double seconds; /* begin no op after this much time */
+    double seconds; /* begin no op after this much time, but the first */
     size_t memory;  /* most bytes of operands and workspace at a time */
     /* Called before each op that is timed, with how many of how many have been; non-zero: measure no more. NULL: none.
      */

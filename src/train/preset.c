@@ -4,29 +4,29 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <lunette/train.h>
+#include <lunette/preset.h>
 
 #include "base/base.h"
 
 lun_status lun_train_preset(const char *name, lun_train_config *out)
 {
-    if (strcmp(name, "notebook") != 0)
-        return lun_fail(LUN_ERR_USAGE, "unknown preset '%s' (known: notebook)", name);
-    lun_train_config config = {.model = lun_model_config_notebook(),
-                               .height = 64,
-                               .width = 64,
-                               .beta_first = 1e-4,
-                               .beta_last = 0.02,
-                               .loss = LUN_L1,
+    lun_preset p;
+    LUN_TRY(lun_preset_named(name, &p));
+    lun_train_config config = {.model = p.model,
+                               .height = p.height,
+                               .width = p.width,
+                               .beta_first = p.beta_first,
+                               .beta_last = p.beta_last,
+                               .loss = p.loss,
                                .huber_delta = 1.0f,
-                               .batch = 16,
-                               .lr = 1e-3,
-                               .beta1 = 0.9,
-                               .beta2 = 0.999,
-                               .eps = 1e-8,
-                               .weight_decay = 0,
+                               .batch = p.batch,
+                               .lr = p.lr,
+                               .beta1 = p.beta1,
+                               .beta2 = p.beta2,
+                               .eps = p.eps,
+                               .weight_decay = p.weight_decay,
                                .seed = 0};
-    snprintf(config.preset, sizeof config.preset, "%s", name);
+    snprintf(config.preset, sizeof config.preset, "%s", p.name);
     *out = config;
     return LUN_OK;
 }

@@ -10,6 +10,7 @@
 #include "base/philox.h"
 #include "feed.h"
 #include "model/model_file.h"
+#include "step.h"
 
 struct lun_trainer {
     lun_train_config config;
@@ -20,7 +21,8 @@ struct lun_trainer {
     lun_store *store;
     lun_graph *graph;
     lun_plan *plan;
-    lun_value images, time_rows, noise_rows, hyper, ring, slot;
+    lun_step_values values;
+    lun_value hyper, ring, slot;
     uint32_t *rows; /* batch x LUN_RANDOM_ROW, reused every step */
     lun_order order;
 };
@@ -33,33 +35,13 @@ uint64_t lun_trainer_steps_per_epoch(const lun_trainer *trainer)
 static lun_status record(lun_trainer *t)
 {
     const lun_train_config *c = &t->config;
-    const int batch = c->batch, channels = c->model.image_channels;
-    lun_schedule schedule;
-    LUN_TRY(lun_schedule_linear(c->model.steps, c->beta_first, c->beta_last, &schedule));
-    float *table = lun_malloc((size_t)c->model.steps, 2 * sizeof *table, "the noise table");
-    if (table)
-        lun_schedule_noise_table(&schedule, table);
-    lun_schedule_free(&schedule);
-    if (!table)
-        return LUN_ERR_MEMORY;
-
     lun_graph *g = t->graph;
-    t->images = lun_graph_input(g, "images", lun_image(batch, channels, c->height, c->width));
-    t->time_rows = lun_graph_input(g, "time_rows", lun_typed(lun_image(batch, LUN_RANDOM_ROW, 1, 1), LUN_U32));
-    t->noise_rows = lun_graph_input(g, "noise_rows", lun_typed(lun_image(batch, LUN_RANDOM_ROW, 1, 1), LUN_U32));
+    LUN_TRY(lun_step_record(g, c, c->batch, &t->values));
     t->hyper = lun_graph_input(g, "hyper", lun_image(1, 4, 1, 1));
     t->slot = lun_graph_input(g, "slot", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
     t->ring = lun_graph_state(g, "losses", lun_image(1, LUN_TRAINER_RING, 1, 1));
-    const lun_value noise_table = lun_graph_constant(g, "noise_table", lun_image(c->model.steps, 2, 1, 1), table);
-    free(table);
-
-    const lun_value time = lun_randint(g, t->time_rows, 1, 1, 1, (uint32_t)c->model.steps);
-    const lun_value eps = lun_randn(g, t->noise_rows, channels, c->height, c->width);
-    const lun_value noisy = lun_noise(g, t->images, eps, time, noise_table);
-    const lun_value predicted = lun_model_forward(g, &c->model, noisy, time, LUN_NORM_TRAIN);
-    const lun_value loss = lun_loss(g, predicted, eps, c->loss, c->huber_delta);
-    lun_store_at(g, t->ring, loss, t->slot);
-    lun_graph_backward(g, loss);
+    lun_store_at(g, t->ring, t->values.loss, t->slot);
+    lun_graph_backward(g, t->values.loss);
     lun_graph_adam(g, t->hyper, c->beta1, c->beta2, c->eps, c->weight_decay, 0);
     return lun_graph_check(g);
 }
@@ -130,6 +112,11 @@ void lun_trainer_next(lun_trainer *t, uint32_t *index)
     lun_order_at(&t->order, t->step, index);
 }
 
+lun_status lun_trainer_labels(lun_trainer *t, const int32_t *labels)
+{
+    return t->values.labels >= 0 ? lun_plan_write(t->plan, t->values.labels, labels) : LUN_OK;
+}
+
 static lun_status write_rows(lun_trainer *t, lun_value value, lun_purpose purpose)
 {
     const uint64_t first = t->step * (uint64_t)t->config.batch;
@@ -146,9 +133,11 @@ lun_status lun_trainer_run(lun_trainer *t, const float *images)
     const float hyper[4] = {(float)t->config.lr, (float)(1.0 - pow(t->config.beta1, done)),
                             (float)sqrt(1.0 - pow(t->config.beta2, done)), 0.0f};
     const int32_t slot = (int32_t)(t->step % LUN_TRAINER_RING);
-    LUN_TRY(write_rows(t, t->time_rows, LUN_RANDOM_TIMESTEP));
-    LUN_TRY(write_rows(t, t->noise_rows, LUN_RANDOM_NOISE));
-    LUN_TRY(lun_plan_write(t->plan, t->images, images));
+    LUN_TRY(write_rows(t, t->values.time_rows, LUN_RANDOM_TIMESTEP));
+    LUN_TRY(write_rows(t, t->values.noise_rows, LUN_RANDOM_NOISE));
+    if (t->values.dropout_rows >= 0)
+        LUN_TRY(write_rows(t, t->values.dropout_rows, LUN_RANDOM_DROPOUT));
+    LUN_TRY(lun_plan_write(t->plan, t->values.images, images));
     LUN_TRY(lun_plan_write(t->plan, t->hyper, hyper));
     LUN_TRY(lun_plan_write(t->plan, t->slot, &slot));
     LUN_TRY(lun_plan_run(t->plan));

@@ -5,6 +5,9 @@
 #include <lunette/checkpoint.h>
 #include <lunette/train.h>
 
+/* The classes (batch) of the pictures of the steps from now on, for a network that takes labels; others ignore them. At
+ * first all are 0. */
+lun_status lun_trainer_labels(lun_trainer *trainer, const int32_t *labels);
 lun_model_file_info lun_trainer_file_info(const lun_trainer *trainer);
 /* Start from a model file's weights and running statistics instead of the seed's: step 0, moments zero. */
 lun_status lun_trainer_init(lun_trainer *trainer, const char *model_path);
