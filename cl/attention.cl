@@ -7,6 +7,7 @@
  * order. No limits. */
 #include "kernel.h"
 #include "attention.h"
+#include "special.h"
 
 #ifndef ATTENTION_COLUMNS
 #define ATTENTION_COLUMNS 64

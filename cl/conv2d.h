@@ -1,4 +1,5 @@
-/* Arguments of the convolution kernels. Images lie N H W C, filters R S C K.
+/* Arguments of the convolution kernels. Images lie N H W C, filters R S C K. A pitch is the floats from one pixel to
+ * the next: the image's channels, or more where these are a part of a wider image's.
  *
  * Forward and data gradient are one computation, a gather over taps:
  *
@@ -16,8 +17,8 @@
 struct conv2d_gather_args {
     int rows; /* N grid_h grid_w */
     int grid_h, grid_w;
-    int src_h, src_w, src_c;
-    int dst_h, dst_w, dst_c;
+    int src_h, src_w, src_c, src_pitch;
+    int dst_h, dst_w, dst_c, dst_pitch;
     int dst_step_h, dst_step_w, dst_first_h, dst_first_w;
     int src_step_h, src_step_w;
     int taps_h, taps_w; /* may be 0: then dst = bias */
@@ -28,12 +29,15 @@ struct conv2d_gather_args {
     int relu;            /* negative results become 0; NaN stays */
     int transposed;      /* W[tap] maps the filter's K to C (conv2d_transpose) instead of C to K */
     int panels_per_item; /* conv2d_panel: panels; conv2d_direct: channels of dst */
+    /* conv2d_panel: the stride of the moments (norm.h) of dst that each block of rows leaves, whole panels; 0: none.
+     * first_moments: the place of the first block's. */
+    int moments, first_moments;
 };
 
 /* conv2d_transpose from its definition: every phase in one launch, for strides with too many of them. */
 struct conv2d_phases_args {
-    int src_h, src_w, src_c;
-    int dst_h, dst_w, dst_c;
+    int src_h, src_w, src_c, src_pitch;
+    int dst_h, dst_w, dst_c, dst_pitch;
     int kernel_h, kernel_w;
     int stride_h, stride_w, pad_h, pad_w;
     int has_bias, relu;
@@ -57,8 +61,8 @@ struct conv2d_pack_args {
 /* dW[r, s, c, k] = sum over n, oy, ox of big[n, oy stride - pad + r, ox stride - pad + s, c] small[n, oy, ox, k] */
 struct conv2d_wgrad_args {
     int rows; /* N small_h small_w */
-    int big_h, big_w, big_c;
-    int small_h, small_w, small_c;
+    int big_h, big_w, big_c, big_pitch;
+    int small_h, small_w, small_c, small_pitch;
     int stride_h, stride_w, pad_h, pad_w;
     int kernel_h, kernel_w;
     int channels_per_item; /* conv2d_wgrad_panel: channels of big, a multiple of every MR; conv2d_wgrad_direct: of small
@@ -75,10 +79,11 @@ struct conv2d_sum_args {
     int per_item;
 };
 
-/* im2col: col[row, (r S + s) C + c]; rows first_row .. first_row + rows - 1 of N Ho Wo. */
+/* im2col: col[row, (r S + s) C + c]; rows first_row .. first_row + rows - 1 of N Ho Wo. src: the image that is not
+ * columns, also where it is written. */
 struct im2col_args {
     int first_row, rows;
-    int src_h, src_w, src_c;
+    int src_h, src_w, src_c, src_pitch;
     int out_h, out_w;
     int kernel_h, kernel_w;
     int stride_h, stride_w, pad_h, pad_w;

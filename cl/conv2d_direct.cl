@@ -17,7 +17,7 @@ KERNEL4(conv2d_direct, struct conv2d_gather_args, GLOBAL const float *src, GLOBA
     const int gx = row % arg.grid_w, gy = row / arg.grid_w % arg.grid_h, n = row / arg.grid_w / arg.grid_h;
     GLOBAL float *out = dst + ((long)(n * arg.dst_h + gy * arg.dst_step_h + arg.dst_first_h) * arg.dst_w +
                                gx * arg.dst_step_w + arg.dst_first_w) *
-                                  arg.dst_c;
+                                  arg.dst_pitch;
     for (int k = first; k < last; k++) {
         float sum = arg.has_bias ? bias[k] : 0.0f;
         for (int i = 0; i < arg.taps_h; i++) {
@@ -29,7 +29,7 @@ KERNEL4(conv2d_direct, struct conv2d_gather_args, GLOBAL const float *src, GLOBA
                 if (x < 0 || x >= arg.src_w)
                     continue;
                 const int tap = (arg.first_r + i * arg.step_r) * arg.kernel_w + arg.first_s + j * arg.step_s;
-                GLOBAL const float *a = src + ((long)(n * arg.src_h + y) * arg.src_w + x) * arg.src_c;
+                GLOBAL const float *a = src + ((long)(n * arg.src_h + y) * arg.src_w + x) * arg.src_pitch;
                 /* transposed: the filter's K are the source's channels and its C the destination's */
                 GLOBAL const float *w =
                     weight + (long)tap * arg.src_c * arg.dst_c + (arg.transposed ? (long)k * arg.src_c : k);
@@ -60,13 +60,13 @@ KERNEL4(conv2d_phases_direct, struct conv2d_phases_args, GLOBAL const float *src
                 const int ox = (x + arg.pad_w - s) / arg.stride_w;
                 if (x + arg.pad_w < s || ox >= arg.src_w)
                     continue;
-                GLOBAL const float *a = src + ((long)(n * arg.src_h + oy) * arg.src_w + ox) * arg.src_c;
+                GLOBAL const float *a = src + ((long)(n * arg.src_h + oy) * arg.src_w + ox) * arg.src_pitch;
                 GLOBAL const float *w = weight + ((long)(r * arg.kernel_w + s) * arg.dst_c + k) * arg.src_c;
                 for (int c = 0; c < arg.src_c; c++)
                     sum += a[c] * w[c];
             }
         }
-        dst[(long)pixel * arg.dst_c + k] = arg.relu && sum < 0.0f ? 0.0f : sum;
+        dst[(long)pixel * arg.dst_pitch + k] = arg.relu && sum < 0.0f ? 0.0f : sum;
     }
 }
 
@@ -91,8 +91,8 @@ KERNEL3(conv2d_wgrad_direct, struct conv2d_wgrad_args, GLOBAL const float *big, 
                     const int x = ox * arg.stride_w - arg.pad_w + s;
                     if (x < 0 || x >= arg.big_w)
                         continue;
-                    line_sum += big[((long)(n * arg.big_h + y) * arg.big_w + x) * arg.big_c + c] *
-                                small[((long)(n * arg.small_h + oy) * arg.small_w + ox) * arg.small_c + k];
+                    line_sum += big[((long)(n * arg.big_h + y) * arg.big_w + x) * arg.big_pitch + c] *
+                                small[((long)(n * arg.small_h + oy) * arg.small_w + ox) * arg.small_pitch + k];
                 }
                 sum += line_sum;
             }

@@ -6,6 +6,7 @@
  */
 #include "kernel.h"
 #include "elementwise.h"
+#include "special.h"
 
 KERNEL2(relu, struct flat_args, GLOBAL const float *src, GLOBAL float *dst)
 {
@@ -33,6 +34,53 @@ KERNEL3(add, struct flat_args, GLOBAL const float *a, GLOBAL const float *b, GLO
     for (int i = first; i < end; i++)
         dst[i] = a[i] + b[i];
 }
+
+/* The three above on images with pitches. */
+#define PITCHED_ROWS                                                                                                   \
+    const int row = item / arg.blocks * arg.rows, rows = i_min(arg.rows, arg.pixels - row);                            \
+    const int c0 = item % arg.blocks * arg.width, width = i_min(arg.width, arg.channels - c0);                         \
+    for (int r = row; r < row + rows; r++)
+
+KERNEL2(relu_pitched, struct pitched_args, GLOBAL const float *src, GLOBAL float *dst)
+{
+    PITCHED_ROWS
+    {
+        GLOBAL const float *x = src + r * arg.a_pitch + c0;
+        GLOBAL float *y = dst + r * arg.dst_pitch + c0;
+        INDEPENDENT
+        for (int c = 0; c < width; c++)
+            y[c] = x[c] < 0.0f ? 0.0f : x[c];
+    }
+}
+
+KERNEL3(relu_backward_pitched, struct pitched_args, GLOBAL const float *result, GLOBAL const float *ddst,
+        GLOBAL float *dsrc)
+{
+    PITCHED_ROWS
+    {
+        GLOBAL const float *y = result + r * arg.a_pitch + c0, *dy = ddst + r * arg.b_pitch + c0;
+        GLOBAL float *dx = dsrc + r * arg.dst_pitch + c0;
+        INDEPENDENT
+        for (int c = 0; c < width; c++) {
+            const float d = dy[c];
+            dx[c] = y[c] <= 0.0f ? 0.0f : d;
+        }
+    }
+}
+
+KERNEL3(add_pitched, struct pitched_args, GLOBAL const float *a, GLOBAL const float *b, GLOBAL float *dst)
+{
+    PITCHED_ROWS
+    {
+        GLOBAL const float *x = a + r * arg.a_pitch + c0, *y = b + r * arg.b_pitch + c0;
+        GLOBAL float *z = dst + r * arg.dst_pitch + c0;
+        INDEPENDENT
+        for (int c = 0; c < width; c++)
+            z[c] = x[c] + y[c];
+    }
+}
+
+#undef PITCHED_ROWS
 
 KERNEL3(add_channel, struct channel_args, GLOBAL const float *src, GLOBAL const float *bias, GLOBAL float *dst)
 {

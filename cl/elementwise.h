@@ -6,6 +6,13 @@ struct flat_args {
     int count, grain;
 };
 
+/* The same on images, some of which lie with more than their channels from one pixel to the next: of `pixels` pixels an
+ * item takes `rows`, of their channels `width`; `blocks` items lie beside each other. The pitches of the sources and of
+ * the destination; b's is not used where there is one source. */
+struct pitched_args {
+    int pixels, channels, rows, width, blocks, a_pitch, b_pitch, dst_pitch;
+};
+
 /* Images seen as pixels x channels. Of each sample's `pixels` an item takes `rows`, of the channels `width`;
  * `blocks` items lie beside each other and `pieces` items make a sample. */
 struct channel_args {
@@ -13,7 +20,7 @@ struct channel_args {
 };
 
 /* Copy `channels` channels of every one of `pixels` pixels from channel src_first of src_channels to dst_first of
- * dst_channels. Cut as above, without samples. */
+ * dst_channels, which are the floats from one pixel to the next. Cut as above, without samples. */
 struct copy_args {
     int pixels, channels, src_first, src_channels, dst_first, dst_channels, rows, width, blocks;
 };

@@ -36,28 +36,28 @@ static inline void group_scale(GLOBAL float *coef, GLOBAL const float *gamma, GL
 
 /* Statistics of one group of one sample from those of its channels' chunks; its coefficients. A group's channels are
  * merged as chunks are: by Chan's formula, channels first. */
-KERNEL8(group_finish, struct group_finish_args, GLOBAL const float *mean_in, GLOBAL const float *m2_in,
-        GLOBAL const float *gamma, GLOBAL const float *beta, GLOBAL const float *emb, GLOBAL float *mean,
-        GLOBAL float *rstd, GLOBAL float *coef)
+KERNEL7(group_finish, struct group_finish_args, GLOBAL const float *moments, GLOBAL const float *gamma,
+        GLOBAL const float *beta, GLOBAL const float *emb, GLOBAL float *mean, GLOBAL float *rstd, GLOBAL float *coef)
 {
     const int groups = arg.columns / arg.size, n = item / groups, c0 = item % groups * arg.size;
-    const int from = n * arg.partials * arg.columns + c0;
-    const float guess = mean_in[from];
+    const long line = 3 * (long)arg.columns;
+    GLOBAL const float *own = moments + n * arg.partials * line + c0, *centres = own + arg.columns;
+    GLOBAL const float *squares = centres + arg.columns;
+    const float guess = centres[0];
     float sum = 0.0f, square = 0.0f;
     for (int p = 0; p < arg.partials; p++) {
-        const float weight = (float)i_min(arg.span, arg.rows - p * arg.span) / (float)arg.rows;
         float part = 0.0f;
         for (int c = 0; c < arg.size; c++)
-            part += mean_in[from + p * arg.columns + c] - guess;
-        sum += part * weight;
+            part += centres[p * line + c] - guess;
+        sum += part * (own[p * line] / (float)arg.rows);
     }
     const float centre = guess + sum / (float)arg.size;
     for (int p = 0; p < arg.partials; p++) {
-        const float weight = (float)i_min(arg.span, arg.rows - p * arg.span);
+        const float count = own[p * line];
         float part = 0.0f;
         for (int c = 0; c < arg.size; c++) {
-            const float d = mean_in[from + p * arg.columns + c] - centre;
-            part += m2_in[from + p * arg.columns + c] + d * d * weight;
+            const float d = centres[p * line + c] - centre;
+            part += squares[p * line + c] + d * d * count;
         }
         square += part;
     }

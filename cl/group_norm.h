@@ -8,9 +8,9 @@
  * level and slope of a ddst - level - slope (src - mean). A sample has a row of `columns` of each. */
 #define GROUP_COEFS 5
 
-/* `partials` pairs (norm_stats.h) of a sample, each of `span` rows but the last. */
+/* `partials` moments (norm.h) of a sample, `rows` pixels in all. */
 struct group_finish_args {
-    int rows, columns, size, partials, span, scaled;
+    int rows, columns, size, partials, scaled;
     float eps;
 };
 

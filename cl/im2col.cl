@@ -20,7 +20,7 @@ KERNEL2(im2col, struct im2col_args, GLOBAL const float *src, GLOBAL float *col)
         const int y = oy * arg.stride_h - arg.pad_h + r, x = ox * arg.stride_w - arg.pad_w + s;
         const int count = i_min(arg.src_c - c0, end - at);
         if (y >= 0 && y < arg.src_h && x >= 0 && x < arg.src_w) {
-            GLOBAL const float *from = src + ((long)(n * arg.src_h + y) * arg.src_w + x) * arg.src_c + c0;
+            GLOBAL const float *from = src + ((long)(n * arg.src_h + y) * arg.src_w + x) * arg.src_pitch + c0;
             for (int c = 0; c < count; c++)
                 col[at + c] = from[c];
         } else {
@@ -43,7 +43,7 @@ KERNEL3(col2im, struct im2col_args, GLOBAL const float *col, GLOBAL const float 
         const int pixel = at / arg.src_c, c0 = at - pixel * arg.src_c;
         const int count = i_min(arg.src_c - c0, end - at);
         const int x = pixel % arg.src_w, y = pixel / arg.src_w % arg.src_h, n = pixel / arg.src_w / arg.src_h;
-        GLOBAL float *to = dst + (long)arg.first_row * arg.src_c + at;
+        GLOBAL float *to = dst + (long)(arg.first_row + pixel) * arg.src_pitch + c0;
         for (int c = 0; c < count; c++)
             to[c] = arg.has_bias ? bias[c0 + c] : 0.0f;
         for (int r = 0; r < arg.kernel_h; r++) {
@@ -73,13 +73,14 @@ KERNEL2(add_bias, struct im2col_args, GLOBAL const float *bias, GLOBAL float *ds
     int at = item * arg.per_item;
     const int end = at + i_min(arg.per_item, arg.count - at);
     while (at < end) {
-        const int c0 = at % arg.src_c, count = i_min(arg.src_c - c0, end - at);
+        const int row = at / arg.src_c, c0 = at - row * arg.src_c, count = i_min(arg.src_c - c0, end - at);
+        GLOBAL float *to = dst + (long)row * arg.src_pitch + c0;
         if (arg.has_bias)
             for (int c = 0; c < count; c++)
-                dst[at + c] += bias[c0 + c];
+                to[c] += bias[c0 + c];
         if (arg.relu)
             for (int c = 0; c < count; c++)
-                dst[at + c] = dst[at + c] < 0.0f ? 0.0f : dst[at + c];
+                to[c] = to[c] < 0.0f ? 0.0f : to[c];
         at += count;
     }
 }

@@ -23,7 +23,6 @@
 #define f_abs(x)         fabs(x)
 #define f_max(a, b)      fmax(a, b)
 #define f_min(a, b)      fmin(a, b)
-#define f_exp(x)         exp(x)
 #define f_log(x)         log(x)
 #define f_madd(a, b, c)  ((a) * (b) + (c)) /* contraction is on by default in OpenCL C */
 #define bits_to_float(x) as_float(x)
@@ -80,7 +79,6 @@
 #define f_abs(x)    fabsf(x)
 #define f_max(a, b) fmaxf(a, b)
 #define f_min(a, b) fminf(a, b)
-#define f_exp(x)    expf(x)
 #define f_log(x)    logf(x)
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define f_madd(a, b, c) __builtin_fmaf(a, b, c)

@@ -5,51 +5,43 @@
 #include "norm.h"
 #include "norm_stats.h"
 
-KERNEL4(norm_finish, struct norm_finish_args, GLOBAL const float *mean_in, GLOBAL const float *m2_in,
-        GLOBAL float *mean, GLOBAL float *rstd)
+/* stats[0][column]: the mean, stats[1][column]: the biased variance */
+KERNEL2(norm_finish, struct norm_finish_args, GLOBAL const float *moments, GLOBAL float *stats)
 {
-    float centre[NORM_COLUMNS], square[NORM_COLUMNS];
+    float count[NORM_COLUMNS], centre[NORM_COLUMNS], square[NORM_COLUMNS];
     const int c0 = item * arg.width, width = NORM_WIDTH(c0);
-    norm_merge_columns(mean_in + c0, m2_in + c0, centre, square, arg.partials, arg.span, arg.rows, arg.columns, width);
+    norm_merge_columns(moments + c0, moments + arg.stride + c0, count, centre, square, arg.partials, arg.stride, width);
     for (int c = 0; c < width; c++) {
-        mean[c0 + c] = centre[c];
-        rstd[c0 + c] = 1.0f / f_sqrt(square[c] / (float)arg.rows + arg.eps);
+        stats[c0 + c] = centre[c];
+        stats[arg.columns + c0 + c] = square[c] / (float)arg.rows;
     }
 }
 
-KERNEL6(norm_finish_update, struct norm_finish_args, GLOBAL const float *mean_in, GLOBAL const float *m2_in,
+/* What the op leaves of given statistics: the batch's, or in evaluation mode the running ones. running_*: anything
+ * without `update`. */
+KERNEL6(norm_given, struct norm_given_args, GLOBAL const float *given_mean, GLOBAL const float *given_var,
         GLOBAL float *mean, GLOBAL float *rstd, GLOBAL float *running_mean, GLOBAL float *running_var)
-{
-    float centre[NORM_COLUMNS], square[NORM_COLUMNS];
-    const int c0 = item * arg.width, width = NORM_WIDTH(c0);
-    norm_merge_columns(mean_in + c0, m2_in + c0, centre, square, arg.partials, arg.span, arg.rows, arg.columns, width);
-    for (int c = 0; c < width; c++) {
-        const float var = square[c] / (float)arg.rows;
-        mean[c0 + c] = centre[c];
-        rstd[c0 + c] = 1.0f / f_sqrt(var + arg.eps);
-        running_mean[c0 + c] = arg.kept * running_mean[c0 + c] + arg.fresh * centre[c];
-        running_var[c0 + c] = arg.kept * running_var[c0 + c] + arg.fresh * (var * arg.unbias);
-    }
-}
-
-/* Evaluation mode: the statistics are the running ones. */
-KERNEL4(norm_fixed, struct norm_fixed_args, GLOBAL const float *running_mean, GLOBAL const float *running_var,
-        GLOBAL float *mean, GLOBAL float *rstd)
 {
     const int c0 = item * arg.width, width = NORM_WIDTH(c0);
     for (int c = c0; c < c0 + width; c++) {
-        mean[c] = running_mean[c];
-        rstd[c] = 1.0f / f_sqrt(running_var[c] + arg.eps);
+        const float centre = given_mean[c], var = given_var[c];
+        mean[c] = centre;
+        rstd[c] = 1.0f / f_sqrt(var + arg.eps);
+        if (arg.update) {
+            running_mean[c] = arg.kept * running_mean[c] + arg.fresh * centre;
+            running_var[c] = arg.kept * running_var[c] + arg.fresh * (var * arg.unbias);
+        }
     }
 }
 
 /* rows of y = (x - centre) scale + offset; the private arrays hold `width` columns. */
 static inline void norm_scale_rows(GLOBAL const float *src, GLOBAL float *dst, const float *centre, const float *scale,
-                                   const float *offset, const int rows, const int stride, const int width)
+                                   const float *offset, const int rows, const int stride, const int dst_stride,
+                                   const int width)
 {
     for (int r = 0; r < rows; r++) {
         GLOBAL const float *x = src + r * stride;
-        GLOBAL float *y = dst + r * stride;
+        GLOBAL float *y = dst + r * dst_stride;
         INDEPENDENT
         for (int c = 0; c < width; c++)
             y[c] = (x[c] - centre[c]) * scale[c] + offset[c];
@@ -64,7 +56,7 @@ KERNEL7(norm_apply, struct norm_apply_args, GLOBAL const float *src, GLOBAL cons
     float centre[NORM_COLUMNS], scale[NORM_COLUMNS], offset[NORM_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, width = NORM_WIDTH(c0), place = item / arg.blocks;
     const int group = place / arg.pieces, row = place % arg.pieces * arg.height;
-    const int at = (group * arg.rows + row) * arg.columns + c0;
+    const int first = group * arg.rows + row, rows = i_min(arg.height, arg.rows - row);
     for (int c = 0; c < width; c++) {
         centre[c] = mean[c0 + c];
         scale[c] = rstd[c0 + c] * gamma[c0 + c];
@@ -72,7 +64,8 @@ KERNEL7(norm_apply, struct norm_apply_args, GLOBAL const float *src, GLOBAL cons
         if (arg.shifted)
             offset[c] += shift[group * arg.columns + c0 + c];
     }
-    norm_scale_rows(src + at, dst + at, centre, scale, offset, i_min(arg.height, arg.rows - row), arg.columns, width);
+    norm_scale_rows(src + first * arg.columns + c0, dst + first * arg.dst_pitch + c0, centre, scale, offset, rows,
+                    arg.columns, arg.dst_pitch, width);
 }
 
 /* The same in evaluation mode, straight from the running statistics. */
@@ -83,7 +76,7 @@ KERNEL7(norm_fixed_apply, struct norm_apply_args, GLOBAL const float *src, GLOBA
     float centre[NORM_COLUMNS], scale[NORM_COLUMNS], offset[NORM_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, width = NORM_WIDTH(c0), place = item / arg.blocks;
     const int group = place / arg.pieces, row = place % arg.pieces * arg.height;
-    const int at = (group * arg.rows + row) * arg.columns + c0;
+    const int first = group * arg.rows + row, rows = i_min(arg.height, arg.rows - row);
     for (int c = 0; c < width; c++) {
         centre[c] = running_mean[c0 + c];
         scale[c] = 1.0f / f_sqrt(running_var[c0 + c] + arg.eps) * gamma[c0 + c];
@@ -91,7 +84,8 @@ KERNEL7(norm_fixed_apply, struct norm_apply_args, GLOBAL const float *src, GLOBA
         if (arg.shifted)
             offset[c] += shift[group * arg.columns + c0 + c];
     }
-    norm_scale_rows(src + at, dst + at, centre, scale, offset, i_min(arg.height, arg.rows - row), arg.columns, width);
+    norm_scale_rows(src + first * arg.columns + c0, dst + first * arg.dst_pitch + c0, centre, scale, offset, rows,
+                    arg.columns, arg.dst_pitch, width);
 }
 
 /* ---- Backward: sums over chunks, coefficients, and one pass that applies them ---- */
@@ -105,17 +99,18 @@ KERNEL4(norm_back_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL
     const int c0 = item % arg.blocks * arg.width, place = item / arg.blocks, stride = arg.columns;
     const int group = place / arg.chunks, row = place % arg.chunks * arg.chunk;
     const int rows = i_min(arg.chunk, arg.rows - row), width = NORM_WIDTH(c0);
-    const int from = (group * arg.rows + row) * stride + c0, to = place * stride + c0;
+    const int first = group * arg.rows + row, to = place * stride + c0, pitch = arg.pitch;
+    GLOBAL const float *from = src + first * stride + c0, *given = ddst + first * pitch + c0;
     GLOBAL float *dgamma = part + to, *dbeta = part + arg.groups * arg.chunks * stride + to;
     for (int c = 0; c < width; c++) {
         centre[c] = mean[c0 + c];
         sum[c] = cross[c] = 0.0f;
     }
-    const int quarter = rows / 4, apart = quarter * stride;
+    const int quarter = rows / 4, apart = quarter * stride, leap = quarter * pitch;
     for (int r = 0; r < quarter; r++) {
-        GLOBAL const float *x = src + from + r * stride, *dy = ddst + from + r * stride;
+        GLOBAL const float *x = from + r * stride, *dy = given + r * pitch;
         for (int c = 0; c < width; c++) {
-            const float d0 = dy[c], d1 = dy[apart + c], d2 = dy[2 * apart + c], d3 = dy[3 * apart + c];
+            const float d0 = dy[c], d1 = dy[leap + c], d2 = dy[2 * leap + c], d3 = dy[3 * leap + c];
             const float x0 = x[c] - centre[c], x1 = x[apart + c] - centre[c];
             const float x2 = x[2 * apart + c] - centre[c], x3 = x[3 * apart + c] - centre[c];
             sum[c] += (d0 + d1) + (d2 + d3);
@@ -124,9 +119,9 @@ KERNEL4(norm_back_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL
     }
     for (int r = 4 * quarter; r < rows; r++)
         for (int c = 0; c < width; c++) {
-            const float d = ddst[from + r * stride + c];
+            const float d = given[r * pitch + c];
             sum[c] += d;
-            cross[c] += d * (src[from + r * stride + c] - centre[c]);
+            cross[c] += d * (from[r * stride + c] - centre[c]);
         }
     for (int c = 0; c < width; c++) {
         dgamma[c] = cross[c];
@@ -174,11 +169,11 @@ KERNEL7(norm_back_finish, struct norm_back_finish_args, GLOBAL const float *part
 /* relu and sums are constants where it is called. */
 static inline void norm_back_rows(GLOBAL const float *src, GLOBAL const float *ddst, GLOBAL float *dsrc,
                                   const float *centre, const float *scale, const float *level, const float *slope,
-                                  float *sum, const int rows, const int stride, const int width, const int relu,
-                                  const int sums)
+                                  float *sum, const int rows, const int stride, const int ddst_stride, const int width,
+                                  const int relu, const int sums)
 {
     for (int r = 0; r < rows; r++) {
-        GLOBAL const float *x = src + r * stride, *dy = ddst + r * stride;
+        GLOBAL const float *x = src + r * stride, *dy = ddst + r * ddst_stride;
         GLOBAL float *dx = dsrc + r * stride;
         INDEPENDENT
         for (int c = 0; c < width; c++) {
@@ -206,8 +201,8 @@ KERNEL6(norm_back_apply, struct norm_back_apply_args, GLOBAL const float *src, G
         sum[c] = 0.0f;
     }
 #define ROWS_(relu, sums)                                                                                              \
-    norm_back_rows(src + at, ddst + at, dsrc + at, centre, scale, level, slope, sum, rows, arg.columns, width, relu,   \
-                   sums)
+    norm_back_rows(src + at, ddst + row * arg.ddst_pitch + c0, dsrc + at, centre, scale, level, slope, sum, rows,      \
+                   arg.columns, arg.ddst_pitch, width, relu, sums)
     if (arg.relu && arg.sums)
         ROWS_(1, 1);
     else if (arg.relu)

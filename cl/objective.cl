@@ -7,6 +7,7 @@
  */
 #include "kernel.h"
 #include "objective.h"
+#include "special.h"
 
 static inline float objective_loss(const float d, const int kind, const float delta)
 {

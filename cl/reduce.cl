@@ -25,9 +25,9 @@ KERNEL2(sum_rows, struct sum_args, GLOBAL const float *src, GLOBAL float *dst)
     float sum[REDUCE_COLUMNS];
     const int c0 = item % arg.blocks * arg.width, place = item / arg.blocks; /* group * chunks + chunk */
     const int group = place / arg.chunks, row = place % arg.chunks * arg.chunk, rows = i_min(arg.chunk, arg.rows - row);
-    const int stride = arg.columns, width = REDUCE_WIDTH(arg.columns - c0);
+    const int stride = arg.pitch, width = REDUCE_WIDTH(arg.columns - c0);
     GLOBAL const float *from = src + (group * arg.rows + row) * stride + c0;
-    GLOBAL float *to = dst + place * stride + c0;
+    GLOBAL float *to = dst + place * arg.columns + c0;
     for (int c = 0; c < width; c++)
         sum[c] = 0.0f;
     /* Four rows a turn, far apart: the sums are loaded and stored once for four, and a core that fetches ahead by

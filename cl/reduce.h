@@ -2,10 +2,10 @@
 #ifndef REDUCE_H
 #define REDUCE_H
 
-/* src is groups x rows x columns, dst groups x chunks x columns: each chunk of `chunk` rows becomes their sum.
- * `blocks` items of `width` columns (at most REDUCE_COLUMNS) lie side by side. */
+/* src is groups x rows x columns, dst groups x chunks x columns: each chunk of `chunk` rows becomes their sum. The rows
+ * of src lie `pitch` floats apart. `blocks` items of `width` columns (at most REDUCE_COLUMNS) lie side by side. */
 struct sum_args {
-    int rows, columns, chunk, chunks, width, blocks;
+    int rows, columns, pitch, chunk, chunks, width, blocks;
     float scale; /* of the result; 1 but for the last pass of a mean */
 };
 

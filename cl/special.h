@@ -16,11 +16,9 @@
 
 #include "kernel.h"
 
-#undef f_exp
-
-static inline float f_exp(const float x)
+/* For x from -87 to 88 only; beyond that nothing is promised but that a NaN stays one. */
+static inline float f_exp_within(const float within)
 {
-    const float within = x > 87.0f ? 87.0f : x < -87.0f ? -87.0f : x;
     const float shifted = f_madd(within, 0x1.715476p+0f, 0x1.8p+23f); /* its low bits are the nearest integer */
     const float k = shifted - 0x1.8p+23f;
     const float r = f_madd(k, -0x1.7f7d1cp-20f, f_madd(k, -0x1.62e4p-1f, within));
@@ -31,6 +29,11 @@ static inline float f_exp(const float x)
     p = f_madd(p, r, 0x1.fffffcp-2f);
     /* A product, not a sum in the exponent: a NaN must stay one. */
     return (1.0f + f_madd(r * r, p, r)) * bits_to_float((float_to_bits(shifted) + 127u) << 23);
+}
+
+static inline float f_exp(const float x)
+{
+    return f_exp_within(x > 87.0f ? 87.0f : x < -87.0f ? -87.0f : x);
 }
 
 /* 1 / (1 + exp(-x)), within 9 u of itself: 1 + exp(-x) has 4 u. */

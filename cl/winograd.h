@@ -13,11 +13,13 @@
 #define WINOGRAD_H
 
 struct winograd_args {
-    int src_h, src_w, src_c;
-    int dst_h, dst_w, dst_c;
+    int src_h, src_w, src_c, src_pitch; /* pitch: floats from one pixel to the next */
+    int dst_h, dst_w, dst_c, dst_pitch;
     int stride, pad_h, pad_w;
     int transposed;
     int has_bias, relu;
+    int moments;                 /* stride of the moments (norm.h) of dst that are left, whole panels; 0: none */
+    int moments_tiles;           /* of so many tiles each, a divisor of `block` */
     int tiles_h, tiles_w, tiles; /* of one phase of the destination; tiles = N tiles_h tiles_w */
     int phase_depth;             /* src_c; rounded up to whole lanes where phases of the source share the depth */
     int depth_block;             /* depth of the piece of a panel that is used on all tiles before the next */

@@ -19,8 +19,8 @@
 #define WINOGRAD_DEEP_TILES 24
 
 struct winograd_deep_args {
-    int src_h, src_w, src_c;
-    int dst_h, dst_w, dst_c;
+    int src_h, src_w, src_c, src_pitch; /* pitch: floats from one pixel to the next */
+    int dst_h, dst_w, dst_c, dst_pitch;
     int tiles_h, tiles_w, tiles; /* of one phase; tiles = N tiles_h tiles_w */
     int block, blocks;           /* tiles of a piece of work, a multiple of every MR or all there are */
     int chunks;                  /* of src_c */
@@ -31,8 +31,10 @@ struct winograd_deep_args {
     int kernel_w;   /* the filter's columns */
     int transposed; /* the filter's rows are destination channels */
     int has_bias, relu;
-    int tasks, slots; /* pieces of work, and the items that share them out */
-    int slot_floats;  /* scratch of one item */
+    int moments;       /* stride of the moments (norm.h) of dst that are left, whole panels; 0: none */
+    int moments_tiles; /* of so many tiles each, a divisor of `block` */
+    int tasks, slots;  /* pieces of work, and the items that share them out */
+    int slot_floats;   /* scratch of one item */
 };
 
 #endif

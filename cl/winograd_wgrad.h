@@ -19,8 +19,8 @@
 #define WINOGRAD_LINES 8 /* of dU, that an item of winograd_wgrad_gradient turns into dW */
 
 struct winograd_wgrad_args {
-    int big_h, big_w, big_c;
-    int small_h, small_w, small_c;
+    int big_h, big_w, big_c, big_pitch; /* pitch: floats from one pixel to the next */
+    int small_h, small_w, small_c, small_pitch;
     int pad_h, pad_w, stride;
     int tiles_h, tiles_w;
     int first_tile, tiles; /* of this round, counted over all pictures */

@@ -17,28 +17,18 @@
 #include "kernel.h"
 #include "lane.h"
 #include "attention.h"
+#include "special.h"
 
 #define BLOCK         ATTENTION_BLOCK
 #define PADDED(count) (((count) + NR - 1) / NR * NR)
 /* Rows of one head are short and far apart, which no hardware foresees: they are fetched so many rows ahead. */
 #define AHEAD 8
 
-/* exp(x) for x up to 88, within 2 u; below -80, where nothing of a sum that has a 1 in it is left, exp(-80), which is
- * far enough from the denormals that no product becomes one. x = n ln 2 + r, n being what the rounding of a large sum
- * leaves in its last bits; ln 2 is in two parts, the first times n being exact. NaN stays. */
+/* exp(x) for x up to 88; below -80, where nothing of a sum that has a 1 in it is left, exp(-80), which is far enough
+ * from the denormals that no product becomes one. NaN stays. */
 static inline float attention_exp(const float x)
 {
-    const float y = x < -80.0f ? -80.0f : x;
-    const float t = f_madd(y, 0x1.715476p+0f, 12582912.0f), n = t - 12582912.0f;
-    float r = f_madd(n, -0x1.62e4p-1f, y);
-    r = f_madd(n, -0x1.7f7d1cp-20f, r);
-    float p = f_madd(r, 0x1.a01a02p-13f, 0x1.6c16c2p-10f); /* Taylor: the next term is 7e-9 of the result at most */
-    p = f_madd(p, r, 0x1.111112p-7f);
-    p = f_madd(p, r, 0x1.555556p-5f);
-    p = f_madd(p, r, 0x1.555556p-3f);
-    p = f_madd(p, r, 0.5f);
-    p = f_madd(p, r * r, r) + 1.0f;
-    return p * bits_to_float((float_to_bits(t) + 127u - 0x4b400000u) << 23);
+    return f_exp_within(x < -80.0f ? -80.0f : x);
 }
 
 static void soon_read(GLOBAL const float *row, const int count)

@@ -14,6 +14,7 @@
 #include "kernel.h"
 #include "lane.h"
 #include "conv2d.h"
+#include "cpu/moments.h"
 
 /* item = panel * taps + tap */
 KERNEL2(conv2d_pack, struct conv2d_pack_args, GLOBAL const float *weight, GLOBAL float *packed)
@@ -71,9 +72,35 @@ static void store_columns(GLOBAL float *p, const int valid, const lane v0, const
     }
 }
 
+/* Moments of `rows` rows of dst, columns from `column` on: of one panel, which the caches still have. */
+static void leave_moments(const struct conv2d_gather_args arg, GLOBAL const float *dst, const int *row_dst,
+                          const int rows, const int column, GLOBAL float *moments)
+{
+    const int valid = i_min(NR, arg.dst_c - column), pilot = i_min(rows, NORM_PILOT);
+    const lane zero = lane_splat(0.0f), share = lane_splat(1.0f / (float)pilot);
+    lane x0, x1, centre0 = zero, centre1 = zero, sum0 = zero, sum1 = zero, square0 = zero, square1 = zero;
+    for (int i = 0; i < pilot; i++) {
+        load_columns(dst + (long)row_dst[i] * arg.dst_pitch + column, valid, &x0, &x1);
+        centre0 = lane_add(centre0, x0);
+        centre1 = lane_add(centre1, x1);
+    }
+    centre0 = lane_mul(centre0, share);
+    centre1 = lane_mul(centre1, share);
+    for (int i = 0; i < rows; i++) {
+        load_columns(dst + (long)row_dst[i] * arg.dst_pitch + column, valid, &x0, &x1);
+        const lane d0 = lane_sub(x0, centre0), d1 = lane_sub(x1, centre1);
+        sum0 = lane_add(sum0, d0);
+        sum1 = lane_add(sum1, d1);
+        square0 = lane_madd(d0, d0, square0);
+        square1 = lane_madd(d1, d1, square1);
+    }
+    moments_leave(moments + column, arg.moments, rows, centre0, sum0, square0);
+    moments_leave(moments + column + LANES, arg.moments, rows, centre1, sum1, square1);
+}
+
 /* item = row block * panel groups + panel group */
-KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL const float *packed,
-        GLOBAL const float *bias, GLOBAL float *dst)
+KERNEL5(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL const float *packed,
+        GLOBAL const float *bias, GLOBAL float *dst, GLOBAL float *moments)
 {
     const int panels = (arg.dst_c + NR - 1) / NR;
     const int groups = (panels + arg.panels_per_item - 1) / arg.panels_per_item;
@@ -120,7 +147,7 @@ KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
             for (int tile = 0; tile < rows; tile += MR) {
                 GLOBAL float *out[MR];
                 for (int i = 0; i < MR; i++)
-                    out[i] = dst + (long)row_dst[tile + i] * arg.dst_c + column;
+                    out[i] = dst + (long)row_dst[tile + i] * arg.dst_pitch + column;
 #define DECLARE(i)                                                                                                     \
     lane acc##i##0 = start0, acc##i##1 = start1;                                                                       \
     if (begun && tile + i < rows)                                                                                      \
@@ -135,7 +162,7 @@ KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
 #define LOCATE(i)                                                                                                      \
     const int y##i = row_y[tile + i] + dy, x##i = row_x[tile + i] + dx;                                                \
     GLOBAL const float *a##i = (uint)y##i < (uint)arg.src_h && (uint)x##i < (uint)arg.src_w                            \
-                                   ? src + (long)(row_base[tile + i] + y##i * arg.src_w + x##i) * arg.src_c + c0       \
+                                   ? src + (long)(row_base[tile + i] + y##i * arg.src_w + x##i) * arg.src_pitch + c0   \
                                    : zeros;
                     ROWS(LOCATE)
                     for (int c = 0; c < c1 - c0; c++) {
@@ -169,6 +196,9 @@ KERNEL4(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
                 tap0 = tap1;
             }
         } while (tap0 < phase_taps);
+        if (arg.moments)
+            leave_moments(arg, dst, row_dst, rows, column,
+                          moments + 3 * (long)arg.moments * (arg.first_moments + block));
     }
 }
 
@@ -189,7 +219,7 @@ KERNEL3(conv2d_wgrad_panel, struct conv2d_wgrad_args, GLOBAL const float *big, G
     for (int row0 = 0; row0 < arg.rows; row0 += CONV2D_WGRAD_ROWS) {
         const int rows = i_min(CONV2D_WGRAD_ROWS, arg.rows - row0);
         for (int i = 0; i < rows; i++) {
-            GLOBAL const float *p = small + (long)(row0 + i) * arg.small_c + column;
+            GLOBAL const float *p = small + (long)(row0 + i) * arg.small_pitch + column;
             for (int j = 0; j < NR; j++)
                 packed[i * NR + j] = j < valid ? p[j] : 0.0f;
             row_y[i] = oy * arg.stride_h - arg.pad_h;
@@ -209,7 +239,7 @@ KERNEL3(conv2d_wgrad_panel, struct conv2d_wgrad_args, GLOBAL const float *big, G
                 for (int i = 0; i < rows; i++) {
                     const int y = row_y[i] + r, x = row_x[i] + s;
                     if ((uint)y < (uint)arg.big_h && (uint)x < (uint)arg.big_w) {
-                        from[used] = (row_base[i] + y * arg.big_w + x) * arg.big_c;
+                        from[used] = (row_base[i] + y * arg.big_w + x) * arg.big_pitch;
                         with[used++] = i * NR;
                     }
                 }

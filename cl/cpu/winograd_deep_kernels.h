@@ -13,7 +13,7 @@
 #ifndef WINOGRAD_DEEP_KERNELS_H
 #define WINOGRAD_DEEP_KERNELS_H
 
-#include "cpu/winograd_tile.h"
+#include "cpu/winograd_moments.h"
 #include "winograd_deep.h"
 
 #if defined(__GNUC__) && !defined(__OPENCL_C_VERSION__)
@@ -48,9 +48,10 @@ KERNEL2(winograd_deep_tiles, struct winograd_deep_args, GLOBAL const float *src,
         if (t < tiles) {
             const int tile = block * arg.block + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
             const int n = tile / arg.tiles_w / arg.tiles_h;
-            transform_tile(src + (long)n * arg.src_h * arg.src_w * arg.src_c, arg.src_h, arg.src_w, arg.src_c,
-                           ty * WINOGRAD_OUT * arg.src_step + first_h, tx * WINOGRAD_OUT * arg.src_step + first_w,
-                           arg.src_step, channel, channel + channels, v + t * CHUNK, V_POINT);
+            transform_tile(src + (long)n * arg.src_h * arg.src_w * arg.src_pitch, arg.src_h, arg.src_w, arg.src_c,
+                           arg.src_pitch, ty * WINOGRAD_OUT * arg.src_step + first_h,
+                           tx * WINOGRAD_OUT * arg.src_step + first_w, arg.src_step, channel, channel + channels,
+                           v + t * CHUNK, V_POINT);
         } else { /* rows of the register tile that are computed and thrown away, but never read unset */
             for (int e = 0; e < WINOGRAD_POINTS; e++)
                 for (int c = 0; c < channels; c++)
@@ -220,11 +221,12 @@ static void multiply_half(GLOBAL const float *v, GLOBAL const float *u, GLOBAL f
 #undef STEP
 #undef END
 
-/* item = slot */
-KERNEL5(winograd_deep, struct winograd_deep_args, GLOBAL const float *transformed, GLOBAL const float *weight,
-        GLOBAL const float *bias, GLOBAL float *dst, GLOBAL float *scratch)
+/* item = slot. Moments are of groups of tiles, all of one block: part * (groups a part) + group. */
+KERNEL6(winograd_deep, struct winograd_deep_args, GLOBAL const float *transformed, GLOBAL const float *weight,
+        GLOBAL const float *bias, GLOBAL float *dst, GLOBAL float *scratch, GLOBAL float *moments)
 {
     const int panels = (arg.dst_c + NR - 1) / NR;
+    const int tile_groups = (arg.tiles + arg.moments_tiles - 1) / arg.moments_tiles;
     const int steps = (arg.gathered ? arg.phases * arg.phases : 1) * arg.chunks;
     GLOBAL float *u = scratch + (long)item * arg.slot_floats, *m = u + WINOGRAD_POINTS * U_POINT;
     GLOBAL float *taps = m + WINOGRAD_POINTS * M_POINT;
@@ -266,14 +268,24 @@ KERNEL5(winograd_deep, struct winograd_deep_args, GLOBAL const float *transforme
             if (valid <= 0)
                 break;
             const lane start = arg.has_bias ? load_some(bias + k, valid) : lane_splat(0.0f);
+            lane centre = lane_splat(0.0f), total = centre, square = centre;
+            int seen = 0; /* pixels of this group of tiles */
             for (int t = 0; t < tiles; t++) {
                 const int tile = block * arg.block + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
                 const int n = tile / arg.tiles_w / arg.tiles_h;
+                const int high = tile_extent(ty * WINOGRAD_OUT * arg.dst_step + y_first, arg.dst_step, arg.dst_h);
+                const int wide = tile_extent(tx * WINOGRAD_OUT * arg.dst_step + x_first, arg.dst_step, arg.dst_w);
                 lane all[WINOGRAD_POINTS], rows[WINOGRAD_OUT * WINOGRAD_SIDE];
                 for (int e = 0; e < WINOGRAD_POINTS; e++)
                     all[e] = lane_load(m + e * M_POINT + t * NR + side * LANES);
                 for (int j = 0; j < WINOGRAD_SIDE; j++)
                     OUTPUT_TRANSFORM(rows + j, WINOGRAD_SIDE, all + j, WINOGRAD_SIDE)
+                if (t % arg.moments_tiles == 0)
+                    seen = 0;
+                if (arg.moments && seen == 0) {
+                    centre = tile_mean(rows, start, arg.relu, high, wide);
+                    total = square = lane_splat(0.0f);
+                }
                 for (int i = 0; i < WINOGRAD_OUT; i++) {
                     const int y = (ty * WINOGRAD_OUT + i) * arg.dst_step + y_first;
                     if (y >= arg.dst_h)
@@ -285,10 +297,16 @@ KERNEL5(winograd_deep, struct winograd_deep_args, GLOBAL const float *transforme
                         if (x >= arg.dst_w)
                             break;
                         const lane sum = lane_add(o[j], start);
-                        store_some(dst + ((long)(n * arg.dst_h + y) * arg.dst_w + x) * arg.dst_c + k, valid,
-                                   arg.relu ? lane_relu(sum) : sum);
+                        o[j] = arg.relu ? lane_relu(sum) : sum;
+                        store_some(dst + ((long)(n * arg.dst_h + y) * arg.dst_w + x) * arg.dst_pitch + k, valid, o[j]);
                     }
+                    if (arg.moments && wide > 0)
+                        tile_add(o, wide, centre, &total, &square);
                 }
+                seen += high * wide;
+                if (arg.moments && ((t + 1) % arg.moments_tiles == 0 || t + 1 == tiles))
+                    moments_leave(moments + 3 * (long)arg.moments * (part * tile_groups + tile / arg.moments_tiles) + k,
+                                  arg.moments, seen, centre, total, square);
             }
         }
     }

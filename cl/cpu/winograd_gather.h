@@ -7,7 +7,7 @@
 #ifndef WINOGRAD_GATHER_H
 #define WINOGRAD_GATHER_H
 
-#include "cpu/winograd_tile.h"
+#include "cpu/winograd_moments.h"
 #include "winograd.h"
 
 /* item = (phase * panels + panel) * channel groups + channel group */
@@ -78,9 +78,11 @@ KERNEL2(winograd_filter, struct winograd_filter_args, GLOBAL const float *weight
 }
 
 /* item = slot. Scratch: V [point][piece of the depth][tile][depth_block], then M [point][panel of the pass][tile][NR].
- */
-KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL const float *packed,
-        GLOBAL const float *bias, GLOBAL float *dst, GLOBAL float *scratch)
+ *
+ * Moments are of groups of tiles, all of one block: phase * (groups a phase) + group. Until a group's last tile they
+ * hold sum, guess and sum of squares. */
+KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL const float *packed,
+        GLOBAL const float *bias, GLOBAL float *dst, GLOBAL float *scratch, GLOBAL float *moments)
 {
     const int panels = (arg.dst_c + NR - 1) / NR;
     const int groups = (panels + arg.panels_per_task - 1) / arg.panels_per_task;
@@ -90,9 +92,10 @@ KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
     const int pieces = (depth + arg.depth_block - 1) / arg.depth_block;
     const int v_piece = arg.block * arg.depth_block, v_point = WINOGRAD_SPACED(pieces * v_piece);
     const int m_panel = arg.block * NR, m_point = WINOGRAD_SPACED(arg.panels_per_pass * m_panel);
-    const long across = (long)dst_step * arg.dst_c, down = across * arg.dst_w;
+    const long across = (long)dst_step * arg.dst_pitch, down = across * arg.dst_w;
     const long u_point = WINOGRAD_SPACED((long)depth * NR);
-    const int stream = arg.stream && arg.dst_c % LANES == 0 && lane_is_aligned(dst);
+    const int stream = arg.stream && arg.dst_c % LANES == 0 && arg.dst_pitch % LANES == 0 && lane_is_aligned(dst);
+    const int tile_groups = (arg.tiles + arg.moments_tiles - 1) / arg.moments_tiles;
     GLOBAL float *v = scratch + (long)item * arg.slot_floats;
     GLOBAL float *m = v + (long)WINOGRAD_POINTS * v_point;
 
@@ -108,15 +111,16 @@ KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
         for (int t = 0; t < tiles; t++) {
             const int tile = tile0 + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
             const int n = tile / arg.tiles_w / arg.tiles_h;
-            GLOBAL const float *picture = src + (long)n * arg.src_h * arg.src_w * arg.src_c;
+            GLOBAL const float *picture = src + (long)n * arg.src_h * arg.src_w * arg.src_pitch;
             const int y0 = ty * WINOGRAD_OUT * src_step + origin_y, x0 = tx * WINOGRAD_OUT * src_step + origin_x;
             for (int q = 0; q < src_step * src_step; q++) {
                 for (int c = 0; c < arg.src_c;) {
                     const int column = q * arg.phase_depth + c, piece = column / arg.depth_block;
                     const int end = i_min(arg.src_c, c + (piece + 1) * arg.depth_block - column);
-                    transform_tile(
-                        picture, arg.src_h, arg.src_w, arg.src_c, y0 + q / src_step, x0 + q % src_step, src_step, c,
-                        end, v + piece * v_piece + t * arg.depth_block + column - piece * arg.depth_block, v_point);
+                    transform_tile(picture, arg.src_h, arg.src_w, arg.src_c, arg.src_pitch, y0 + q / src_step,
+                                   x0 + q % src_step, src_step, c, end,
+                                   v + piece * v_piece + t * arg.depth_block + column - piece * arg.depth_block,
+                                   v_point);
                     c = end;
                 }
             }
@@ -169,13 +173,20 @@ KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                     }
                 }
             }
+            int seen = 0; /* pixels of this group of tiles */
             for (int t = 0; t < tiles; t++) {
                 const int tile = tile0 + t, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
                 const int n = tile / arg.tiles_w / arg.tiles_h;
                 const int y0 = ty * WINOGRAD_OUT * dst_step + phase_y, x0 = tx * WINOGRAD_OUT * dst_step + phase_x;
                 const int whole =
                     y0 + (WINOGRAD_OUT - 1) * dst_step < arg.dst_h && x0 + (WINOGRAD_OUT - 1) * dst_step < arg.dst_w;
-                GLOBAL float *corner = dst + ((long)(n * arg.dst_h + y0) * arg.dst_w + x0) * arg.dst_c;
+                GLOBAL float *corner = dst + ((long)(n * arg.dst_h + y0) * arg.dst_w + x0) * arg.dst_pitch;
+                const int high = tile_extent(y0, dst_step, arg.dst_h), wide = tile_extent(x0, dst_step, arg.dst_w);
+                const int last = (t + 1) % arg.moments_tiles == 0 || t + 1 == tiles;
+                GLOBAL float *group =
+                    moments + 3 * (long)arg.moments * (phase * tile_groups + tile / arg.moments_tiles);
+                if (t % arg.moments_tiles == 0)
+                    seen = 0;
                 for (int column = pass * NR; column < i_min(pass_end * NR, arg.dst_c); column += LANES) {
                     const int valid = arg.dst_c - column, at = column - pass * NR;
                     GLOBAL const float *from = m + at / NR * m_panel + t * NR + at % NR;
@@ -191,6 +202,14 @@ KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                             all[i] = lane_load(from + (i * WINOGRAD_SIDE + j) * m_point);
                         OUTPUT_TRANSFORM(rows + j, WINOGRAD_SIDE, all, 1)
                     }
+                    lane centre = lane_splat(0.0f), sum = centre, square = centre;
+                    if (arg.moments && seen > 0) {
+                        sum = lane_load(group + column);
+                        centre = lane_load(group + arg.moments + column);
+                        square = lane_load(group + 2 * arg.moments + column);
+                    } else if (arg.moments) {
+                        centre = tile_mean(rows, start, arg.relu, high, wide);
+                    }
                     for (int i = 0; i < WINOGRAD_OUT; i++) {
                         lane o[WINOGRAD_OUT];
                         OUTPUT_TRANSFORM(o, 1, rows + i * WINOGRAD_SIDE, 1)
@@ -202,6 +221,8 @@ KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                             for (int j = 0; j < WINOGRAD_OUT; j++)
                                 o[j] = lane_relu(o[j]);
                         }
+                        if (arg.moments && i < high && wide > 0)
+                            tile_add(o, wide, centre, &sum, &square);
                         GLOBAL float *to = corner + i * down + column;
                         if (whole && stream) {
                             UNROLLED
@@ -217,7 +238,15 @@ KERNEL5(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                                     store_some(to + j * across, valid, o[j]);
                         }
                     }
+                    if (arg.moments && last) {
+                        moments_leave(group + column, arg.moments, seen + high * wide, centre, sum, square);
+                    } else if (arg.moments) {
+                        lane_store(group + column, sum);
+                        lane_store(group + arg.moments + column, centre);
+                        lane_store(group + 2 * arg.moments + column, square);
+                    }
                 }
+                seen += high * wide;
             }
         }
     }

@@ -39,17 +39,17 @@ static void store_some(GLOBAL float *p, const int valid, const lane v)
 
 /* B' d B of the SIDE x SIDE pixels (y0 + i step, x0 + j step) of one picture, channels first .. last - 1, a whole
  * number of lanes of which what lies beyond `depth` is zero, to v[point * point_step + c - first]. Outside the picture
- * is zero. */
+ * is zero. Its pixels lie `pitch` floats apart. */
 static void transform_tile(GLOBAL const float *picture, const int height, const int width, const int depth,
-                           const int y0, const int x0, const int step, const int first, const int last, GLOBAL float *v,
-                           const long point_step)
+                           const int pitch, const int y0, const int x0, const int step, const int first, const int last,
+                           GLOBAL float *v, const long point_step)
 {
     const int whole =
         y0 >= 0 && x0 >= 0 && y0 + (WINOGRAD_SIDE - 1) * step < height && x0 + (WINOGRAD_SIDE - 1) * step < width;
-    const long across = (long)step * depth, down = across * width;
+    const long across = (long)step * pitch, down = across * width;
     for (int c = first; c < last; c += LANES) {
         lane rows[WINOGRAD_POINTS]; /* in memory; what is in the compiler's hands below stays in registers */
-        GLOBAL const float *from = picture + ((long)y0 * width + x0) * depth + c;
+        GLOBAL const float *from = picture + ((long)y0 * width + x0) * pitch + c;
         GLOBAL float *to = v + c - first;
         for (int j = 0; j < WINOGRAD_SIDE; j++) {
             lane d[WINOGRAD_SIDE];

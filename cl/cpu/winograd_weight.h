@@ -22,16 +22,16 @@ static void tile_of_small(GLOBAL const float *picture, const struct winograd_wgr
     for (int panel = 0; panel < arg.panels; panel++) {
         for (int k = 0; k < NR; k += LANES) {
             const int left = arg.small_c - panel * NR - k;
-            GLOBAL const float *from = picture + ((long)y0 * arg.small_w + x0) * arg.small_c + panel * NR + k;
+            GLOBAL const float *from = picture + ((long)y0 * arg.small_w + x0) * arg.small_pitch + panel * NR + k;
             lane rows[WINOGRAD_SIDE * WINOGRAD_OUT], y[WINOGRAD_OUT], all[WINOGRAD_SIDE];
             for (int j = 0; j < WINOGRAD_OUT; j++) {
                 if (inside && left >= LANES) {
                     for (int i = 0; i < WINOGRAD_OUT; i++)
-                        y[i] = lane_load(from + ((long)i * arg.small_w + j) * arg.small_c);
+                        y[i] = lane_load(from + ((long)i * arg.small_w + j) * arg.small_pitch);
                 } else {
                     for (int i = 0; i < WINOGRAD_OUT; i++)
                         y[i] = y0 + i < arg.small_h && x0 + j < arg.small_w && left > 0
-                                   ? load_some(from + ((long)i * arg.small_w + j) * arg.small_c, left)
+                                   ? load_some(from + ((long)i * arg.small_w + j) * arg.small_pitch, left)
                                    : lane_splat(0.0f);
                 }
                 SMALL_TRANSFORM(rows + j, WINOGRAD_OUT, y, 1)
@@ -47,14 +47,17 @@ static void tile_of_small(GLOBAL const float *picture, const struct winograd_wgr
 }
 
 /* The pixels size x size from (y0, x0) on, which the next tile reads, start on their way from memory. */
-static void soon(GLOBAL const float *picture, const int height, const int width, const int depth, const int y0,
-                 const int x0, const int size)
+static void soon(GLOBAL const float *picture, const int height, const int width, const int depth, const int pitch,
+                 const int y0, const int x0, const int size)
 {
-    const long run = (long)(i_min(x0 + size, width) - x0) * depth;
+    const int pixels = i_min(x0 + size, width) - x0, dense = pitch == depth;
+    const int runs = dense ? 1 : pixels, run = dense ? pixels * depth : depth;
     for (int y = y0; y < i_min(y0 + size, height); y++) {
-        GLOBAL const float *p = picture + ((long)y * width + x0) * depth;
-        for (long c = 0; c < run; c += 16)
-            lane_soon_read(p + c);
+        for (int x = x0; x < x0 + runs; x++) {
+            GLOBAL const float *p = picture + ((long)y * width + x) * pitch;
+            for (int c = 0; c < run; c += 16)
+                lane_soon_read(p + c);
+        }
     }
 }
 
@@ -67,20 +70,22 @@ KERNEL4(winograd_wgrad_tiles, struct winograd_wgrad_args, GLOBAL const float *bi
     const int y0 = ty * WINOGRAD_OUT, x0 = tx * WINOGRAD_OUT;
     const int next_x = x0 + WINOGRAD_OUT;
     if (item & 1) {
-        soon(small + (long)n * arg.small_h * arg.small_w * arg.small_c, arg.small_h, arg.small_w, arg.small_c, y0,
-             next_x, WINOGRAD_OUT);
-        tile_of_small(small + (long)n * arg.small_h * arg.small_w * arg.small_c, arg, y0, x0, w + (long)t * NR);
+        GLOBAL const float *picture = small + (long)n * arg.small_h * arg.small_w * arg.small_pitch;
+        soon(picture, arg.small_h, arg.small_w, arg.small_c, arg.small_pitch, y0, next_x, WINOGRAD_OUT);
+        tile_of_small(picture, arg, y0, x0, w + (long)t * NR);
         return;
     }
     const int a_phase = arg.blocks / (arg.stride * arg.stride);
-    GLOBAL const float *picture = big + (long)n * arg.big_h * arg.big_w * arg.big_c;
+    GLOBAL const float *picture = big + (long)n * arg.big_h * arg.big_w * arg.big_pitch;
     if (next_x < arg.small_w)
-        soon(picture, arg.big_h, arg.big_w, arg.big_c, y0 * arg.stride, next_x * arg.stride, WINOGRAD_OUT * arg.stride);
+        soon(picture, arg.big_h, arg.big_w, arg.big_c, arg.big_pitch, y0 * arg.stride, next_x * arg.stride,
+             WINOGRAD_OUT * arg.stride);
     for (int block = 0; block < arg.blocks; block++) {
         const int phase = block / a_phase, first = (block - phase * a_phase) * arg.lines;
         const int last = i_min(first + arg.lines, arg.big_c), used = (last - first + MR - 1) / MR * MR;
         GLOBAL float *to = v + block * WINOGRAD_POINTS * V_POINT + (long)t * arg.lines;
-        transform_tile(picture, arg.big_h, arg.big_w, arg.big_c, y0 * arg.stride - arg.pad_h + phase / arg.stride,
+        transform_tile(picture, arg.big_h, arg.big_w, arg.big_c, arg.big_pitch,
+                       y0 * arg.stride - arg.pad_h + phase / arg.stride,
                        x0 * arg.stride - arg.pad_w + phase % arg.stride, arg.stride, first, last, to, V_POINT);
         /* Lanes are whole by now; tiles of MR lines must be too. */
         for (int c = (last - first + LANES - 1) / LANES * LANES; c < used; c++)

@@ -9,6 +9,7 @@
  * 12.4 KiB of local memory, no sub-groups. */
 #include "kernel.h"
 #include "attention.h"
+#include "special.h"
 
 #ifndef ATTENTION_PARTS
 #define ATTENTION_PARTS 2

@@ -53,7 +53,7 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
                 const int y = pixel_y[i] + dy, x = pixel_x[i] + dx;
                 const int inside = d < depth && (uint)y < (uint)arg.src_h && (uint)x < (uint)arg.src_w;
                 a[tx * LINE + ty + SIDE * i] =
-                    inside ? src[(long)(pixel_base[i] + y * arg.src_w + x) * arg.src_c + c] : 0.0f;
+                    inside ? src[(long)(pixel_base[i] + y * arg.src_w + x) * arg.src_pitch + c] : 0.0f;
             }
         }
         for (int i = 0; i < 4; i++) {
@@ -91,7 +91,7 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
         const int gx = row % arg.grid_w, gy = row / arg.grid_w % arg.grid_h, n = row / arg.grid_w / arg.grid_h;
         __global float *out = dst + ((long)(n * arg.dst_h + gy * arg.dst_step_h + arg.dst_first_h) * arg.dst_w +
                                      gx * arg.dst_step_w + arg.dst_first_w) *
-                                        arg.dst_c;
+                                        arg.dst_pitch;
         for (int j = 0; j < 4; j++) {
             const int channel = first_column + tx + SIDE * j;
             if (channel < arg.dst_c) {
@@ -135,8 +135,9 @@ conv2d_wgrad_tile(__global char *p0, const ulong o0, __global char *p1, const ul
             const int ox = row % arg.small_w, oy = row / arg.small_w % arg.small_h, n = row / arg.small_w / arg.small_h;
             const int y = oy * arg.stride_h - arg.pad_h + r, x = ox * arg.stride_w - arg.pad_w + s;
             const int inside = row < row_end && line < lines && (uint)y < (uint)arg.big_h && (uint)x < (uint)arg.big_w;
-            a[k * LINE + lane] = inside ? big[((long)(n * arg.big_h + y) * arg.big_w + x) * arg.big_c + c] : 0.0f;
-            b[k * LINE + lane] = row < row_end && column < arg.small_c ? small[(long)row * arg.small_c + column] : 0.0f;
+            a[k * LINE + lane] = inside ? big[((long)(n * arg.big_h + y) * arg.big_w + x) * arg.big_pitch + c] : 0.0f;
+            b[k * LINE + lane] =
+                row < row_end && column < arg.small_c ? small[(long)row * arg.small_pitch + column] : 0.0f;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         for (int k = 0; k < DEPTH; k++) {

@@ -26,16 +26,6 @@ typedef struct lun_schedule {
     double *log_variance_small, *log_variance_large;
 } lun_schedule;
 
-typedef enum lun_schedule_kind {
-    LUN_SCHEDULE_LINEAR, /* beta from first to last in equal steps */
-    LUN_SCHEDULE_SCALED, /* the same with first and last times 1000 / steps: Ho et al.'s process in other lengths */
-    LUN_SCHEDULE_COSINE, /* Nichol and Dhariwal 2021: abar like cos^2((u + 0.008) / 1.008 pi / 2), beta at most 0.999 */
-    LUN_SCHEDULE_SIGMOID /* Jabri et al. 2022: abar falls like a logistic function from -3 to 3; beta at most 0.999 */
-} lun_schedule_kind;
-#define LUN_SCHEDULE_KINDS 4
-
-/* "linear", "scaled", "cosine", "sigmoid"; NULL for any other number. */
-LUN_API const char *lun_schedule_kind_name(lun_schedule_kind kind);
 /* first and last are for the linear two. 1 to 1000000 steps; LUN_ERR_USAGE unless 0 < first <= last < 1 after scaling.
  * The caller frees. */
 LUN_API lun_status lun_schedule_create(lun_schedule_kind kind, int steps, double first, double last, lun_schedule *out);
@@ -60,10 +50,6 @@ LUN_API lun_status lun_schedule_select(const lun_schedule *full, const char *tex
 
 /* ---- Objectives
  * ------------------------------------------------------------------------------------------------------------ */
-
-/* What a network predicts of x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps; v = sqrt(abar) eps - sqrt(1 - abar) x_0
- * (Salimans and Ho 2022). */
-typedef enum lun_prediction { LUN_PREDICTION_EPS, LUN_PREDICTION_X0, LUN_PREDICTION_V } lun_prediction;
 
 /* The table of lun_noise: (steps, 2, 1, 1) floats sqrt(abar), sqrt(1 - abar). `table` has room for 2 * steps. */
 LUN_API void lun_schedule_noise_table(const lun_schedule *schedule, float *table);
@@ -147,7 +133,7 @@ LUN_API const char *lun_sampler_kind_name(lun_sampler_kind kind);
  * half of its channels: exp(f large + (1 - f) small), f = (v + 1) / 2, v not clamped, large being ln beta. */
 typedef enum lun_variance { LUN_VARIANCE_SMALL, LUN_VARIANCE_LARGE, LUN_VARIANCE_LEARNED } lun_variance;
 
-/* A network that is not lun_model_forward's own. */
+/* A network that is not lun_model_apply's own. */
 typedef struct lun_denoiser {
     /* Record it: x (N, channels, H, W), t (N, 1, 1, 1) i32, labels (N, 1, 1, 1) i32 or -1 without classes; the result
      * has `channels` or twice as many channels. */
@@ -155,8 +141,9 @@ typedef struct lun_denoiser {
                         lun_norm_mode norm);
     void *payload; /* lives as long as the sampler */
     int channels;
-    int steps;   /* t is 0..steps-1 */
-    int classes; /* labels are 0..classes-1; 0: takes none */
+    int steps;      /* t is 0..steps-1 */
+    int classes;    /* labels are 0..classes-1; 0: takes none */
+    int null_label; /* with classes: the label that means none of them, below `classes` or not; -1: there is none */
 } lun_denoiser;
 
 /* Fields that are 0 or NULL mean: the seed experiment's sampling. */
@@ -173,11 +160,10 @@ typedef struct lun_sampler_params {
     int raw_eps; /* ddim: keep the network's eps where x0 was clamped; otherwise eps is what leads to the clamped x0 */
     int steps;   /* heun: noise levels; 0: as many as the schedule has steps */
     /* Classifier-free guidance (Ho and Salimans 2022): eps_u + guidance (eps_c - eps_u), the network evaluated once on
-     * twice the batch (one batch, where its statistics are used); eps_u is that of null_label. Not 0 or 1, which are
-     * without. */
+     * twice the batch (one batch, where its statistics are used); eps_u is that of the null label, which the network
+     * must have. Not 0 or 1, which are without. */
     double guidance;
-    int null_label;
-    const lun_denoiser *denoiser; /* borrowed; NULL: lun_model_forward */
+    const lun_denoiser *denoiser; /* borrowed; NULL: lun_model_apply of the configuration */
 } lun_sampler_params;
 
 typedef struct lun_sampler lun_sampler;
@@ -191,7 +177,7 @@ LUN_API lun_status lun_sampler_create(lun_store *store, lun_device *dev, const l
 LUN_API void lun_sampler_destroy(lun_sampler **sampler);
 /* Steps of a drawing, as `remaining` below counts them. */
 LUN_API int lun_sampler_steps(const lun_sampler *sampler);
-/* Labels that its network knows are 0 .. this - 1; 0: it takes none. */
+/* Labels that its network knows are 0 .. this - 1, and the null label if it has one; 0: it takes none. */
 LUN_API int lun_sampler_classes(const lun_sampler *sampler);
 
 typedef struct lun_sampler_run {
@@ -208,7 +194,7 @@ typedef struct lun_sampler_run {
     int (*want)(void *payload, int remaining);
     int (*progress)(void *payload, int remaining, const float *images);
     void *payload;
-    const int32_t *labels; /* (batch), 0..classes-1 or the null label; NULL: the null label */
+    const int32_t *labels; /* (batch), 0..classes-1 or the null label; NULL: the null label for all, if there is one */
     /* Unless NULL: picture k starts between x_T of seeds[k] and of seeds_to[k], on the arc that joins them (Shoemake
      * 1985), mix[k] of the way from the first; later noise is that of seeds[k]. */
     const uint64_t *seeds_to;

@@ -35,7 +35,16 @@ typedef enum lun_role {
     LUN_ROLE_BUFFER /* kept with the model but not trained: running statistics */
 } lun_role;
 
-typedef enum lun_slot { LUN_SLOT_VALUE, LUN_SLOT_GRAD, LUN_SLOT_M, LUN_SLOT_V } lun_slot;
+#define LUN_MAX_EMA 4 /* moving averages of a store */
+typedef enum lun_slot {
+    LUN_SLOT_VALUE,
+    LUN_SLOT_GRAD,
+    LUN_SLOT_M,
+    LUN_SLOT_V,
+    LUN_SLOT_SUM, /* gradients of several runs: lun_graph_accumulate */
+    LUN_SLOT_EMA, /* moving average 0: lun_graph_ema; number r is LUN_SLOT_EMA + r */
+    LUN_SLOT_LAST = LUN_SLOT_EMA + LUN_MAX_EMA - 1
+} lun_slot;
 
 /* How a parameter starts. LUN_INIT_UNIFORM: uniform in +-bound; LUN_INIT_NORMAL: normal, with `bound` the standard
  * deviation. Drawn from Philox keyed by (seed, init, parameter number). */
@@ -62,15 +71,18 @@ LUN_API int lun_store_find(const lun_store *store, const char *name);
 /* Elements of all LUN_ROLE_PARAM entries. */
 LUN_API uint64_t lun_store_param_elements(const lun_store *store);
 
-/* Give the store its memory on a device: values and, when `training`, gradients (zero) and Adam's two moments (zero).
- * After this no parameter can be added. Values start as lun_store_init leaves them: zero until then. */
+/* Give the store its memory on a device: values and, when `training`, gradients (zero) and Adam's two moments (zero),
+ * and of the further slots those that a graph has been recorded with (zero). After this no parameter and no slot can be
+ * added. Values start as lun_store_init leaves them: zero until then. */
 LUN_API lun_status lun_store_allocate(lun_store *store, lun_device *dev, int training);
 /* Set every value to its initial one. A draw depends on the seed and the parameter's number only, not on the device. */
 LUN_API lun_status lun_store_init(lun_store *store, uint64_t seed);
 /* Copy one tensor from or to the host, in API order (N C H W, K C R S), count(desc) floats. Waits for the device. */
 LUN_API lun_status lun_store_read(lun_store *store, size_t index, lun_slot slot, float *dst);
 LUN_API lun_status lun_store_write(lun_store *store, size_t index, lun_slot slot, const float *src);
-/* Bytes held on the device by one slot over all parameters. */
+/* Make slot `dst` of every trained parameter what slot `src` is, on the device. Does not wait. */
+LUN_API lun_status lun_store_copy(lun_store *store, lun_slot dst, lun_slot src);
+/* Bytes held on the device by one slot over all parameters; 0 for one that the store does not have. */
 LUN_API size_t lun_store_bytes(const lun_store *store, lun_slot slot);
 
 /* ---- Recording
@@ -199,10 +211,31 @@ LUN_API void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun
  * LUN_SLOT_GRAD (overwritten by a run). Once a graph. A path from a parameter through an op that has no gradient
  * (slice, noise) is an error. */
 LUN_API void lun_graph_backward(lun_graph *graph, lun_value loss);
+/* The same for `weight` times the loss: 1/K where the gradients of K runs shall sum to that of the mean of their
+ * losses. Finite and not 0. */
+LUN_API void lun_graph_backward_weighted(lun_graph *graph, lun_value loss, double weight);
 /* Append one Adam (decoupled = 0) or AdamW step over all parameters at once, reading LUN_SLOT_GRAD. hyper (1, 4, 1, 1)
  * is an input: { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */
 LUN_API void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta2, double eps,
                             double weight_decay, int decoupled);
+
+/* What may surround that step, each over all parameters at once; recorded after the backward pass, or in a graph of its
+ * own over the same store.
+ *
+ * LUN_SLOT_SUM = LUN_SLOT_GRAD where `first` (1, 1, 1, 1) i32 is not 0, LUN_SLOT_SUM + LUN_SLOT_GRAD else: the
+ * gradients of several runs are added in the order of the runs. */
+LUN_API void lun_graph_accumulate(lun_graph *graph, lun_value first);
+/* The L2 norm over all parameters of `gradient` (LUN_SLOT_GRAD or LUN_SLOT_SUM) in *norm, and the factor
+ * min(1, max_norm / (norm + 1e-6)) as the result, both (1, 1, 1, 1). Summed in an order that the shapes and the kind of
+ * device decide. The gradient itself stays as it is. */
+LUN_API lun_value lun_graph_clip(lun_graph *graph, lun_slot gradient, double max_norm, lun_value *norm);
+/* lun_graph_adam with `gradient` (LUN_SLOT_GRAD or LUN_SLOT_SUM), times `scale` (1, 1, 1, 1) unless that is -1. */
+LUN_API void lun_graph_adam_from(lun_graph *graph, lun_slot gradient, lun_value scale, lun_value hyper, double beta1,
+                                 double beta2, double eps, double weight_decay, int decoupled);
+/* Moving averages 0 .. count - 1 (1 to LUN_MAX_EMA) of the parameters: average r += weights[r] (value - average r).
+ * weights (1, LUN_MAX_EMA, 1, 1), 1 minus the rates of decay; 1 makes the average the value within rounding. They start
+ * as zero: see lun_store_copy. What is not trained has no average. */
+LUN_API void lun_graph_ema(lun_graph *graph, lun_value weights, int count);
 
 /* ---- Compiling and running
  * -------------------------------------------------------------------------------------------- */
@@ -218,6 +251,9 @@ typedef struct lun_compile_params {
      * from run to run, in memory of its own. The results are the same; after a change of the store it is made anew.
      * Without effect in a graph that changes its store, or on a store that trains. */
     int keep;
+    /* What stands for the trained parameters' values: LUN_SLOT_VALUE (0), or an average that the store has
+     * (LUN_SLOT_EMA + r), for graphs that do not train. */
+    lun_slot values;
     /* Choices by measurement, for ops that no pin names; NULL: the device's own. Borrowed as long as what is compiled
      * with it, samplers included. */
     lun_tuning *tuning;

@@ -119,6 +119,24 @@ typedef enum lun_naming {
     LUN_NAMING_DIFFUSERS /* UNet2DModel: conv_in.weight, time_embedding.linear_1.weight; q, k and v apart */
 } lun_naming;
 
+/* How much noise there is at each of the T steps (diffusion.h makes the numbers). */
+typedef enum lun_schedule_kind {
+    LUN_SCHEDULE_LINEAR, /* beta from first to last in equal steps */
+    LUN_SCHEDULE_SCALED, /* the same with first and last times 1000 / steps: Ho et al.'s process in other lengths */
+    LUN_SCHEDULE_COSINE, /* Nichol and Dhariwal 2021: abar like cos^2((u + 0.008) / 1.008 pi / 2), beta at most 0.999 */
+    LUN_SCHEDULE_SIGMOID /* Jabri et al. 2022: abar falls like a logistic function from -3 to 3; beta at most 0.999 */
+} lun_schedule_kind;
+#define LUN_SCHEDULE_KINDS 4
+/* "linear", "scaled", "cosine", "sigmoid"; NULL for any other number. */
+LUN_API const char *lun_schedule_kind_name(lun_schedule_kind kind);
+
+/* What a network predicts of x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps; v = sqrt(abar) eps - sqrt(1 - abar) x_0
+ * (Salimans and Ho 2022). */
+typedef enum lun_prediction { LUN_PREDICTION_EPS, LUN_PREDICTION_X0, LUN_PREDICTION_V } lun_prediction;
+#define LUN_PREDICTIONS 3
+/* "eps", "x0", "v"; NULL for any other number. */
+LUN_API const char *lun_prediction_name(lun_prediction prediction);
+
 /* What a model file says besides its tensors. */
 typedef struct lun_model_file_info {
     lun_model_config config;
@@ -127,29 +145,70 @@ typedef struct lun_model_file_info {
     uint64_t step;                /* optimiser steps taken; 0 when unknown */
     uint64_t batches_tracked;     /* PyTorch's num_batches_tracked of the batch norms */
     char preset[32];              /* "" when unknown */
-    double beta_first, beta_last; /* of the linear schedule */
+    double beta_first, beta_last; /* of the linear two schedules; the others have no parameters */
+    lun_schedule_kind schedule;
+    lun_prediction prediction;
+    double ema; /* rate of the moving average that its weights are; 0: the weights themselves, or it does not say */
+    int assumed; /* a UNet's file that does not say what its tensors do not show */
 } lun_model_file_info;
 
-/* Read what a file describes without loading it. The network is told from the tensors' names and shapes (both families
+/* Read what a file describes without loading it, or a folder that diffusers saved: that of a pipeline with a
+ * UNet2DModel, or that of the model. There unet/config.json and scheduler/scheduler_config.json say what the tensors do
+ * not show; an option or a schedule that lunette's networks do not have is LUN_ERR_CHECKPOINT, and so is a folder whose
+ * configuration and metadata (a file that lunette wrote) disagree.
+ *
+ * The network is told from the tensors' names and shapes (both families
  * of the notebook network: downs/ups and downstream/upstream; UNets in any lun_naming), all of which are there and fit
  * when this returns LUN_OK; the rest from lunette's metadata, whose configuration must agree. Without metadata it is
  * what was published: T is 300 for the notebook network and 1000 for UNets, beta_first and beta_last are 1e-4 and 0.02,
- * there are 32 groups, no dropout, no null class, and
+ * the schedule is linear, eps is predicted, there are 32 groups, no dropout, no null class, and
  *   Ho's, in LUN_NAMING_DDPM or LUN_NAMING_DIFFUSERS: one head, norm_eps 1e-6, asymmetric_pad, [sin | cos], time_shift;
  *   OpenAI's, in LUN_NAMING_GUIDED, or with scale_shift or resample_blocks: norm_eps 1e-5, [cos | sin];
  *     with resample_blocks heads of 64 in LUN_QKV_HEADS order, but LUN_QKV_SPLIT in a network of adm-64's widths and
- *     four heads in one of adm-128's; without, improved-diffusion's four heads, T = 4000 and time_rescale.
+ *     four heads in one of adm-128's; without, improved-diffusion's four heads, T = 4000 and time_rescale. The cosine
+ *     schedule in the latter and in adm-64's widths.
  * LUN_ERR_CHECKPOINT if it is no network that lunette knows. */
 LUN_API lun_status lun_model_inspect(const char *path, lun_model_file_info *out);
-/* Fill an allocated store, in which the network is declared, from a file. Everything is checked before anything is
- * written, checksums included where the file has them: missing, extra and misshapen tensors are listed (up to ten),
- * LUN_ERR_CHECKPOINT. F32, F16, BF16 and F64 are taken; the num_batches_tracked of a batch norm may be absent. Waits.
+/* Fill an allocated store, in which the network is declared, from a file or a folder of diffusers. Everything is
+ * checked before anything is written, checksums included where the file has them: missing, extra and misshapen tensors
+ * are listed (up to ten), LUN_ERR_CHECKPOINT. F32, F16, BF16 and F64 are taken; the num_batches_tracked of a batch norm
+ * may be absent. Waits.
  */
 LUN_API lun_status lun_model_load(lun_store *store, const char *path);
 /* Write the store as a model file: PyTorch's names and shapes, those of info->naming, `num_batches_tracked` included,
  * configuration in the metadata, a checksum per tensor, atomically (checkpoint.h). `id` (may be NULL) is stored as
  * metadata "lunette.id". LUN_ERR_DIVERGED, and no file, where a value is not finite. */
 LUN_API lun_status lun_model_save(lun_store *store, const lun_model_file_info *info, const char *id, const char *path);
+
+/* ---- Files of the neighbours
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+/* What no tensor shows, of a file that does not say it; 0: not given, so what lun_model_inspect assumes. */
+typedef struct lun_model_hints {
+    int heads;      /* of attention */
+    int head_width; /* channels of a head, in place of heads */
+    int order;      /* 1 + lun_qkv_order of `qkv`; where q, k and v are apart, of what is written */
+    int groups;     /* of the group norms */
+} lun_model_hints;
+
+typedef struct lun_convert_params {
+    const char *from; /* a model file, or a folder of diffusers */
+    /* A file; with LUN_NAMING_DIFFUSERS a folder, which DDPMPipeline.from_pretrained takes. Nothing of that name may be
+     * there. */
+    const char *to;
+    lun_naming layout; /* LUN_NAMING_OWN: lunette's */
+    lun_model_hints hints;
+} lun_convert_params;
+
+/* Can a layout hold this network? Not whether its names do, which they do for every UNet, but whether the programs that
+ * read it would compute the same: LUN_ERR_USAGE with all that they cannot. The notebook network has lunette's alone. */
+LUN_API lun_status lun_layout_check(const lun_model_config *config, lun_naming layout);
+/* Write a model in another layout. Tensors are moved and never computed with: their bytes and types stay, and so does
+ * the metadata; back in the former layout a file that lunette wrote is the same, byte for byte. Checksums are compared
+ * first, where there are some. `out` (may be NULL): what was written. The new file or folder appears whole or not at
+ * all. LUN_ERR_CHECKPOINT: from; LUN_ERR_USAGE: a layout that cannot hold the network, hints about what the file says
+ * itself, or a `to` that is there already; LUN_ERR_STORAGE. */
+LUN_API lun_status lun_model_convert(const lun_convert_params *params, lun_model_file_info *out);
 
 /* ---- Predicting: parity with any other framework, from file to file
  * ------------------------------------------------------ */

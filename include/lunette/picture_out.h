@@ -1,8 +1,9 @@
 /* Pictures out: PNG files, grids of samples, line charts, and the crater fields lunette draws itself.
  *
- * A lun_picture is RGB, 3 bytes a pixel, rows top down (data.h). Every function that fills an `out` writes a
- * fresh picture there without looking at what it held; the caller frees it with lun_picture_free(). On failure
- * `out` is untouched. No function here keeps state: any thread may call any of them at any time.
+ * A lun_picture has 1, 3 or 4 bytes a pixel, rows top down (data.h); charts and craters are RGB. Every function that
+ * fills an `out` writes a fresh picture there without looking at what it held; the caller frees it with
+ * lun_picture_free(). On failure `out` is untouched. No function here keeps state: any thread may call any of them at
+ * any time.
  */
 #ifndef LUNETTE_PICTURE_OUT_H
 #define LUNETTE_PICTURE_OUT_H
@@ -24,22 +25,22 @@ typedef struct lun_png_text {
     const char *key, *value;
 } lun_png_text;
 
-/* Write an 8-bit RGB PNG with `count` text chunks: tEXt where the value fits Latin-1, iTXt otherwise. The file
- * appears under `path` whole or not at all; an older file of that name stays until then.
- * LUN_ERR_USAGE: an empty picture, a side above 1,000,000, a bad key. LUN_ERR_STORAGE: the file cannot be
- * written; nothing is left behind. LUN_ERR_MEMORY. */
+/* Write an 8-bit PNG, grey, RGB or RGBA by the picture's channels, with `count` text chunks: tEXt where the value fits
+ * Latin-1, iTXt otherwise. The file appears under `path` whole or not at all; an older file of that name stays until
+ * then. LUN_ERR_USAGE: an empty picture, other channels than 1, 3 or 4, a side above 1,000,000, a bad key.
+ * LUN_ERR_STORAGE: the file cannot be written; nothing is left behind. LUN_ERR_MEMORY. */
 LUN_API lun_status lun_png_write(const char *path, const lun_picture *picture, const lun_png_text *texts, size_t count);
 
 /* Lay out float images, (count, channels, height, width) in API order, as one picture.
  *
- * A value x becomes round((clamp(x, -1, 1) + 1) * 127.5), halves upwards; NaN becomes 0. One channel is shown as
- * grey. Images fill rows of `columns` (more than `count` means `count`, so a strip is columns == count), each
- * pixel magnified to a square of `scale` pixels, with `gap` pixels of dark grey (40, 40, 40) between them and
- * around them all; cells of the last row that have no image are dark grey too:
- *     out width  = columns * width * scale + (columns + 1) * gap
- *     out height = rows * height * scale + (rows + 1) * gap,   rows = ceil(count / columns)
- * LUN_ERR_USAGE unless count, height, width, columns and scale are at least 1, gap at least 0, channels 1 or 3,
- * and the result's sides at most 1,000,000. */
+ * A value x becomes round((clamp(x, -1, 1) + 1) * 127.5), halves upwards; NaN becomes 0. The picture has the images'
+ * channels: grey, RGB, or RGB and alpha. Images fill rows of `columns` (more than `count` means `count`, so a strip is
+ * columns == count), each pixel magnified to a square of `scale` pixels, with `gap` pixels of opaque dark grey (40)
+ * between them and around them all; cells of the last row that have no image are dark grey too:
+ *   out width  = columns * width * scale + (columns + 1) * gap
+ *   out height = rows * height * scale + (rows + 1) * gap,   rows = ceil(count / columns)
+ * LUN_ERR_USAGE unless count, height, width, columns and scale are at least 1, gap at least 0, channels 1, 3 or 4, and
+ * the result's sides at most 1,000,000. */
 LUN_API lun_status lun_picture_from_floats(const float *images, size_t count, int channels, int height, int width,
                                            int columns, int gap, int scale, lun_picture *out);
 

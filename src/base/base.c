@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,36 @@ char *lun_format(const char *format, ...)
         vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);
     return text;
+}
+
+bool lun_rate_text(double rate, char text[LUN_RATE_TEXT])
+{
+    double unit = 10;
+    for (int digits = 1; digits <= 15 && rate > 0 && rate < 1; digits++, unit *= 10) {
+        const double whole = round(rate * unit); /* below 2^53, so the quotient is the double nearest to the text */
+        if (whole / unit == rate) {
+            snprintf(text, LUN_RATE_TEXT, "0.%0*lld", digits, (long long)whole);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool lun_rate_parse(const char *text, double *rate)
+{
+    double whole = 0, unit = 1;
+    char again[LUN_RATE_TEXT];
+    if (strlen(text) < 3 || strlen(text) > 17 || text[0] != '0' || text[1] != '.' ||
+        text[2 + strspn(text + 2, "0123456789")])
+        return false;
+    for (const char *digit = text + 2; *digit; digit++) {
+        whole = whole * 10 + (*digit - '0');
+        unit *= 10;
+    }
+    if (!lun_rate_text(whole / unit, again) || strcmp(again, text) != 0)
+        return false;
+    *rate = whole / unit;
+    return true;
 }
 
 uint64_t lun_hash(uint64_t hash, const void *data, size_t bytes)

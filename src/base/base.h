@@ -69,6 +69,12 @@ char *lun_strdup(const char *text);
 /* printf into a fresh string; NULL when memory is out. */
 char *lun_format(const char *format, ...) LUN_PRINTF(1, 2);
 
+/* A rate above 0 and below 1 in decimal, "0.9999": the shortest text that means it, whatever the locale, with at most
+ * 15 digits after the point; false where none does. And back: only such texts, and as they are written. */
+#define LUN_RATE_TEXT 24
+bool lun_rate_text(double rate, char text[LUN_RATE_TEXT]);
+bool lun_rate_parse(const char *text, double *rate);
+
 /* FNV-1a, 64 bit; pass LUN_HASH_START, or a former result to go on. */
 #define LUN_HASH_START UINT64_C(0xcbf29ce484222325)
 uint64_t lun_hash(uint64_t hash, const void *data, size_t bytes);

@@ -22,7 +22,10 @@ typedef enum lun_purpose {
     LUN_RANDOM_CRATERS = 7,
     LUN_RANDOM_TEST = 8,
     LUN_RANDOM_TUNE = 9,
-    LUN_RANDOM_DROPOUT = 10
+    LUN_RANDOM_DROPOUT = 10,
+    LUN_RANDOM_LABEL = 16,   /* which samples are told no class */
+    LUN_RANDOM_HOLDOUT = 17, /* the noise that held-out pictures are measured with */
+    LUN_RANDOM_MEASURE = 18  /* directions and places of the sliced Wasserstein distance */
 } lun_purpose;
 
 void lun_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

@@ -16,6 +16,9 @@
 
 #define STEP_NAME      "step-%08" PRIu64 ".safetensors"
 #define OPTIMIZER_NAME "step-%08" PRIu64 ".optimizer.safetensors"
+#define AVERAGE_NAME   "step-%08" PRIu64 ".ema-%s.safetensors"
+#define AVERAGES_KEY   "lunette.averages"
+#define MAX_FILES      (2 + LUN_RUNFOLDER_AVERAGES) /* of a checkpoint */
 #define NO_PAIR        "0000000000000000"
 #define LOG_MAX        ((size_t)1 << 30)
 
@@ -24,12 +27,12 @@ struct lun_runfolder {
     int lock;
 };
 
-enum kind { NEITHER, WEIGHTS, OPTIMIZER };
+enum kind { NEITHER, WEIGHTS, OPTIMIZER, AVERAGE };
 
-/* Strict: only the names that STEP_NAME and OPTIMIZER_NAME make. */
-static enum kind parse_name(const char *name, uint64_t *step)
+/* Strict: only the names that STEP_NAME, OPTIMIZER_NAME and AVERAGE_NAME make. `rate` may be NULL. */
+static enum kind parse_name(const char *name, uint64_t *step, char rate[LUN_RATE_TEXT])
 {
-    char again[64];
+    char again[96];
     if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
         return NEITHER;
     errno = 0;
@@ -41,7 +44,20 @@ static enum kind parse_name(const char *name, uint64_t *step)
     if (strcmp(name, again) == 0)
         return WEIGHTS;
     snprintf(again, sizeof again, OPTIMIZER_NAME, number);
-    return strcmp(name, again) == 0 ? OPTIMIZER : NEITHER;
+    if (strcmp(name, again) == 0)
+        return OPTIMIZER;
+    const char *text = strstr(name, ".ema-"), *end = strstr(name, ".safetensors");
+    char part[LUN_RATE_TEXT];
+    double value = 0;
+    if (!text || !end || end - text < 6 || end - text - 5 >= LUN_RATE_TEXT)
+        return NEITHER;
+    snprintf(part, sizeof part, "%.*s", (int)(end - text - 5), text + 5);
+    snprintf(again, sizeof again, AVERAGE_NAME, number, part);
+    if (strcmp(name, again) != 0 || !lun_rate_parse(part, &value))
+        return NEITHER;
+    if (rate)
+        memcpy(rate, part, sizeof part);
+    return AVERAGE;
 }
 
 static int compare_steps(const void *a, const void *b)
@@ -67,7 +83,7 @@ static lun_status list_steps(const char *path, enum kind kind, uint64_t **steps,
     free(folder);
     for (struct dirent *entry; stream && (entry = readdir(stream)) != NULL;) {
         uint64_t step = 0;
-        if (parse_name(entry->d_name, &step) != kind)
+        if (parse_name(entry->d_name, &step, NULL) != kind)
             continue;
         if (used == room) {
             room = room ? room * 2 : 16;
@@ -302,6 +318,16 @@ static char *optimizer_path(const char *dir, uint64_t step)
     return lun_format("%s/checkpoints/" OPTIMIZER_NAME, dir, step);
 }
 
+static char *average_path(const char *dir, uint64_t step, double rate)
+{
+    char text[LUN_RATE_TEXT];
+    if (!lun_rate_text(rate, text)) {
+        lun_fail(LUN_ERR_USAGE, "%.17g is no rate of a moving average", rate);
+        return NULL;
+    }
+    return lun_format("%s/checkpoints/" AVERAGE_NAME, dir, step, text);
+}
+
 static lun_status begin_one(char *path, uint64_t step, lun_safetensors_writer **out)
 {
     char number[24];
@@ -326,27 +352,57 @@ static lun_status begin_one(char *path, uint64_t step, lun_safetensors_writer **
 lun_status lun_runfolder_checkpoint_begin(const lun_runfolder *run, uint64_t step, lun_safetensors_writer **weights,
                                           lun_safetensors_writer **optimizer)
 {
-    lun_safetensors_writer *first = NULL, *second = NULL;
-    LUN_TRY(begin_one(weights_path(run->dir, step), step, &first));
-    const lun_status status = begin_one(optimizer_path(run->dir, step), step, &second);
+    return lun_runfolder_checkpoint_begin_with(run, step, NULL, 0, weights, optimizer, NULL);
+}
+
+/* Into the weights' metadata, so that whoever reads them knows what belongs to them. */
+static lun_status list_averages(lun_safetensors_writer *weights, const double *rates, int count)
+{
+    char list[LUN_RUNFOLDER_AVERAGES * LUN_RATE_TEXT] = "", text[LUN_RATE_TEXT];
+    for (int i = 0; i < count; i++) {
+        if (!lun_rate_text(rates[i], text))
+            return lun_fail(LUN_ERR_USAGE, "%.17g is no rate of a moving average", rates[i]);
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? " " : "", text);
+    }
+    return count ? lun_safetensors_writer_metadata(weights, AVERAGES_KEY, list) : LUN_OK;
+}
+
+lun_status lun_runfolder_checkpoint_begin_with(const lun_runfolder *run, uint64_t step, const double *rates, int count,
+                                               lun_safetensors_writer **weights, lun_safetensors_writer **optimizer,
+                                               lun_safetensors_writer **averages)
+{
+    lun_safetensors_writer *writers[MAX_FILES] = {NULL};
+    if (count < 0 || count > LUN_RUNFOLDER_AVERAGES)
+        return lun_fail(LUN_ERR_USAGE, "a checkpoint with %d moving averages", count);
+    lun_status status = begin_one(weights_path(run->dir, step), step, &writers[0]);
+    if (status == LUN_OK)
+        status = list_averages(writers[0], rates, count);
+    if (status == LUN_OK)
+        status = begin_one(optimizer_path(run->dir, step), step, &writers[1]);
+    for (int i = 0; i < count && status == LUN_OK; i++)
+        status = begin_one(average_path(run->dir, step, rates[i]), step, &writers[2 + i]);
     if (status != LUN_OK) {
-        lun_safetensors_writer_discard(first);
+        for (int i = 0; i < MAX_FILES; i++)
+            lun_safetensors_writer_discard(writers[i]);
         return status;
     }
-    *weights = first;
-    *optimizer = second;
+    *weights = writers[0];
+    *optimizer = writers[1];
+    for (int i = 0; i < count; i++)
+        averages[i] = writers[2 + i];
     return LUN_OK;
 }
 
-static lun_status set_pair(uint64_t step, lun_safetensors_writer *weights, lun_safetensors_writer *optimizer)
+static lun_status set_pair(uint64_t step, lun_safetensors_writer *const *writers, int count)
 {
-    uint64_t parts[3] = {step, 0, 0};
+    uint64_t parts[1 + MAX_FILES] = {step};
     char pair[17];
-    LUN_TRY(lun_safetensors_writer_digest(weights, &parts[1]));
-    LUN_TRY(lun_safetensors_writer_digest(optimizer, &parts[2]));
-    snprintf(pair, sizeof pair, "%016" PRIx64, lun_hash(LUN_HASH_START, parts, sizeof parts));
-    LUN_TRY(lun_safetensors_writer_metadata(weights, "lunette.pair", pair));
-    return lun_safetensors_writer_metadata(optimizer, "lunette.pair", pair);
+    for (int i = 0; i < count; i++)
+        LUN_TRY(lun_safetensors_writer_digest(writers[i], &parts[1 + i]));
+    snprintf(pair, sizeof pair, "%016" PRIx64, lun_hash(LUN_HASH_START, parts, sizeof *parts * (size_t)(1 + count)));
+    for (int i = 0; i < count; i++)
+        LUN_TRY(lun_safetensors_writer_metadata(writers[i], "lunette.pair", pair));
+    return LUN_OK;
 }
 
 lun_status lun_checkpoint_check_pair(const lun_safetensors *weights, const lun_safetensors *optimizer)
@@ -373,35 +429,85 @@ static lun_status check_step(const lun_safetensors *file, uint64_t step)
     return LUN_OK;
 }
 
-/* Both files, or with `optimizer` NULL one: every byte, the step and the pair. */
-static lun_status check_files(const char *weights, const char *optimizer, uint64_t step)
+/* A file beside the weights: every byte, the step and the pair. */
+static lun_status check_beside(const lun_safetensors *weights, const char *path)
 {
-    lun_safetensors *first = NULL, *second = NULL;
-    lun_status status = LUN_OK;
-    LUN_TRY_GOTO(status, done, lun_safetensors_open(weights, &first));
-    LUN_TRY_GOTO(status, done, check_step(first, step));
-    if (optimizer) {
-        LUN_TRY_GOTO(status, done, lun_safetensors_open(optimizer, &second));
-        LUN_TRY_GOTO(status, done, lun_checkpoint_check_pair(first, second));
-        LUN_TRY_GOTO(status, done, lun_safetensors_verify(second, 1));
-    }
-    LUN_TRY_GOTO(status, done, lun_safetensors_verify(first, 1));
-done:
-    lun_safetensors_close(first);
-    lun_safetensors_close(second);
+    lun_safetensors *file = NULL;
+    LUN_TRY(lun_safetensors_open(path, &file));
+    lun_status status = lun_checkpoint_check_pair(weights, file);
+    if (status == LUN_OK)
+        status = lun_safetensors_verify(file, 1);
+    lun_safetensors_close(file);
     return status;
+}
+
+/* Which averages the weights file says there are; their paths into `c`. */
+static lun_status find_averages(const lun_safetensors *weights, const char *dir, lun_checkpoint *c)
+{
+    const char *at = lun_safetensors_metadata(weights, AVERAGES_KEY);
+    while (at && *at) {
+        char text[LUN_RATE_TEXT];
+        const size_t length = strcspn(at, " ");
+        snprintf(text, sizeof text, "%.*s", length < sizeof text ? (int)length : 0, at);
+        if (c->averages == LUN_RUNFOLDER_AVERAGES || !lun_rate_parse(text, &c->rate[c->averages]))
+            return lun_fail(LUN_ERR_CHECKPOINT, "%s: " AVERAGES_KEY " in its metadata is no list of rates",
+                            lun_safetensors_path(weights));
+        c->average[c->averages] = average_path(dir, c->step, c->rate[c->averages]);
+        if (!c->average[c->averages])
+            return LUN_ERR_MEMORY;
+        c->averages++;
+        at += length + (at[length] == ' ');
+    }
+    return LUN_OK;
+}
+
+/* Every file of a checkpoint, the optimiser's unless that is NULL; finds the averages. */
+static lun_status check_files(const char *dir, lun_checkpoint *c)
+{
+    lun_safetensors *weights = NULL;
+    lun_status status = LUN_OK;
+    LUN_TRY_GOTO(status, done, lun_safetensors_open(c->weights, &weights));
+    LUN_TRY_GOTO(status, done, check_step(weights, c->step));
+    if (c->optimizer)
+        LUN_TRY_GOTO(status, done, check_beside(weights, c->optimizer));
+    LUN_TRY_GOTO(status, done, lun_safetensors_verify(weights, 1));
+    LUN_TRY_GOTO(status, done, find_averages(weights, dir, c));
+    for (int i = 0; i < c->averages; i++)
+        LUN_TRY_GOTO(status, done, check_beside(weights, c->average[i]));
+done:
+    lun_safetensors_close(weights);
+    return status;
+}
+
+static void remove_file(char *path)
+{
+    if (path && unlink(path) != 0 && errno != ENOENT)
+        lun_log(LUN_LOG_WARN, "%s: cannot delete: %s", path, strerror(errno));
+    free(path);
+}
+
+/* The averages of a step, whatever their rates are. */
+static void remove_averages(const char *dir, uint64_t step)
+{
+    char *folder = lun_format("%s/checkpoints", dir), rate[LUN_RATE_TEXT];
+    DIR *stream = folder ? opendir(folder) : NULL;
+    for (struct dirent *entry; stream && (entry = readdir(stream)) != NULL;) {
+        uint64_t at = 0;
+        if (parse_name(entry->d_name, &at, rate) == AVERAGE && at == step)
+            remove_file(lun_format("%s/%s", folder, entry->d_name));
+    }
+    if (stream)
+        closedir(stream);
+    free(folder);
 }
 
 static void remove_step(const char *dir, uint64_t step, bool weights)
 {
-    char *first = weights_path(dir, step), *second = optimizer_path(dir, step);
-    /* The weights first: what a crash leaves in between is a lone optimiser file, which nobody reads. */
-    if (first && weights && unlink(first) != 0 && errno != ENOENT)
-        lun_log(LUN_LOG_WARN, "%s: cannot delete: %s", first, strerror(errno));
-    if (second && unlink(second) != 0 && errno != ENOENT)
-        lun_log(LUN_LOG_WARN, "%s: cannot delete: %s", second, strerror(errno));
-    free(first);
-    free(second);
+    /* The weights first: what a crash leaves in between are lone files, which nobody reads. */
+    if (weights)
+        remove_file(weights_path(dir, step));
+    remove_averages(dir, step);
+    remove_file(optimizer_path(dir, step)); /* last, so that prune() finds the step again */
 }
 
 /* Keep the newest `keep` up to `step`; those beyond it (a damaged future that a resumed run overwrites) are not
@@ -432,23 +538,34 @@ static void prune(const lun_runfolder *run, uint64_t step, int keep)
 lun_status lun_runfolder_checkpoint_commit(const lun_runfolder *run, uint64_t step, lun_safetensors_writer *weights,
                                            lun_safetensors_writer *optimizer, int keep)
 {
-    char *first = weights_path(run->dir, step), *second = optimizer_path(run->dir, step);
-    lun_status status = first && second ? set_pair(step, weights, optimizer) : LUN_ERR_MEMORY;
-    if (status != LUN_OK) {
-        lun_safetensors_writer_discard(optimizer);
-    } else {
-        status = lun_safetensors_writer_commit(optimizer);
+    return lun_runfolder_checkpoint_commit_with(run, step, weights, optimizer, NULL, 0, keep);
+}
+
+lun_status lun_runfolder_checkpoint_commit_with(const lun_runfolder *run, uint64_t step,
+                                                lun_safetensors_writer *weights, lun_safetensors_writer *optimizer,
+                                                lun_safetensors_writer *const *averages, int count, int keep)
+{
+    lun_safetensors_writer *writers[MAX_FILES] = {weights, optimizer};
+    const int all = 2 + count;
+    lun_checkpoint written = {
+        .step = step, .weights = weights_path(run->dir, step), .optimizer = optimizer_path(run->dir, step)};
+    for (int i = 0; i < count; i++)
+        writers[2 + i] = averages[i];
+    lun_status status = written.weights && written.optimizer ? LUN_OK : LUN_ERR_MEMORY;
+    if (status == LUN_OK)
+        status = set_pair(step, writers, all);
+    for (int i = 1; i <= all; i++) { /* the weights last */
+        lun_safetensors_writer *writer = writers[i % all];
+        if (status == LUN_OK)
+            status = lun_safetensors_writer_commit(writer);
+        else
+            lun_safetensors_writer_discard(writer);
     }
-    if (status != LUN_OK)
-        lun_safetensors_writer_discard(weights);
-    else
-        status = lun_safetensors_writer_commit(weights);
-    if (status == LUN_OK && check_files(first, second, step) != LUN_OK)
+    if (status == LUN_OK && check_files(run->dir, &written) != LUN_OK)
         status = lun_fail(LUN_ERR_STORAGE, "a checkpoint just written does not read back: %s", lun_error_detail());
     if (status == LUN_OK)
         prune(run, step, keep);
-    free(first);
-    free(second);
+    lun_checkpoint_free(&written);
     return status;
 }
 
@@ -457,7 +574,9 @@ void lun_checkpoint_free(lun_checkpoint *checkpoint)
     if (checkpoint) {
         free(checkpoint->weights);
         free(checkpoint->optimizer);
-        *checkpoint = (lun_checkpoint){0, NULL, NULL};
+        for (int i = 0; i < checkpoint->averages; i++)
+            free(checkpoint->average[i]);
+        *checkpoint = (lun_checkpoint){.step = 0};
     }
 }
 
@@ -465,17 +584,18 @@ lun_status lun_runfolder_newest(const char *path, bool with_optimizer, lun_check
 {
     uint64_t *steps = NULL;
     size_t count = 0;
-    lun_checkpoint found = {0, NULL, NULL};
+    lun_checkpoint found = {.step = 0};
     LUN_TRY(list_steps(path, WEIGHTS, &steps, &count));
     lun_status status = LUN_OK;
     size_t i = 0;
     for (; i < count; i++) {
-        found = (lun_checkpoint){steps[i], weights_path(path, steps[i]),
-                                 with_optimizer ? optimizer_path(path, steps[i]) : NULL};
+        found = (lun_checkpoint){.step = steps[i],
+                                 .weights = weights_path(path, steps[i]),
+                                 .optimizer = with_optimizer ? optimizer_path(path, steps[i]) : NULL};
         if (!found.weights || (with_optimizer && !found.optimizer))
             status = LUN_ERR_MEMORY;
         else
-            status = check_files(found.weights, found.optimizer, steps[i]);
+            status = check_files(path, &found);
         if (status == LUN_OK)
             break;
         lun_checkpoint_free(&found);

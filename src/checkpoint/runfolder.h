@@ -5,11 +5,13 @@
  *     samples/
  *     checkpoints/step-00001000.safetensors            the weights
  *     checkpoints/step-00001000.optimizer.safetensors  the optimiser's state for them
- *     run.lock                                       held (flock) while a process trains here; its number inside
+ *     checkpoints/step-00001000.ema-0.9999.safetensors a moving average of the weights, a model file too; none or
+ * several run.lock                                       held (flock) while a process trains here; its number inside
  *
- * A checkpoint exists once its weights file does: the optimiser's file is renamed first, and a lone one is rubbish.
- * Metadata of both carries `lunette.step` (decimal) and `lunette.pair`, 16 hex digits made of both files' contents, so
- * that files of different steps or runs are never taken for a pair, and the same training gives the same bytes.
+ * A checkpoint exists once its weights file does: the other files are renamed first, and lone ones are rubbish.
+ * Metadata of all carries `lunette.step` (decimal) and `lunette.pair`, 16 hex digits made of the files' contents, so
+ * that files of different steps or runs are never taken together, and the same training gives the same bytes. Where
+ * there are averages the weights file lists their rates as `lunette.averages`, "0.9999 0.999".
  *
  * Errors: LUN_ERR_USAGE for a folder in the wrong state, LUN_ERR_STORAGE where the disk fails, LUN_ERR_CHECKPOINT for
  * damaged checkpoints. A lun_runfolder belongs to one thread at a time. */
@@ -48,21 +50,35 @@ lun_status lun_runfolder_truncate_log(const lun_runfolder *run, uint64_t step);
 /* Two writers for the checkpoint of `step`, with the metadata above in place. Declare and fill both, in any order. */
 lun_status lun_runfolder_checkpoint_begin(const lun_runfolder *run, uint64_t step, lun_safetensors_writer **weights,
                                           lun_safetensors_writer **optimizer);
+/* The same with a writer for each of `count` moving averages (at most LUN_RUNFOLDER_AVERAGES) of these rates, distinct
+ * and as lun_rate_text takes them. */
+#define LUN_RUNFOLDER_AVERAGES 8
+lun_status lun_runfolder_checkpoint_begin_with(const lun_runfolder *run, uint64_t step, const double *rates, int count,
+                                               lun_safetensors_writer **weights, lun_safetensors_writer **optimizer,
+                                               lun_safetensors_writer **averages);
 /* Commit both, read them back and compare, and only then delete the oldest ones up to this step until `keep` (at least
  * 1, taken as 1 if less) remain. Consumes both writers in every case. On failure nothing is deleted and older
  * checkpoints stand. */
 lun_status lun_runfolder_checkpoint_commit(const lun_runfolder *run, uint64_t step, lun_safetensors_writer *weights,
                                            lun_safetensors_writer *optimizer, int keep);
+/* The same with the averages' writers. */
+lun_status lun_runfolder_checkpoint_commit_with(const lun_runfolder *run, uint64_t step,
+                                                lun_safetensors_writer *weights, lun_safetensors_writer *optimizer,
+                                                lun_safetensors_writer *const *averages, int count, int keep);
 
 typedef struct lun_checkpoint {
     uint64_t step;
     char *weights;   /* path; NULL: none found */
     char *optimizer; /* path; NULL unless asked for */
+    int averages;
+    double rate[LUN_RUNFOLDER_AVERAGES];
+    char *average[LUN_RUNFOLDER_AVERAGES]; /* paths */
 } lun_checkpoint;
 
 /* The newest checkpoint in the run folder `path` (locked or not) whose every byte matches its CRC and, with
- * `with_optimizer`, whose optimiser's file does and belongs to it. Damaged ones are logged as warnings and passed over.
- * A folder without any checkpoint gives LUN_OK and out->weights NULL; one with damaged ones only, LUN_ERR_CHECKPOINT.
+ * `with_optimizer`, whose optimiser's file does and belongs to it; its averages count as parts of it. Damaged ones are
+ * logged as warnings and passed over. A folder without any checkpoint gives LUN_OK and out->weights NULL; one with
+ * damaged ones only, LUN_ERR_CHECKPOINT.
  */
 lun_status lun_runfolder_newest(const char *path, bool with_optimizer, lun_checkpoint *out);
 void lun_checkpoint_free(lun_checkpoint *checkpoint);

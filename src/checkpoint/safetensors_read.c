@@ -98,9 +98,14 @@ static lun_status read_header(lun_safetensors *file, char **text)
     uint64_t length = 0;
     LUN_TRY(read_at(file, 0, head, there));
     if ((there < sizeof head || head[8] != '{') && is_pickle(head, there))
-        return lun_fail(LUN_ERR_CHECKPOINT,
-                        "%s: a PyTorch pickle; not loaded for safety; save it with safetensors.torch.save_file",
-                        file->path);
+        return lun_fail(
+            LUN_ERR_CHECKPOINT,
+            "%s: a PyTorch pickle, never read here, since it can run anything; where it is trusted: python3 -c "
+            "'import sys, torch; from safetensors.torch import save_file; "
+            "d = torch.load(sys.argv[1], \"cpu\", weights_only=True); "
+            "save_file({k: v.contiguous().clone() for k, v in d.get(\"state_dict\", d).items()}, "
+            "sys.argv[2])' IN OUT.safetensors",
+            file->path);
     if (file->size < 8)
         return lun_fail(LUN_ERR_CHECKPOINT, "%s: not a safetensors file: only %llu bytes", file->path,
                         (unsigned long long)file->size);

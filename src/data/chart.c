@@ -541,5 +541,6 @@ lun_status lun_chart_draw(const lun_chart *chart, lun_picture *out)
     out->width = c.width;
     out->height = c.height;
     out->pixels = c.pixels;
+    out->channels = 3;
     return LUN_OK;
 }

@@ -378,6 +378,7 @@ lun_status lun_craters_draw(uint64_t seed, uint32_t index, int size, lun_picture
         render(s, size, pixels, light);
         out->width = out->height = size;
         out->pixels = pixels;
+        out->channels = 3;
         pixels = NULL;
     }
     free(pixels);

@@ -32,7 +32,9 @@
 typedef struct loading {
     const lun_dataset_params *params;
     lun_folder folder;
-    size_t bytes;
+    int channels;
+    size_t bytes;             /* of a picture of the asked size: the least that one takes */
+    size_t total;             /* bytes of the pixels loaded so far */
     char *path, *key;         /* of the cache; NULL: none is wanted */
     lun_pixel_cache old;      /* as it was found */
     size_t *match;            /* the candidate's place in it, or NONE */
@@ -40,9 +42,9 @@ typedef struct loading {
     char **reasons;           /* NULL: usable, as far as is known */
     bool judged;              /* what is skipped has been said */
 
-    /* The chunk at hand: candidates [next, end) are loaded to `pixels`. */
+    /* The chunk at hand: candidates [next, end) are to be loaded; the pixels of candidate i go to pixels[i - first]. */
     size_t first, end;
-    uint8_t *pixels;
+    uint8_t **pixels; /* of each; NULL where it is not usable */
     atomic_size_t next;
     atomic_int failed; /* a lun_status that ends the whole: memory ran out */
     atomic_flag said;  /* that pixels in the cache are damaged */
@@ -52,10 +54,16 @@ typedef struct loading {
 /* ---- One picture
  * ----------------------------------------------------------------------------------------------------------- */
 
-static lun_status decode_one(loading *l, size_t i, uint8_t *pixels)
+static size_t entry_bytes(const loading *l, const lun_pixel_entry *entry)
+{
+    return (size_t)entry->width * (size_t)entry->height * (size_t)l->channels;
+}
+
+/* *pixels: fresh, NULL where the candidate is not usable. */
+static lun_status decode_one(loading *l, size_t i, uint8_t **pixels)
 {
     const lun_dataset_params *p = l->params;
-    lun_decode decode = {.orient = p->orient, .big = &l->big};
+    lun_decode decode = {.orient = p->orient, .channels = l->channels, .big = &l->big};
     lun_picture fitted = {0};
     struct timespec now = {0};
     clock_gettime(CLOCK_REALTIME, &now);
@@ -63,14 +71,16 @@ static lun_status decode_one(loading *l, size_t i, uint8_t *pixels)
         lun_dataset_decode(l->folder.fd, l->folder.names[i], &decode, p->fit, p->width, p->height, &fitted);
     if (status == LUN_OK) {
         const int64_t age = (int64_t)now.tv_sec - (int64_t)decode.file_time.tv_sec;
-        memcpy(pixels, fitted.pixels, l->bytes);
-        l->entries[i] = (lun_pixel_entry){.name = l->folder.names[i],
-                                          .bytes = decode.file_bytes,
-                                          .seconds = decode.file_time.tv_sec,
-                                          .nanoseconds = (int32_t)decode.file_time.tv_nsec,
-                                          .settled = age > SETTLE_SECONDS || age < -SETTLE_SECONDS,
-                                          .hash = lun_hash(LUN_HASH_START, pixels, l->bytes)};
-        lun_picture_free(&fitted);
+        lun_pixel_entry entry = {.name = l->folder.names[i],
+                                 .bytes = decode.file_bytes,
+                                 .seconds = decode.file_time.tv_sec,
+                                 .nanoseconds = (int32_t)decode.file_time.tv_nsec,
+                                 .settled = age > SETTLE_SECONDS || age < -SETTLE_SECONDS,
+                                 .width = fitted.width,
+                                 .height = fitted.height};
+        entry.hash = lun_hash(LUN_HASH_START, fitted.pixels, entry_bytes(l, &entry));
+        l->entries[i] = entry;
+        *pixels = fitted.pixels;
     }
     lun_decode_end(&decode);
     if (status != LUN_ERR_DATA)
@@ -79,21 +89,27 @@ static lun_status decode_one(loading *l, size_t i, uint8_t *pixels)
     return l->reasons[i] ? LUN_OK : LUN_ERR_MEMORY;
 }
 
-/* From the cache where it is there and right. */
-static bool copy_one(loading *l, size_t i, uint8_t *pixels)
+/* From the cache where it is there and right; else *pixels stays NULL. */
+static lun_status copy_one(loading *l, size_t i, uint8_t **pixels)
 {
     if (l->match[i] == NONE)
-        return false;
+        return LUN_OK;
     const lun_pixel_entry *entry = &l->old.entries[l->match[i]];
-    if (lun_pixels_read(l->old.fd, lun_pixel_offset(&l->old, l->match[i]), pixels, l->bytes) &&
-        lun_hash(LUN_HASH_START, pixels, l->bytes) == entry->hash) {
+    const size_t bytes = entry_bytes(l, entry);
+    uint8_t *copy = lun_malloc(bytes, 1, "a picture");
+    if (!copy)
+        return LUN_ERR_MEMORY;
+    if (lun_pixels_read(l->old.fd, entry->offset, copy, bytes) &&
+        lun_hash(LUN_HASH_START, copy, bytes) == entry->hash) {
         l->entries[i] = *entry;
-        return true;
+        *pixels = copy;
+        return LUN_OK;
     }
+    free(copy);
     if (!atomic_flag_test_and_set(&l->said))
         lun_log(LUN_LOG_WARN, "the cache %s is damaged at %s: what is wrong in it is decoded again", l->path,
                 l->folder.names[i]);
-    return false;
+    return LUN_OK;
 }
 
 static void *load_some(void *payload)
@@ -101,10 +117,10 @@ static void *load_some(void *payload)
     loading *l = payload;
     size_t i;
     while (atomic_load(&l->failed) == LUN_OK && (i = atomic_fetch_add(&l->next, 1)) < l->end) {
-        uint8_t *pixels = l->pixels + (i - l->first) * l->bytes;
-        if (l->reasons[i] || copy_one(l, i, pixels))
-            continue;
-        const lun_status status = decode_one(l, i, pixels);
+        uint8_t **pixels = &l->pixels[i - l->first];
+        lun_status status = l->reasons[i] ? LUN_OK : copy_one(l, i, pixels);
+        if (status == LUN_OK && !l->reasons[i] && !*pixels)
+            status = decode_one(l, i, pixels);
         if (status != LUN_OK)
             atomic_store(&l->failed, (int)status);
     }
@@ -163,37 +179,62 @@ static lun_status judge(loading *l, size_t *usable)
     return LUN_OK;
 }
 
-/* Load every candidate chunk by chunk, and close the gaps that unusable ones leave: into `all`, which has room for
- * every candidate, or with NULL into `writer`. */
-static lun_status load_all(loading *l, uint8_t *all, lun_pixel_writer *writer)
+/* More than that is swapped or gets the process killed, whatever malloc() promises. */
+static lun_status check_memory(const loading *l, double needed)
+{
+    const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    if (memory > 0 && needed > 0.75 * memory)
+        return lun_fail(LUN_ERR_MEMORY, "%zu pictures of %d x %d pixels take %.1f GiB, and the memory is %.1f GiB",
+                        l->folder.count, l->params->width, l->params->height, needed * 0x1p-30, memory * 0x1p-30);
+    return LUN_OK;
+}
+
+/* Hand the chunk's pictures on: to `all`, at the place of the kept-th usable one on, or with NULL to `writer`. */
+static lun_status keep_chunk(loading *l, uint8_t **all, lun_pixel_writer *writer, size_t *kept)
+{
+    for (size_t i = l->first; i < l->end; i++) {
+        uint8_t **pixels = &l->pixels[i - l->first];
+        if (l->reasons[i])
+            continue;
+        l->total += entry_bytes(l, &l->entries[i]);
+        if (all) {
+            all[(*kept)++] = *pixels;
+            *pixels = NULL;
+        } else {
+            LUN_TRY(lun_pixel_writer_add(writer, &l->entries[i], *pixels));
+        }
+    }
+    return all ? check_memory(l, (double)l->total) : LUN_OK;
+}
+
+/* Load every candidate chunk by chunk, without gaps where one is unusable: into `all`, which has room for every
+ * candidate, or with NULL into `writer`. */
+static lun_status load_all(loading *l, uint8_t **all, lun_pixel_writer *writer)
 {
     const size_t count = l->folder.count, room = lun_max_i64(MAX_THREADS, (int64_t)(CHUNK_BYTES / l->bytes));
     const size_t chunk = (size_t)lun_min_i64(lun_min_i64((int64_t)room, CHUNK_COUNT), (int64_t)count);
-    uint8_t *buffer = all ? NULL : lun_malloc(chunk, l->bytes, "pictures on their way to the cache");
-    lun_status status = all || buffer ? LUN_OK : LUN_ERR_MEMORY;
+    l->pixels = lun_calloc(chunk, sizeof *l->pixels, "pictures on their way");
+    lun_status status = l->pixels ? LUN_OK : LUN_ERR_MEMORY;
     double shown = lun_clock();
     size_t kept = 0;
+    l->total = 0;
     for (size_t first = 0; first < count && status == LUN_OK; first += chunk) {
         l->first = first;
         l->end = (size_t)lun_min_i64((int64_t)(first + chunk), (int64_t)count);
-        l->pixels = all ? all + kept * l->bytes : buffer;
         status = load_chunk(l);
-        for (size_t i = first; i < l->end && status == LUN_OK; i++) {
-            const uint8_t *pixels = l->pixels + (i - first) * l->bytes;
-            if (l->reasons[i])
-                continue;
-            if (!all)
-                status = lun_pixel_writer_add(writer, &l->entries[i], pixels);
-            else if (all + kept * l->bytes != pixels)
-                memcpy(all + kept * l->bytes, pixels, l->bytes);
-            kept++;
+        if (status == LUN_OK)
+            status = keep_chunk(l, all, writer, &kept);
+        for (size_t i = 0; i < chunk; i++) {
+            free(l->pixels[i]);
+            l->pixels[i] = NULL;
         }
         if (lun_clock() - shown >= SHOW_EVERY) {
             shown = lun_clock();
             lun_log(LUN_LOG_INFO, "%zu of %zu pictures read", l->end, count);
         }
     }
-    free(buffer);
+    free(l->pixels);
+    l->pixels = NULL;
     return status;
 }
 
@@ -205,25 +246,39 @@ static size_t count_matches(const loading *l)
     return known;
 }
 
+/* What else than the size shapes the pixels; nothing for RGB that fills the size, so that runs begun before there was
+ * anything else still know their pictures. */
+static uint64_t hash_shape(const lun_dataset *d, uint64_t hash)
+{
+    if (d->channels != 3)
+        hash = lun_hash(hash, &d->channels, sizeof d->channels);
+    if (d->fit == LUN_FIT_COVER)
+        hash = lun_hash_text(hash, "cover");
+    return hash;
+}
+
 /* Take the names over from the folder, without those of what is skipped. */
 static void keep_usable(lun_dataset *d, loading *l)
 {
     lun_folder *folder = &l->folder;
     uint64_t hash = lun_hash(LUN_HASH_START, &d->width, sizeof d->width);
-    hash = lun_hash(hash, &d->height, sizeof d->height);
+    hash = hash_shape(d, lun_hash(hash, &d->height, sizeof d->height));
     size_t kept = 0;
     for (size_t i = 0; i < folder->count; i++) {
+        const lun_pixel_entry *entry = &l->entries[i];
         if (l->reasons[i]) {
             free(folder->names[i]);
             continue;
         }
         folder->names[kept] = folder->names[i];
         if (d->hashes)
-            d->hashes[kept] = l->entries[i].hash;
-        if (d->slots)
-            d->slots[kept] = l->match[i];
+            d->hashes[kept] = entry->hash;
+        if (d->offsets)
+            d->offsets[kept] = entry->offset;
+        if (d->extents)
+            d->extents[kept] = (lun_extent){entry->width, entry->height};
         hash = lun_hash_text(hash, folder->names[i]);
-        hash = lun_hash(hash, &l->entries[i].hash, sizeof l->entries[i].hash);
+        hash = lun_hash(hash, &entry->hash, sizeof entry->hash);
         kept++;
     }
     d->count = kept;
@@ -234,6 +289,14 @@ static void keep_usable(lun_dataset *d, loading *l)
     folder->count = 0;
 }
 
+static lun_status make_extents(lun_dataset *d, size_t count)
+{
+    if (d->fit != LUN_FIT_COVER)
+        return LUN_OK;
+    d->extents = lun_malloc(count, sizeof *d->extents, "a data set");
+    return d->extents ? LUN_OK : LUN_ERR_MEMORY;
+}
+
 /* ---- In memory
  * ------------------------------------------------------------------------------------------------------------- */
 
@@ -241,20 +304,14 @@ static lun_status load_to_memory(loading *l, lun_dataset *d)
 {
     size_t usable = 0;
     const size_t count = l->folder.count;
-    /* More than that is swapped or gets the process killed, whatever malloc() promises. */
-    const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    const double needed = (double)count * (double)l->bytes;
-    if (memory > 0 && needed > 0.75 * memory)
-        return lun_fail(LUN_ERR_MEMORY, "%zu pictures of %d x %d pixels take %.1f GiB, and the memory is %.1f GiB",
-                        count, d->width, d->height, needed * 0x1p-30, memory * 0x1p-30);
-    d->pixels = lun_malloc(count, l->bytes, "the pictures of a data set");
-    if (!d->pixels)
+    LUN_TRY(check_memory(l, (double)count * (double)l->bytes));
+    LUN_TRY(make_extents(d, count));
+    d->count = count; /* of the places in `pictures`, until the names are there */
+    d->pictures = lun_calloc(count, sizeof *d->pictures, "the pictures of a data set");
+    if (!d->pictures)
         return LUN_ERR_MEMORY;
-    LUN_TRY(load_all(l, d->pixels, NULL));
+    LUN_TRY(load_all(l, d->pictures, NULL));
     LUN_TRY(judge(l, &usable));
-    uint8_t *shrunk = usable < count ? realloc(d->pixels, usable * l->bytes) : NULL;
-    if (shrunk)
-        d->pixels = shrunk;
     keep_usable(d, l);
     return LUN_OK;
 }
@@ -266,8 +323,9 @@ static lun_status name_cache(loading *l)
 {
     const lun_dataset_params *p = l->params;
     char *folder = realpath(p->folder, NULL);
-    l->key = lun_format("lunette %s, libjpeg %d: %dx%d, fit %d, orient %d, %s", lun_version(), lun_jpeg_version(),
-                        p->width, p->height, (int)p->fit, p->orient != 0, folder ? folder : p->folder);
+    l->key = lun_format("lunette %s, libjpeg %d: %dx%d, fit %d, orient %d, channels %d, %s", lun_version(),
+                        lun_jpeg_version(), p->width, p->height, (int)p->fit, p->orient != 0, l->channels,
+                        folder ? folder : p->folder);
     free(folder);
     l->path = l->key ? lun_format("%s/pictures-%016" PRIx64, p->cache, lun_hash_text(LUN_HASH_START, l->key)) : NULL;
     return l->path ? LUN_OK : LUN_ERR_MEMORY;
@@ -277,6 +335,7 @@ static lun_status name_cache(loading *l)
  * either, so that it is skipped with the same reason as without a cache. */
 static void match_candidates(loading *l)
 {
+    const lun_dataset_params *p = l->params;
     size_t k = 0;
     for (size_t i = 0; i < l->folder.count; i++) {
         const char *name = l->folder.names[i];
@@ -287,7 +346,9 @@ static void match_candidates(loading *l)
         if (k == l->old.count || order != 0 || fstatat(l->folder.fd, name, &info, 0) != 0 || !S_ISREG(info.st_mode))
             continue;
         const lun_pixel_entry *e = &l->old.entries[k];
-        if (e->settled && e->bytes == (uint64_t)info.st_size && e->seconds == info.st_mtim.tv_sec &&
+        const bool fits = p->fit == LUN_FIT_COVER ? e->width >= p->width && e->height >= p->height
+                                                  : e->width == p->width && e->height == p->height;
+        if (fits && e->settled && e->bytes == (uint64_t)info.st_size && e->seconds == info.st_mtim.tv_sec &&
             e->nanoseconds == info.st_mtim.tv_nsec && faccessat(l->folder.fd, name, R_OK, AT_EACCESS) == 0) {
             l->match[i] = k;
             l->entries[i] = *e;
@@ -302,36 +363,33 @@ static lun_status look_for_more(loading *l, bool *whole)
     *whole = l->old.count > 0;
     if (!*whole)
         return LUN_OK;
-    uint8_t *pixels = lun_malloc(l->bytes, 1, "a picture");
-    if (!pixels)
-        return LUN_ERR_MEMORY;
     lun_status status = LUN_OK;
     for (size_t i = 0; i < l->folder.count && *whole && status == LUN_OK; i++) {
         if (l->match[i] != NONE)
             continue;
-        status = decode_one(l, i, pixels);
+        uint8_t *pixels = NULL;
+        status = decode_one(l, i, &pixels);
+        free(pixels);
         *whole = l->reasons[i] != NULL;
     }
-    free(pixels);
     return status;
 }
 
 /* Give the data set what it needs to read from a cache. The descriptor `file` becomes its own. */
-static lun_status read_from(loading *l, lun_dataset *d, int file, uint64_t pixels_at, bool by_match)
+static lun_status read_from(loading *l, lun_dataset *d, int file)
 {
     const size_t count = l->folder.count;
     d->file = file;
-    d->pixels_at = pixels_at;
     d->folder = fcntl(l->folder.fd, F_DUPFD_CLOEXEC, 0);
     d->path = l->path;
     l->path = NULL;
     d->hashes = lun_malloc(count, sizeof *d->hashes, "a data set");
     d->checked = lun_calloc(count, sizeof *d->checked, "a data set");
     d->said = lun_malloc(1, sizeof *d->said, "a data set");
-    if (by_match)
-        d->slots = lun_malloc(count, sizeof *d->slots, "a data set");
-    if (!d->hashes || !d->checked || !d->said || (by_match && !d->slots))
+    d->offsets = lun_malloc(count, sizeof *d->offsets, "a data set");
+    if (!d->hashes || !d->checked || !d->said || !d->offsets)
         return LUN_ERR_MEMORY;
+    LUN_TRY(make_extents(d, count));
     if (d->folder < 0)
         return lun_fail(LUN_ERR_DATA, "folder %s: %s", l->params->folder, strerror(errno));
     atomic_flag_clear(d->said);
@@ -361,10 +419,9 @@ static lun_status load_to_cache(loading *l, lun_dataset *d)
     lun_pixel_writer *writer = NULL;
     size_t usable = 0;
     int file = -1;
-    uint64_t pixels_at = 0;
     LUN_TRY(lun_make_dirs(l->params->cache));
     LUN_TRY(check_room(l));
-    LUN_TRY(lun_pixel_writer_begin(l->path, l->key, l->bytes, &writer));
+    LUN_TRY(lun_pixel_writer_begin(l->path, l->key, (size_t)l->channels, &writer));
     lun_status status = load_all(l, NULL, writer);
     if (status == LUN_OK)
         status = judge(l, &usable);
@@ -372,15 +429,15 @@ static lun_status load_to_cache(loading *l, lun_dataset *d)
         lun_pixel_writer_discard(writer);
         return status;
     }
-    LUN_TRY(lun_pixel_writer_end(writer, &file, &pixels_at));
-    return read_from(l, d, file, pixels_at, false);
+    LUN_TRY(lun_pixel_writer_end(writer, &file));
+    return read_from(l, d, file);
 }
 
 static lun_status load_with_cache(loading *l, lun_dataset *d)
 {
     bool whole = false;
     LUN_TRY(name_cache(l));
-    LUN_TRY(lun_pixel_cache_open(l->path, l->key, l->bytes, &l->old));
+    LUN_TRY(lun_pixel_cache_open(l->path, l->key, (size_t)l->channels, &l->old));
     match_candidates(l);
     LUN_TRY(look_for_more(l, &whole));
     if (whole) {
@@ -389,7 +446,7 @@ static lun_status load_with_cache(loading *l, lun_dataset *d)
         lun_log(LUN_LOG_DEBUG, "all %zu pictures are in the cache %s", usable, l->path);
         const int file = l->old.fd;
         l->old.fd = -1;
-        return read_from(l, d, file, l->old.pixels_at, true);
+        return read_from(l, d, file);
     }
     lun_log(LUN_LOG_DEBUG, "%zu of %zu pictures are in the cache %s", count_matches(l), l->folder.count, l->path);
     lun_status status = load_to_cache(l, d);
@@ -427,10 +484,13 @@ lun_status lun_dataset_open(const lun_dataset_params *params, lun_dataset **out)
     if (params->width < 1 || params->width > MAX_SIDE || params->height < 1 || params->height > MAX_SIDE)
         return lun_fail(LUN_ERR_USAGE, "pictures of %d x %d pixels: 1 to %d a side are possible", params->width,
                         params->height, MAX_SIDE);
-    if ((params->fit != LUN_FIT_STRETCH && params->fit != LUN_FIT_CROP) || params->threads < 0)
+    if ((unsigned)params->fit > LUN_FIT_COVER || params->threads < 0)
         return lun_fail(LUN_ERR_USAGE, "fit %d or %d threads are out of range", (int)params->fit, params->threads);
+    if (params->channels != 0 && params->channels != 1 && params->channels != 3 && params->channels != 4)
+        return lun_fail(LUN_ERR_USAGE, "pictures of %d channels: 1, 3 or 4 are possible", params->channels);
     loading l = {.params = params, .old.fd = -1, .said = ATOMIC_FLAG_INIT};
-    l.bytes = (size_t)params->width * (size_t)params->height * 3;
+    l.channels = params->channels ? params->channels : 3;
+    l.bytes = (size_t)params->width * (size_t)params->height * (size_t)l.channels;
     LUN_TRY(lun_folder_scan(params->folder, &l.folder));
     const size_t count = l.folder.count;
     lun_status status = LUN_ERR_MEMORY;
@@ -439,11 +499,14 @@ lun_status lun_dataset_open(const lun_dataset_params *params, lun_dataset **out)
         d->file = d->folder = -1;
         d->width = params->width;
         d->height = params->height;
+        d->channels = l.channels;
         d->fit = params->fit;
         d->orient = params->orient;
         d->bytes = l.bytes;
         pthread_mutex_init(&l.big, NULL);
         status = load(&l, d);
+        if (status == LUN_OK && params->labels)
+            status = lun_dataset_find_classes(d);
         pthread_mutex_destroy(&l.big);
     }
     if (status == LUN_OK) {

@@ -26,18 +26,28 @@ static int64_t side_of(size_t cells, int64_t cell, int gap)
 
 static void place(const float *image, int channels, int height, int width, int scale, uint8_t *at, size_t row_bytes)
 {
-    const size_t plane = channels == 1 ? 0 : (size_t)height * (size_t)width;
+    const size_t plane = (size_t)height * (size_t)width, pixel_bytes = (size_t)channels;
     for (int y = 0; y < height; y++) {
         uint8_t *row = at + (size_t)y * (size_t)scale * row_bytes, *pixel = row;
         for (int x = 0; x < width; x++) {
             const float *value = image + (size_t)y * (size_t)width + (size_t)x;
-            const uint8_t rgb[3] = {byte_of(value[0]), byte_of(value[plane]), byte_of(value[2 * plane])};
-            for (int k = 0; k < scale; k++, pixel += 3)
-                memcpy(pixel, rgb, 3);
+            uint8_t bytes[4];
+            for (int c = 0; c < channels; c++)
+                bytes[c] = byte_of(value[(size_t)c * plane]);
+            for (int k = 0; k < scale; k++, pixel += pixel_bytes)
+                memcpy(pixel, bytes, pixel_bytes);
         }
         for (int k = 1; k < scale; k++)
-            memcpy(row + (size_t)k * row_bytes, row, (size_t)width * (size_t)scale * 3);
+            memcpy(row + (size_t)k * row_bytes, row, (size_t)width * (size_t)scale * pixel_bytes);
     }
+}
+
+/* The ground between the images; opaque. */
+static void fill(uint8_t *pixels, size_t bytes, int channels)
+{
+    memset(pixels, GROUND, bytes);
+    for (size_t i = 3; channels == 4 && i < bytes; i += 4)
+        pixels[i] = 255;
 }
 
 lun_status lun_picture_from_floats(const float *images, size_t count, int channels, int height, int width, int columns,
@@ -46,8 +56,8 @@ lun_status lun_picture_from_floats(const float *images, size_t count, int channe
     if (images == NULL || out == NULL || count < 1 || height < 1 || width < 1 || columns < 1 || gap < 0 || scale < 1)
         return lun_fail(LUN_ERR_USAGE,
                         "a grid needs at least one image, one column and a scale of 1, and no gap below 0");
-    if (channels != 1 && channels != 3)
-        return lun_fail(LUN_ERR_USAGE, "a picture is made from 1 or 3 channels, not %d", channels);
+    if (channels != 1 && channels != 3 && channels != 4)
+        return lun_fail(LUN_ERR_USAGE, "a picture is made from 1, 3 or 4 channels, not %d", channels);
     const size_t across = (size_t)columns < count ? (size_t)columns : count;
     const size_t down = count / across + (count % across != 0);
     const int64_t cell_w = (int64_t)width * scale, cell_h = (int64_t)height * scale;
@@ -55,19 +65,21 @@ lun_status lun_picture_from_floats(const float *images, size_t count, int channe
     if (full_w > SIDE_MAX || full_h > SIDE_MAX)
         return lun_fail(LUN_ERR_USAGE, "a grid of %zu images of %d x %d at scale %d is wider or higher than %d pixels",
                         count, width, height, scale, SIDE_MAX);
-    const size_t row_bytes = (size_t)full_w * 3;
+    const size_t row_bytes = (size_t)full_w * (size_t)channels;
     uint8_t *pixels = lun_malloc((size_t)full_h, row_bytes, "a grid of pictures");
     if (pixels == NULL)
         return LUN_ERR_MEMORY;
-    memset(pixels, GROUND, (size_t)full_h * row_bytes);
+    fill(pixels, (size_t)full_h * row_bytes, channels);
     const size_t image = (size_t)channels * (size_t)height * (size_t)width;
     for (size_t n = 0; n < count; n++) {
         const size_t x = (size_t)gap + n % across * ((size_t)cell_w + (size_t)gap);
         const size_t y = (size_t)gap + n / across * ((size_t)cell_h + (size_t)gap);
-        place(images + n * image, channels, height, width, scale, pixels + y * row_bytes + 3 * x, row_bytes);
+        place(images + n * image, channels, height, width, scale, pixels + y * row_bytes + (size_t)channels * x,
+              row_bytes);
     }
     out->width = (int)full_w;
     out->height = (int)full_h;
     out->pixels = pixels;
+    out->channels = channels;
     return LUN_OK;
 }

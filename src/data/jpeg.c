@@ -157,23 +157,25 @@ static int find_orientation(const struct jpeg_decompress_struct *jpeg)
     return 1;
 }
 
-/* One row of what libjpeg gives, of 1, 3 or 4 components, to its place. */
+/* One row of what libjpeg gives, of 1, 3 or 4 components (the last is ink), to its place. */
 static void put_row(const jpeg_job *job, const placement *at, ptrdiff_t y)
 {
     const struct jpeg_decompress_struct *jpeg = &job->jpeg;
-    const int components = jpeg->output_components;
+    const int components = jpeg->output_components, channels = job->picture.channels;
     const unsigned flip = jpeg->saw_Adobe_marker ? 0 : 255;
     const uint8_t *src = job->row;
     for (ptrdiff_t x = 0; x < (ptrdiff_t)jpeg->output_width; x++, src += components) {
-        uint8_t *dst = job->picture.pixels + (at->start + x * at->dx + y * at->dy) * 3;
+        uint8_t *dst = job->picture.pixels + (at->start + x * at->dx + y * at->dy) * channels;
+        uint8_t rgb[3];
         if (components == 3) {
-            memcpy(dst, src, 3);
+            memcpy(rgb, src, 3);
         } else if (components == 1) {
-            memset(dst, src[0], 3);
+            memset(rgb, src[0], 3);
         } else {
             for (int c = 0; c < 3; c++)
-                dst[c] = lun_mul_255(src[c] ^ flip, src[3] ^ flip);
+                rgb[c] = lun_mul_255(src[c] ^ flip, src[3] ^ flip);
         }
+        lun_pixels_convert(rgb, 3, dst, channels, 1);
     }
 }
 
@@ -197,6 +199,9 @@ static lun_status read_picture(jpeg_job *job)
     case JCS_YCCK: jpeg->out_color_space = JCS_CMYK; break;
     default: return lun_fail(LUN_ERR_DATA, "a JPEG of %d components in an unknown colour space", jpeg->num_components);
     }
+    job->decode->found = jpeg->out_color_space == JCS_GRAYSCALE ? 1 : 3;
+    if (job->decode->header_only)
+        return LUN_OK;
     /* Huffman coding spends at least a bit on each 8x8 block of each component: pixels / 512 bytes, and a quarter of
      * that where no component has the full size. Arithmetic coding has no such bound, but no photograph is below it. */
     const uint64_t width = jpeg->image_width, height = jpeg->image_height;
@@ -204,7 +209,8 @@ static lun_status read_picture(jpeg_job *job)
 
     jpeg_start_decompress(jpeg);
     const placement at = place(job->decode->orient ? find_orientation(jpeg) : 1, (int)width, (int)height);
-    LUN_TRY(lun_picture_alloc(at.width, at.height, &job->picture));
+    const int channels = job->decode->channels ? job->decode->channels : job->decode->found;
+    LUN_TRY(lun_picture_alloc(at.width, at.height, channels, &job->picture));
     job->row = lun_malloc(jpeg->output_width, (size_t)jpeg->output_components, "a row of a picture");
     if (!job->row)
         return LUN_ERR_MEMORY;

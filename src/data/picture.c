@@ -18,26 +18,32 @@ void lun_picture_free(lun_picture *picture)
     *picture = (lun_picture){0};
 }
 
-lun_status lun_picture_alloc(int width, int height, lun_picture *out)
+lun_status lun_picture_alloc(int width, int height, int channels, lun_picture *out)
 {
-    uint8_t *pixels = lun_malloc((size_t)width * (size_t)height, 3, "a picture");
+    uint8_t *pixels = lun_malloc((size_t)width * (size_t)height, (size_t)channels, "a picture");
     if (!pixels)
         return LUN_ERR_MEMORY;
-    *out = (lun_picture){width, height, pixels};
+    *out = (lun_picture){width, height, pixels, channels};
     return LUN_OK;
+}
+
+bool lun_picture_sound(const lun_picture *picture)
+{
+    return picture && picture->pixels && picture->width > 0 && picture->height > 0 &&
+           (picture->channels == 1 || picture->channels == 3 || picture->channels == 4);
 }
 
 lun_status lun_picture_crop(const lun_picture *src, int x, int y, int width, int height, lun_picture *out)
 {
-    if (!src || !src->pixels || !out || x < 0 || y < 0 || width < 1 || height < 1 || width > src->width - x ||
+    if (!lun_picture_sound(src) || !out || x < 0 || y < 0 || width < 1 || height < 1 || width > src->width - x ||
         height > src->height - y)
         return lun_fail(LUN_ERR_USAGE, "crop of %d x %d pixels at (%d, %d) leaves the picture", width, height, x, y);
     lun_picture crop;
-    LUN_TRY(lun_picture_alloc(width, height, &crop));
-    const size_t bytes = (size_t)width * 3;
+    LUN_TRY(lun_picture_alloc(width, height, src->channels, &crop));
+    const size_t channels = (size_t)src->channels, bytes = (size_t)width * channels;
     for (int row = 0; row < height; row++)
         memcpy(crop.pixels + (size_t)row * bytes,
-               src->pixels + ((size_t)(y + row) * (size_t)src->width + (size_t)x) * 3, bytes);
+               src->pixels + ((size_t)(y + row) * (size_t)src->width + (size_t)x) * channels, bytes);
     *out = crop;
     return LUN_OK;
 }
@@ -75,6 +81,39 @@ void lun_decode_end(lun_decode *decode)
     if (decode->big_held)
         pthread_mutex_unlock(decode->big);
     decode->big_held = false;
+}
+
+/* One pixel of `have` channels (3 or 4) as one of `want`. */
+static inline void convert_one(const uint8_t *src, int have, uint8_t *dst, int want)
+{
+    uint8_t rgb[3] = {src[0], src[1], src[2]};
+    const unsigned alpha = have == 4 ? src[3] : 255;
+    if (want == 4) {
+        memcpy(dst, rgb, 3);
+        dst[3] = (uint8_t)alpha;
+        return;
+    }
+    if (alpha < 255) {
+        for (int c = 0; c < 3; c++)
+            rgb[c] = lun_mul_255(rgb[c], alpha);
+    }
+    if (want == 3)
+        memcpy(dst, rgb, 3);
+    else
+        dst[0] = (uint8_t)((19595u * rgb[0] + 38470u * rgb[1] + 7471u * rgb[2] + 32768u) >> 16);
+}
+
+void lun_pixels_convert(const uint8_t *src, int have, uint8_t *dst, int want, size_t pixels)
+{
+    if (have == want && src != dst)
+        memcpy(dst, src, pixels * (size_t)have);
+    if (have == want)
+        return;
+    /* Backwards where a pixel grows, so that dst may be src. */
+    for (size_t k = 0; k < pixels; k++) {
+        const size_t i = want > have ? pixels - 1 - k : k;
+        convert_one(src + i * (size_t)have, have, dst + i * (size_t)want, want);
+    }
 }
 
 static lun_status decode_file(FILE *file, lun_decode *decode, lun_picture *out)
@@ -121,12 +160,48 @@ lun_status lun_picture_decode(int at, const char *name, lun_decode *decode, lun_
     return status;
 }
 
-lun_status lun_picture_load(const char *path, int orient, lun_picture *out)
+lun_status lun_picture_load_as(const char *path, int orient, int channels, lun_picture *out)
 {
     if (!path || !out)
         return lun_fail(LUN_ERR_USAGE, "lun_picture_load: NULL argument");
-    lun_decode decode = {.orient = orient};
+    if (channels != 0 && channels != 1 && channels != 3 && channels != 4)
+        return lun_fail(LUN_ERR_USAGE, "a picture of %d channels: 1, 3 or 4 are possible", channels);
+    lun_decode decode = {.orient = orient, .channels = channels};
     const lun_status status = lun_picture_decode(AT_FDCWD, path, &decode, out);
     lun_decode_end(&decode);
     return status == LUN_ERR_DATA ? lun_fail(status, "%s: %s", path, lun_error_detail()) : status;
+}
+
+lun_status lun_picture_load(const char *path, int orient, lun_picture *out)
+{
+    return lun_picture_load_as(path, orient, 3, out);
+}
+
+/* ---- What a folder holds
+ * ------------------------------------------------------------------------------------------------ */
+
+lun_status lun_folder_channels(const char *folder, int *channels, size_t found[3])
+{
+    if (!folder || !channels)
+        return lun_fail(LUN_ERR_USAGE, "lun_folder_channels: NULL argument");
+    size_t counts[3] = {0}; /* grey, colour, alpha */
+    lun_folder files;
+    LUN_TRY(lun_folder_scan(folder, &files));
+    lun_status status = LUN_OK;
+    for (size_t i = 0; i < files.count && status == LUN_OK; i++) {
+        lun_decode decode = {.header_only = true};
+        lun_picture none = {0};
+        status = lun_picture_decode(files.fd, files.names[i], &decode, &none);
+        if (status == LUN_OK)
+            counts[decode.found == 1 ? 0 : decode.found == 3 ? 1 : 2]++;
+        else if (status == LUN_ERR_DATA)
+            status = LUN_OK; /* opening the data set names it */
+    }
+    lun_folder_free(&files);
+    LUN_TRY(status);
+    const size_t all = counts[0] + counts[1] + counts[2];
+    *channels = all > 0 && counts[2] == all ? 4 : all > 0 && counts[0] == all ? 1 : 3;
+    if (found)
+        memcpy(found, counts, sizeof counts);
+    return LUN_OK;
 }

@@ -18,6 +18,9 @@
 /* One decoding: what is wanted, and the lock that keeps big pictures from being in memory several at a time. */
 typedef struct lun_decode {
     int orient;
+    int channels;        /* wanted: 1, 3 or 4; 0: those of the file */
+    bool header_only;    /* read no pixels and give no picture, only `found` */
+    int found;           /* channels that the file has: 4 with alpha, 1 when grey, else 3 */
     uint64_t file_bytes; /* this and the next: of the file when it was opened */
     struct timespec file_time;
     pthread_mutex_t *big; /* may be NULL */
@@ -47,7 +50,16 @@ typedef enum lun_picture_kind { LUN_KIND_OTHER, LUN_KIND_PNG, LUN_KIND_JPEG } lu
 lun_picture_kind lun_picture_sniff(const uint8_t *bytes, size_t count);
 
 /* Allocate the pixels; LUN_ERR_MEMORY. */
-lun_status lun_picture_alloc(int width, int height, lun_picture *out);
+lun_status lun_picture_alloc(int width, int height, int channels, lun_picture *out);
+
+/* Has pixels, and 1, 3 or 4 channels. */
+bool lun_picture_sound(const lun_picture *picture);
+
+/* Pixels of 3 or 4 channels as ones of 1, 3 or 4, by the rules of data.h. dst may be src. */
+void lun_pixels_convert(const uint8_t *src, int have, uint8_t *dst, int want, size_t pixels);
+
+/* Half of what sticks out, as LUN_FIT_CROP cuts it off. */
+int lun_picture_half(int excess);
 
 /* round(a * b / 255) for a, b in 0..255 */
 static inline uint8_t lun_mul_255(unsigned a, unsigned b)

@@ -11,14 +11,16 @@
 #include "base/file.h"
 
 #define MAGIC     "lunette pictures"
-#define MARK      UINT64_C(0x0102030405060708) /* with another version number in the low byte for another format */
+#define MARK      UINT64_C(0x0102030405060709) /* with another version number in the low byte for another format */
 #define PAGE      4096
 #define MAX_NAME  65536
 #define MAX_TABLE ((uint64_t)1 << 32)
+#define MAX_PIXEL 16
+#define MAX_SIDE  65536
 
 typedef struct head {
     char magic[16];
-    uint64_t mark, file_bytes, picture_bytes, count, key_bytes, table_bytes, pixels_at;
+    uint64_t mark, file_bytes, pixel_bytes, count, key_bytes, table_bytes, pixels_at;
     uint64_t text_hash; /* of key and table */
     uint64_t head_hash; /* of all before */
 } head;
@@ -29,6 +31,7 @@ typedef struct row {
     int64_t seconds;
     int32_t nanoseconds, settled;
     uint64_t hash, name_bytes;
+    int32_t width, height;
 } row;
 
 static uint64_t hash_head(const head *h)
@@ -59,11 +62,6 @@ bool lun_pixels_read(int fd, uint64_t offset, uint8_t *pixels, size_t bytes)
     return true;
 }
 
-uint64_t lun_pixel_offset(const lun_pixel_cache *cache, size_t slot)
-{
-    return cache->pixels_at + (uint64_t)slot * cache->picture_bytes;
-}
-
 /* NULL: the lengths agree with each other and with the size of the file; else what does not. */
 static const char *judge_head(const head *h, uint64_t file_bytes)
 {
@@ -74,17 +72,18 @@ static const char *judge_head(const head *h, uint64_t file_bytes)
     if (h->file_bytes != file_bytes)
         return "cut short or grown";
     if (h->key_bytes > MAX_NAME || h->table_bytes > MAX_TABLE || h->pixels_at != pixels_start((size_t)h->key_bytes) ||
-        h->pixels_at > file_bytes || h->table_bytes > file_bytes - h->pixels_at || h->picture_bytes == 0 ||
-        (file_bytes - h->pixels_at - h->table_bytes) % h->picture_bytes != 0 ||
-        (file_bytes - h->pixels_at - h->table_bytes) / h->picture_bytes != h->count ||
-        h->table_bytes / sizeof(row) < h->count)
+        h->pixels_at > file_bytes || h->table_bytes > file_bytes - h->pixels_at || h->pixel_bytes == 0 ||
+        h->pixel_bytes > MAX_PIXEL || h->table_bytes / sizeof(row) < h->count)
         return "impossible lengths";
     return NULL;
 }
 
-/* The rows' pointers into `table`, whose `bytes` are not trusted; false if they do not fill it exactly. */
-static bool parse_table(char *table, size_t bytes, lun_pixel_entry *entries, size_t count)
+/* The rows' pointers into `table`, whose `bytes` are not trusted; false if they do not fill it exactly, or if the
+ * pictures that they tell of do not fill what lies between pixels_at and the table. */
+static bool parse_table(const head *h, char *table, lun_pixel_entry *entries)
 {
+    const size_t bytes = (size_t)h->table_bytes, count = (size_t)h->count;
+    uint64_t offset = h->pixels_at;
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
         row r;
@@ -95,14 +94,20 @@ static bool parse_table(char *table, size_t bytes, lun_pixel_entry *entries, siz
         if (r.name_bytes == 0 || r.name_bytes % 8 != 0 || r.name_bytes > bytes - at ||
             table[at + r.name_bytes - 1] != 0)
             return false;
-        entries[i] = (lun_pixel_entry){table + at, r.bytes, r.seconds, r.nanoseconds, r.settled, r.hash};
+        if (r.width < 1 || r.height < 1 || r.width > MAX_SIDE || r.height > MAX_SIDE)
+            return false;
+        entries[i] = (lun_pixel_entry){table + at, r.bytes, r.seconds, r.nanoseconds, r.settled,
+                                       r.hash,     r.width, r.height,  offset};
+        offset += (uint64_t)r.width * (uint64_t)r.height * h->pixel_bytes; /* at most 2^36 more */
+        if (offset > h->file_bytes - h->table_bytes)
+            return false;
         at += (size_t)r.name_bytes;
     }
-    return at == bytes;
+    return at == bytes && offset == h->file_bytes - h->table_bytes;
 }
 
 /* *why: what is wrong with the file, NULL where nothing is; with LUN_OK. *other: sound, but of another key. */
-static lun_status read_cache(int fd, const char *key, size_t picture_bytes, lun_pixel_cache *out, const char **why,
+static lun_status read_cache(int fd, const char *key, size_t pixel_bytes, lun_pixel_cache *out, const char **why,
                              bool *other)
 {
     struct stat info;
@@ -127,12 +132,12 @@ static lun_status read_cache(int fd, const char *key, size_t picture_bytes, lun_
             lun_pixels_read(fd, h.file_bytes - table_bytes, (uint8_t *)table, table_bytes)) {
             uint64_t hash = lun_hash(LUN_HASH_START, text, key_bytes);
             hash = lun_hash(hash, table, table_bytes);
-            *why = hash != h.text_hash                                ? "a wrong checksum of its table"
-                   : !parse_table(table, table_bytes, entries, count) ? "a table that cannot be"
-                                                                      : NULL;
+            *why = hash != h.text_hash                ? "a wrong checksum of its table"
+                   : !parse_table(&h, table, entries) ? "a table that cannot be"
+                                                      : NULL;
         }
-        *other = !*why &&
-                 (key_bytes != strlen(key) || memcmp(text, key, key_bytes) != 0 || h.picture_bytes != picture_bytes);
+        *other =
+            !*why && (key_bytes != strlen(key) || memcmp(text, key, key_bytes) != 0 || h.pixel_bytes != pixel_bytes);
     }
     free(text);
     if (status != LUN_OK || *why || *other) {
@@ -140,11 +145,11 @@ static lun_status read_cache(int fd, const char *key, size_t picture_bytes, lun_
         free(entries);
         return status;
     }
-    *out = (lun_pixel_cache){fd, h.pixels_at, picture_bytes, count, entries, table};
+    *out = (lun_pixel_cache){fd, count, entries, table};
     return LUN_OK;
 }
 
-lun_status lun_pixel_cache_open(const char *path, const char *key, size_t picture_bytes, lun_pixel_cache *out)
+lun_status lun_pixel_cache_open(const char *path, const char *key, size_t pixel_bytes, lun_pixel_cache *out)
 {
     *out = (lun_pixel_cache){.fd = -1};
     const int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -155,7 +160,7 @@ lun_status lun_pixel_cache_open(const char *path, const char *key, size_t pictur
     }
     const char *why = NULL;
     bool other = false;
-    const lun_status status = read_cache(fd, key, picture_bytes, out, &why, &other);
+    const lun_status status = read_cache(fd, key, pixel_bytes, out, &why, &other);
     if (status == LUN_OK && why)
         lun_log(LUN_LOG_WARN, "the cache %s is damaged (%s): it is made anew", path, why);
     else if (other)
@@ -184,13 +189,13 @@ struct lun_pixel_writer {
     size_t used, room;
 };
 
-lun_status lun_pixel_writer_begin(const char *path, const char *key, size_t picture_bytes, lun_pixel_writer **out)
+lun_status lun_pixel_writer_begin(const char *path, const char *key, size_t pixel_bytes, lun_pixel_writer **out)
 {
     static const uint8_t zeros[PAGE];
     lun_pixel_writer *w = lun_calloc(1, sizeof *w, "a cache");
     if (!w)
         return LUN_ERR_MEMORY;
-    w->head = (head){.mark = MARK, .picture_bytes = picture_bytes, .key_bytes = strlen(key)};
+    w->head = (head){.mark = MARK, .pixel_bytes = pixel_bytes, .key_bytes = strlen(key)};
     memcpy(w->head.magic, MAGIC, sizeof w->head.magic);
     w->head.pixels_at = pixels_start(strlen(key));
     w->head.text_hash = lun_hash(LUN_HASH_START, key, strlen(key));
@@ -212,10 +217,11 @@ lun_status lun_pixel_writer_begin(const char *path, const char *key, size_t pict
     return LUN_OK;
 }
 
-lun_status lun_pixel_writer_add(lun_pixel_writer *w, const lun_pixel_entry *entry, const uint8_t *pixels)
+lun_status lun_pixel_writer_add(lun_pixel_writer *w, lun_pixel_entry *entry, const uint8_t *pixels)
 {
     const size_t length = strlen(entry->name), name_bytes = (size_t)lun_round_up((int64_t)length + 1, 8);
-    row r = {entry->bytes, entry->seconds, entry->nanoseconds, entry->settled, entry->hash, name_bytes};
+    row r = {entry->bytes, entry->seconds, entry->nanoseconds, entry->settled,
+             entry->hash,  name_bytes,     entry->width,       entry->height};
     const size_t needed = w->used + sizeof r + name_bytes;
     if (needed > w->room) {
         const size_t room = needed + w->room + 4096;
@@ -230,10 +236,11 @@ lun_status lun_pixel_writer_add(lun_pixel_writer *w, const lun_pixel_entry *entr
     memcpy(w->table + w->used + sizeof r, entry->name, length);
     w->used = needed;
     w->head.count++;
-    return lun_file_write(w->file, pixels, (size_t)w->head.picture_bytes);
+    entry->offset = lun_file_size(w->file);
+    return lun_file_write(w->file, pixels, (size_t)entry->width * (size_t)entry->height * (size_t)w->head.pixel_bytes);
 }
 
-lun_status lun_pixel_writer_end(lun_pixel_writer *w, int *fd, uint64_t *pixels_at)
+lun_status lun_pixel_writer_end(lun_pixel_writer *w, int *fd)
 {
     lun_status status = lun_file_write(w->file, w->table, w->used);
     w->head.table_bytes = w->used;
@@ -246,8 +253,6 @@ lun_status lun_pixel_writer_end(lun_pixel_writer *w, int *fd, uint64_t *pixels_a
         status = lun_file_commit_open(w->file, fd);
         w->file = NULL;
     }
-    if (status == LUN_OK)
-        *pixels_at = w->head.pixels_at;
     lun_pixel_writer_discard(w);
     return status;
 }

@@ -60,16 +60,6 @@ static void PNGCBAPI on_free(png_structp png, png_voidp p)
     free(p);
 }
 
-/* RGBA to RGB over black; dst may be src. */
-static void composite(const uint8_t *src, uint8_t *dst, size_t pixels)
-{
-    for (size_t i = 0; i < pixels; i++) {
-        const unsigned alpha = src[4 * i + 3];
-        for (size_t c = 0; c < 3; c++)
-            dst[3 * i + c] = lun_mul_255(src[4 * i + c], alpha);
-    }
-}
-
 static lun_status read_picture(png_job *job)
 {
     png_structp png = job->png;
@@ -81,6 +71,12 @@ static lun_status read_picture(png_job *job)
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
     png_read_info(png, info);
 
+    const bool alpha =
+        (png_get_color_type(png, info) & PNG_COLOR_MASK_ALPHA) || png_get_valid(png, info, PNG_INFO_tRNS);
+    job->decode->found = alpha ? 4 : png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR ? 3 : 1;
+    if (job->decode->header_only)
+        return LUN_OK;
+    const int want = job->decode->channels ? job->decode->channels : job->decode->found;
     const uint64_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
     const uint64_t pixel_bits = (uint64_t)png_get_bit_depth(png, info) * png_get_channels(png, info);
     LUN_TRY(lun_decode_begin(job->decode, width, height, width * height * pixel_bits / 8 / DEFLATE_RATIO));
@@ -90,33 +86,34 @@ static lun_status read_picture(png_job *job)
     png_set_gray_to_rgb(png);
     const int passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
-    const size_t channels = png_get_channels(png, info), bytes = png_get_rowbytes(png, info);
-    if ((channels != 3 && channels != 4) || bytes != width * channels)
-        return lun_fail(LUN_ERR_INTERNAL, "libpng gives %zu channels in %zu bytes a row", channels, bytes);
+    const size_t bytes = png_get_rowbytes(png, info);
+    const int have = png_get_channels(png, info);
+    if ((have != 3 && have != 4) || bytes != width * (size_t)have)
+        return lun_fail(LUN_ERR_INTERNAL, "libpng gives %d channels in %zu bytes a row", have, bytes);
 
-    /* An interlaced picture is filled pass by pass, so the alpha values have to stay until the last. */
-    const bool keep_alpha = passes > 1 && channels == 4;
-    uint8_t *pixels = lun_malloc((size_t)(width * height), keep_alpha ? 4 : 3, "a picture");
+    /* An interlaced picture is filled pass by pass, so what libpng gives has to stay until the last. */
+    const bool whole = passes > 1 && have != want;
+    uint8_t *pixels = lun_malloc((size_t)(width * height), (size_t)(whole && have > want ? have : want), "a picture");
     if (!pixels)
         return LUN_ERR_MEMORY;
-    job->picture = (lun_picture){(int)width, (int)height, pixels};
-    if (channels == 4 && !keep_alpha && !(job->row = lun_malloc(bytes, 1, "a row of a picture")))
+    job->picture = (lun_picture){(int)width, (int)height, pixels, want};
+    if (have != want && !whole && !(job->row = lun_malloc(bytes, 1, "a row of a picture")))
         return LUN_ERR_MEMORY;
 
     for (int pass = 0; pass < passes; pass++) {
         for (size_t y = 0; y < height; y++) {
             if (job->row) {
                 png_read_row(png, job->row, NULL);
-                composite(job->row, pixels + y * width * 3, width);
+                lun_pixels_convert(job->row, have, pixels + y * width * (size_t)want, want, width);
             } else {
                 png_read_row(png, pixels + y * bytes, NULL);
             }
         }
     }
     png_read_end(png, NULL);
-    if (keep_alpha) {
-        composite(pixels, pixels, (size_t)(width * height));
-        uint8_t *shrunk = realloc(pixels, (size_t)(width * height) * 3);
+    if (whole) {
+        lun_pixels_convert(pixels, have, pixels, want, (size_t)(width * height));
+        uint8_t *shrunk = have > want ? realloc(pixels, (size_t)(width * height) * (size_t)want) : NULL;
         if (shrunk)
             job->picture.pixels = shrunk;
     }

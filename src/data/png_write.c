@@ -126,13 +126,16 @@ static lun_status encode(png_structp png, png_infop info, target *t, const lun_p
         return t->status != LUN_OK ? t->status : lun_fail(LUN_ERR_INTERNAL, "libpng failed without a word");
     png_set_write_fn(png, t, on_write, on_flush);
     png_set_user_limits(png, SIDE_MAX, SIDE_MAX);
-    png_set_IHDR(png, info, (png_uint_32)picture->width, (png_uint_32)picture->height, 8, PNG_COLOR_TYPE_RGB,
-                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    const int color = picture->channels == 1   ? PNG_COLOR_TYPE_GRAY
+                      : picture->channels == 3 ? PNG_COLOR_TYPE_RGB
+                                               : PNG_COLOR_TYPE_RGB_ALPHA;
+    png_set_IHDR(png, info, (png_uint_32)picture->width, (png_uint_32)picture->height, 8, color, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (count > 0)
         png_set_text(png, info, texts, (int)count);
     png_write_info(png, info);
     for (int y = 0; y < picture->height; y++)
-        png_write_row(png, picture->pixels + (size_t)y * (size_t)picture->width * 3);
+        png_write_row(png, picture->pixels + (size_t)y * (size_t)picture->width * (size_t)picture->channels);
     png_write_end(png, info);
     return LUN_OK;
 }
@@ -167,6 +170,8 @@ lun_status lun_png_write(const char *path, const lun_picture *picture, const lun
         return lun_fail(LUN_ERR_USAGE, "a PNG needs a path and a picture");
     if (picture->width < 1 || picture->height < 1 || picture->width > SIDE_MAX || picture->height > SIDE_MAX)
         return lun_fail(LUN_ERR_USAGE, "a PNG of %d x %d pixels cannot be written", picture->width, picture->height);
+    if (picture->channels != 1 && picture->channels != 3 && picture->channels != 4)
+        return lun_fail(LUN_ERR_USAGE, "a PNG of %d channels cannot be written: 1, 3 or 4 can", picture->channels);
     if (count > 1000)
         return lun_fail(LUN_ERR_USAGE, "%zu texts are too many for a PNG", count);
     png_text *list = lun_calloc(count, sizeof *list, "the texts of a PNG");

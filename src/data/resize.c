@@ -10,7 +10,8 @@
 
 #include "picture.h"
 
-#define WEIGHT_BITS 22
+#define WEIGHT_BITS   22
+#define COVER_WINDOWS 4
 
 /* Outputs [first, first + count) of one axis: output k sums weights[k * stride ...] over inputs [start, start +
  * length). */
@@ -71,20 +72,33 @@ static uint8_t to_byte(int32_t sum)
     return (uint8_t)(v > 255 ? 255 : v);
 }
 
-static void pass_columns(const taps *t, int count, const uint8_t *src, uint8_t *dst)
+static void pass_columns(const taps *t, int count, int channels, const uint8_t *src, uint8_t *dst)
 {
-    for (int k = 0; k < count; k++) {
-        const uint8_t *p = src + (size_t)t->start[k] * 3;
-        const int32_t *w = t->weights + (size_t)k * t->stride;
-        int32_t r = 1 << (WEIGHT_BITS - 1), g = r, b = r;
-        for (int i = 0; i < t->length[k]; i++, p += 3) {
-            r += p[0] * w[i];
-            g += p[1] * w[i];
-            b += p[2] * w[i];
+    if (channels == 3) {
+        for (int k = 0; k < count; k++) {
+            const uint8_t *p = src + (size_t)t->start[k] * 3;
+            const int32_t *w = t->weights + (size_t)k * t->stride;
+            int32_t r = 1 << (WEIGHT_BITS - 1), g = r, b = r;
+            for (int i = 0; i < t->length[k]; i++, p += 3) {
+                r += p[0] * w[i];
+                g += p[1] * w[i];
+                b += p[2] * w[i];
+            }
+            dst[3 * k] = to_byte(r);
+            dst[3 * k + 1] = to_byte(g);
+            dst[3 * k + 2] = to_byte(b);
         }
-        dst[3 * k] = to_byte(r);
-        dst[3 * k + 1] = to_byte(g);
-        dst[3 * k + 2] = to_byte(b);
+        return;
+    }
+    for (int k = 0; k < count; k++) {
+        const int32_t *w = t->weights + (size_t)k * t->stride;
+        for (int c = 0; c < channels; c++) {
+            const uint8_t *p = src + (size_t)t->start[k] * (size_t)channels + c;
+            int32_t sum = 1 << (WEIGHT_BITS - 1);
+            for (int i = 0; i < t->length[k]; i++, p += channels)
+                sum += *p * w[i];
+            dst[channels * k + c] = to_byte(sum);
+        }
     }
 }
 
@@ -103,47 +117,93 @@ static void pass_rows(const taps *t, int k, const uint8_t *src, size_t bytes, in
         dst[x] = to_byte(sums[x]);
 }
 
+/* Colours times alpha, so that what cannot be seen has no say in the sums; dst is another row. */
+static void multiply(const uint8_t *src, size_t pixels, uint8_t *dst)
+{
+    for (size_t i = 0; i < pixels; i++, src += 4, dst += 4) {
+        for (int c = 0; c < 3; c++)
+            dst[c] = lun_mul_255(src[c], src[3]);
+        dst[3] = src[3];
+    }
+}
+
+static void divide(uint8_t *pixel, size_t pixels)
+{
+    for (size_t i = 0; i < pixels; i++, pixel += 4) {
+        const unsigned alpha = pixel[3];
+        for (int c = 0; c < 3 && alpha > 0 && alpha < 255; c++) {
+            const unsigned v = 255u * pixel[c] / alpha;
+            pixel[c] = (uint8_t)(v > 255 ? 255 : v);
+        }
+    }
+}
+
+static void blacken_hidden(lun_picture *picture)
+{
+    const size_t pixels = (size_t)picture->width * (size_t)picture->height;
+    for (size_t i = 0; i < pixels; i++) {
+        if (picture->pixels[4 * i + 3] == 0)
+            memset(picture->pixels + 4 * i, 0, 3);
+    }
+}
+
 /* Pixels [x, x + width) x [y, y + height) of `src` resized to full_width x full_height. An axis that keeps its size is
  * copied: its weights would be 1 and 0. */
 static lun_status resize_window(const lun_picture *src, int full_width, int full_height, int x, int y, int width,
                                 int height, lun_picture *out)
 {
+    if (full_width == src->width && full_height == src->height) {
+        LUN_TRY(lun_picture_crop(src, x, y, width, height, out));
+        if (out->channels == 4)
+            blacken_hidden(out);
+        return LUN_OK;
+    }
     taps across = {0}, down = {0};
     lun_picture result = {0};
-    uint8_t *middle = NULL;
+    uint8_t *middle = NULL, *seen = NULL;
     int32_t *sums = NULL;
     lun_status status = LUN_OK;
-    const size_t bytes = (size_t)width * 3;
+    const int channels = src->channels;
+    const size_t bytes = (size_t)width * (size_t)channels, src_bytes = (size_t)src->width * (size_t)channels;
     LUN_TRY_GOTO(status, end, taps_make(src->width, full_width, x, width, &across));
     LUN_TRY_GOTO(status, end, taps_make(src->height, full_height, y, height, &down));
     /* The rows that the second pass reads; the ranges move down monotonically. */
     const int top = down.start[0], bottom = down.start[height - 1] + down.length[height - 1];
     middle = lun_malloc((size_t)(bottom - top), bytes, "resizing");
     sums = lun_malloc(bytes, sizeof *sums, "resizing");
-    if (!middle || !sums) {
+    seen = lun_malloc(channels == 4 ? src_bytes : 0, 1, "resizing");
+    if (!middle || !sums || !seen) {
         status = LUN_ERR_MEMORY;
         goto end;
     }
-    LUN_TRY_GOTO(status, end, lun_picture_alloc(width, height, &result));
-    for (int row = top; row < bottom; row++)
-        pass_columns(&across, width, src->pixels + (size_t)row * (size_t)src->width * 3,
-                     middle + (size_t)(row - top) * bytes);
+    LUN_TRY_GOTO(status, end, lun_picture_alloc(width, height, channels, &result));
+    for (int row = top; row < bottom; row++) {
+        const uint8_t *from = src->pixels + (size_t)row * src_bytes;
+        if (channels == 4) {
+            multiply(from, (size_t)src->width, seen);
+            from = seen;
+        }
+        pass_columns(&across, width, channels, from, middle + (size_t)(row - top) * bytes);
+    }
     for (int k = 0; k < height; k++)
         down.start[k] -= top;
     for (int k = 0; k < height; k++)
         pass_rows(&down, k, middle, bytes, sums, result.pixels + (size_t)k * bytes);
+    if (channels == 4)
+        divide(result.pixels, (size_t)width * (size_t)height);
     *out = result;
 end:
     taps_free(&across);
     taps_free(&down);
     free(middle);
+    free(seen);
     free(sums);
     return status;
 }
 
 static lun_status check(const lun_picture *src, int width, int height, const lun_picture *out)
 {
-    if (!src || !src->pixels || src->width < 1 || src->height < 1 || !out || out == src)
+    if (!lun_picture_sound(src) || !out || out == src)
         return lun_fail(LUN_ERR_USAGE, "resizing needs a picture and another one to write to");
     if (src->width > LUN_PICTURE_MAX_SIDE || src->height > LUN_PICTURE_MAX_SIDE || width < 1 || height < 1 ||
         width > LUN_PICTURE_MAX_SIDE || height > LUN_PICTURE_MAX_SIDE ||
@@ -160,7 +220,7 @@ lun_status lun_picture_resize(const lun_picture *src, int width, int height, lun
 }
 
 /* Half of the excess; 1.5 rounds to 2 and 2.5 to 2, as where the reference numbers come from. */
-static int half(int excess)
+int lun_picture_half(int excess)
 {
     return (excess + (excess >> 1 & 1)) >> 1;
 }
@@ -170,7 +230,7 @@ lun_status lun_picture_fit(const lun_picture *src, lun_fit fit, int width, int h
     LUN_TRY(check(src, width, height, out));
     if (fit == LUN_FIT_STRETCH)
         return resize_window(src, width, height, 0, 0, width, height, out);
-    if (fit != LUN_FIT_CROP)
+    if (fit != LUN_FIT_CROP && fit != LUN_FIT_COVER)
         return lun_fail(LUN_ERR_USAGE, "unknown fit %d", (int)fit);
     /* A 1 x 16384 picture covers 4096 x 4096 as 4096 x 67108864: fits an int, and only the window is computed. */
     int64_t full_width = width, full_height = height;
@@ -178,6 +238,11 @@ lun_status lun_picture_fit(const lun_picture *src, lun_fit fit, int width, int h
         full_width = (int64_t)src->width * height / src->height;
     else
         full_height = (int64_t)src->height * width / src->width;
-    return resize_window(src, (int)full_width, (int)full_height, half((int)full_width - width),
-                         half((int)full_height - height), width, height, out);
+    int window_width = width, window_height = height;
+    if (fit == LUN_FIT_COVER) {
+        window_width = (int)lun_min_i64(full_width, COVER_WINDOWS * (int64_t)width);
+        window_height = (int)lun_min_i64(full_height, COVER_WINDOWS * (int64_t)height);
+    }
+    return resize_window(src, (int)full_width, (int)full_height, lun_picture_half((int)full_width - window_width),
+                         lun_picture_half((int)full_height - window_height), window_width, window_height, out);
 }

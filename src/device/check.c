@@ -14,6 +14,8 @@
 
 typedef struct check_state {
     lun_device *a, *b;
+    void (*observe)(void *payload, const lun_check_finding *finding); /* NULL: a difference is an error */
+    void *payload;
 } check_state;
 
 typedef struct check_buffer {
@@ -25,8 +27,9 @@ typedef struct check_plan {
     lun_op_plan base;
     lun_op_plan *a, *b;
     lun_place src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST]; /* of check buffers */
-    float *host_a, *host_b, *host_src; /* room for the largest destination (twice) and the largest source */
-    double *x, *g, *scale;             /* by channel: rms of source 0, of source 1, and the scale in use */
+    /* Room for the largest destination (twice) and the largest source, with what lies between their pixels. */
+    float *host_a, *host_b, *host_src;
+    double *x, *g, *scale; /* by channel: rms of source 0, of source 1, and the scale in use */
     char candidate[96];
 } check_plan;
 
@@ -102,7 +105,8 @@ static double depth_of(const lun_op *op)
     case LUN_OP_GROUP_NORM:
     case LUN_OP_GROUP_NORM_BACKWARD: return (double)(s.h * s.w * (s.c / op->attrs.group.groups));
     case LUN_OP_SCALE_SHIFT_BACKWARD: return (double)(s.h * s.w);
-    case LUN_OP_LOSS: return (double)lun_count(s);
+    case LUN_OP_LOSS:
+    case LUN_OP_SUM_SQUARES: return (double)lun_count(s);
     case LUN_OP_EMBED_BACKWARD: return (double)s.n;
     case LUN_OP_ATTENTION:
     case LUN_OP_ATTENTION_BACKWARD: /* over a head's channels, then over pixels */
@@ -114,9 +118,19 @@ static double depth_of(const lun_op *op)
     }
 }
 
+/* Close the gaps between the pixels of an image. */
+static void squeeze(float *x, lun_shape shape, int pitch)
+{
+    for (int64_t pixel = 1; pitch && pixel < shape.n * shape.h * shape.w; pixel++)
+        memmove(x + pixel * shape.c, x + pixel * pitch, (size_t)shape.c * sizeof *x);
+}
+
 static lun_status read_src(check_plan *plan, int s)
 {
-    return lun_buffer_read(on_a(plan->src[s]), plan->host_src, lun_bytes(plan->base.op.src[s]));
+    const lun_op *op = &plan->base.op;
+    LUN_TRY(lun_buffer_read(on_a(plan->src[s]), plan->host_src, lun_src_span(op, s)));
+    squeeze(plan->host_src, op->src[s].shape, op->src_pitch[s]);
+    return LUN_OK;
 }
 
 static double rms(const float *x, int64_t count, int64_t first, int64_t step)
@@ -177,6 +191,7 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         return LUN_OK;
     case LUN_OP_ADD:
     case LUN_OP_ADD_CHANNEL:
+    case LUN_OP_ACCUMULATE:
         for (int s = 0; s < 2; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));
         *scale = r[0] + r[1];
@@ -221,6 +236,7 @@ static lun_status plain_scale(check_plan *plan, double *scale)
         *scale = (r[0] + r[1]) * 2 * r[3]; /* a row of the table is (a, b), a^2 + b^2 about 1 */
         return LUN_OK;
     case LUN_OP_ADAM: /* m mixes itself with the gradient */ LUN_TRY(src_rms(plan, 1, scale)); return LUN_OK;
+    case LUN_OP_EMA: /* an average mixes itself with the parameter */ LUN_TRY(src_rms(plan, 0, scale)); return LUN_OK;
     case LUN_OP_SAMPLE_STEP: {
         for (int s = 0; s < 3; s++)
             LUN_TRY(src_rms(plan, s, &r[s]));
@@ -312,9 +328,9 @@ static lun_status norm_scale(check_plan *plan, int d, rounding *bound)
         LUN_TRY(read_src(plan, 2));
         for (int64_t c = 0; c < channels; c++)
             scale[c] += fabs((double)plan->host_src[c]);
-        if (op->nsrc > 5)
+        if (lun_norm_is_shifted(op))
             LUN_TRY(read_src(plan, 5));
-        for (int64_t c = 0; op->nsrc > 5 && c < channels; c++)
+        for (int64_t c = 0; lun_norm_is_shifted(op) && c < channels; c++)
             scale[c] += rms(plan->host_src, lun_count(op->src[5].shape), c, channels);
         return LUN_OK;
     }
@@ -325,6 +341,23 @@ static lun_status norm_scale(check_plan *plan, int d, rounding *bound)
     }
     if (d == 2)
         bound->cubic = largest * largest; /* d rstd = rstd^3 / 2 d var */
+    return LUN_OK;
+}
+
+/* A convolution's statistics, of results that may differ by e (r + S) each, e = 64 u sqrt(L), r their rms in the
+ * channel and S the plain scale: the mean by as much, and the variance, whose differences from the mean are r at most,
+ * by 2 r e (r + S). Their own sums round less than that. */
+static lun_status statistics_scale(check_plan *plan, int d, double plain)
+{
+    const lun_desc desc = plan->base.op.dst[d];
+    const int64_t channels = desc.shape.c;
+    LUN_TRY(lun_buffer_read(on_a(plan->dst[d]), plan->host_a, lun_bytes(desc)));
+    for (int64_t c = 0; c < channels; c++) {
+        const double mean = (double)plan->host_a[c], var = (double)plan->host_a[channels + c];
+        const double size = sqrt(mean * mean + var);
+        plan->scale[c] = isfinite(size) ? size + plain : plain;
+        plan->scale[channels + c] = isfinite(size) ? 2 * size * (size + plain) : plain;
+    }
     return LUN_OK;
 }
 
@@ -362,6 +395,11 @@ static lun_status find_bound(check_plan *plan, int d, double plain, rounding *ou
         return LUN_OK;
     if (op->kind == LUN_OP_BATCH_NORM || op->kind == LUN_OP_BATCH_NORM_BACKWARD)
         return norm_scale(plan, d, out);
+    if (d == 1 && (op->kind == LUN_OP_CONV2D || op->kind == LUN_OP_CONV2D_TRANSPOSE)) {
+        out->scale = plan->scale;
+        out->period = 2 * op->dst[1].shape.c;
+        return statistics_scale(plan, d, plain);
+    }
     if (op->kind == LUN_OP_GROUP_NORM || op->kind == LUN_OP_GROUP_NORM_BACKWARD)
         return group_norm_scale(plan, d, plain, out);
     out->add_rms = true;
@@ -372,59 +410,112 @@ static lun_status find_bound(check_plan *plan, int d, double plain, rounding *ou
     return LUN_OK;
 }
 
-/* Fails with the worst element, or the first one that is a number on one side only. */
-static lun_status compare(const check_plan *plan, int d, const rounding *bound)
+/* What lies between the pixels of a destination was equal before and is nobody's to change. */
+static lun_status compare_gaps(const check_plan *plan, int d)
 {
     const lun_op *op = &plan->base.op;
-    const check_state *state = plan->base.device->state;
+    const lun_shape s = op->dst[d].shape;
+    const int pitch = op->dst_pitch[d];
+    for (int64_t pixel = 0; pitch && pixel + 1 < s.n * s.h * s.w; pixel++)
+        if (memcmp(plan->host_a + pixel * pitch + s.c, plan->host_b + pixel * pitch + s.c,
+                   (size_t)(pitch - s.c) * sizeof(float)) != 0) {
+            char what[160];
+            lun_op_describe(op, what, sizeof what);
+            return lun_fail(LUN_ERR_DEVICE, "check: %s: %s or %s wrote behind the channels of pixel %lld", what,
+                            plan->a->candidate, plan->b->candidate, (long long)pixel);
+        }
+    return LUN_OK;
+}
+
+/* The worst element, or the first one that is a number on one side only. */
+typedef struct difference {
+    int64_t element;
+    double share, allowed; /* of lun_check_finding; what was allowed there */
+} difference;
+
+static difference find_worst(const check_plan *plan, int d, const rounding *bound)
+{
+    const lun_op *op = &plan->base.op;
     const int64_t count = lun_count(op->dst[d].shape);
     const float *a = plan->host_a, *b = plan->host_b;
     const bool words = op->dst[d].dtype != LUN_F32;
     const double size = bound->add_rms ? rms(a, count, 0, 1) : 0;
-    int64_t worst = -1;
-    double excess = 0, allowed_there = 0;
-    for (int64_t i = 0; i < count; i++) {
-        double allowed = 0, over;
+    difference worst = {0, 0, 0};
+    for (int64_t i = 0; i < count && !isinf(worst.share); i++) {
+        double allowed = 0, share;
         if (memcmp(&a[i], &b[i], 4) == 0)
             continue;
         if (words) {
-            over = INFINITY;
+            share = INFINITY;
         } else if (isnan(a[i]) || isnan(b[i]) || isinf(a[i]) || isinf(b[i])) {
-            over = (isnan(a[i]) && isnan(b[i])) || a[i] == b[i] ? 0 : INFINITY;
+            share = (isnan(a[i]) && isnan(b[i])) || a[i] == b[i] ? 0 : INFINITY;
         } else {
             const double mine = fabs((double)a[i]), apart = fabs((double)a[i] - (double)b[i]);
             if (!bound->exact)
                 allowed = bound->factor *
                               (mine + bound->cubic * mine * mine * mine + size + bound->scale[i % bound->period]) +
                           FLUSHED;
-            over = apart <= allowed ? 0 : allowed > 0 ? apart / allowed : INFINITY;
+            share = apart == 0 ? 0 : allowed > 0 ? apart / allowed : INFINITY;
         }
-        if (over > excess) {
-            worst = i;
-            excess = over;
-            allowed_there = allowed;
-        }
-        if (isinf(excess))
-            break;
+        if (!(share <= worst.share))
+            worst = (difference){i, share, allowed};
     }
-    if (worst < 0)
-        return LUN_OK;
+    return worst;
+}
+
+static lun_status describe_difference(const check_plan *plan, int d, const difference *worst)
+{
+    const lun_op *op = &plan->base.op;
+    const check_state *state = plan->base.device->state;
+    const long long at = worst->element, count = lun_count(op->dst[d].shape);
+    const float *a = plan->host_a, *b = plan->host_b;
     char what[160];
     lun_op_describe(op, what, sizeof what);
-    if (words) {
+    if (op->dst[d].dtype != LUN_F32) {
         uint32_t x, y;
-        memcpy(&x, &a[worst], 4);
-        memcpy(&y, &b[worst], 4);
-        return lun_fail(LUN_ERR_DEVICE,
-                        "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %u, %s (%s) %u",
-                        what, d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, x,
-                        state->b->info.spec, plan->b->candidate, y);
+        memcpy(&x, &a[at], 4);
+        memcpy(&y, &b[at], 4);
+        return lun_fail(
+            LUN_ERR_DEVICE, "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %u, %s (%s) %u",
+            what, d, at, count, state->a->info.spec, plan->a->candidate, x, state->b->info.spec, plan->b->candidate, y);
     }
     return lun_fail(
         LUN_ERR_DEVICE,
         "check: %s: destination %d differs at stored element %lld of %lld: %s (%s) %.9g, %s (%s) %.9g; %.3g is allowed",
-        what, d, (long long)worst, (long long)count, state->a->info.spec, plan->a->candidate, (double)a[worst],
-        state->b->info.spec, plan->b->candidate, (double)b[worst], allowed_there);
+        what, d, at, count, state->a->info.spec, plan->a->candidate, (double)a[at], state->b->info.spec,
+        plan->b->candidate, (double)b[at], worst->allowed);
+}
+
+/* Hold destination d against each other, with both sides' in host memory; it is made dense there. */
+static lun_status compare(check_plan *plan, int d, double plain, bool equal)
+{
+    const check_state *state = plan->base.device->state;
+    const lun_op *op = &plan->base.op;
+    difference worst = {0, 0, 0};
+    lun_status status = LUN_OK;
+    if (!equal) {
+        rounding bound;
+        LUN_TRY(find_bound(plan, d, plain, &bound));
+        status = compare_gaps(plan, d);
+        squeeze(plan->host_a, op->dst[d].shape, op->dst_pitch[d]);
+        squeeze(plan->host_b, op->dst[d].shape, op->dst_pitch[d]);
+        if (status != LUN_OK)
+            worst.share = INFINITY;
+        else
+            worst = find_worst(plan, d, &bound);
+        if (status == LUN_OK && !(worst.share <= 1))
+            status = describe_difference(plan, d, &worst);
+    }
+    if (!state->observe)
+        return status;
+    const lun_check_finding finding = {.op = op,
+                                       .candidate_a = plan->a->candidate,
+                                       .candidate_b = plan->b->candidate,
+                                       .dst = d,
+                                       .share = worst.share,
+                                       .detail = status != LUN_OK ? lun_error_detail() : NULL};
+    state->observe(state->payload, &finding);
+    return LUN_OK;
 }
 
 /* ---- the driver ---- */
@@ -542,7 +633,7 @@ static void check_plan_destroy(lun_op_plan *base)
     free(plan);
 }
 
-/* "X|Y", as this driver names its plans: X on A and Y on B. "X": on both. */
+/* The two halves of a name (check.h). */
 static void split_candidate(const char *candidate, char a[64], char b[64])
 {
     const char *bar = strchr(candidate, '|');
@@ -550,10 +641,33 @@ static void split_candidate(const char *candidate, char a[64], char b[64])
     snprintf(b, 64, "%s", bar ? bar + 1 : candidate);
 }
 
+static lun_status plan_side(lun_device *side, const lun_op *op, const char *name, lun_op_plan **out)
+{
+    const bool optional = name[0] == '?';
+    name += optional;
+    lun_status status = lun_op_plan_create(side, op, name[0] ? name : NULL, out);
+    if (status == LUN_UNSUPPORTED && optional && name[0])
+        status = lun_op_plan_create(side, op, NULL, out);
+    return status;
+}
+
+/* A kernel that is not `name`, where the side has one. */
+static lun_status plan_other(lun_device *side, const lun_op *op, const char *name, lun_op_plan **out)
+{
+    for (const lun_candidate *c = lun_candidates(op->kind); c && c->name; c++) {
+        if (strcmp(c->name, name) == 0)
+            continue;
+        const lun_status status = lun_op_plan_create(side, op, c->name, out);
+        if (status != LUN_UNSUPPORTED)
+            return status;
+    }
+    return lun_op_plan_create(side, op, NULL, out);
+}
+
 static lun_status check_plan_create(lun_device *dev, const lun_op *op, const char *candidate, lun_op_plan **out)
 {
     check_state *state = dev->state;
-    char name_a[64], name_b[64];
+    char name_a[64] = "", name_b[64] = "";
     size_t src_bytes = 4, dst_bytes = 4;
     int64_t channels = 1;
     check_plan *plan = lun_calloc(1, sizeof *plan, "a plan");
@@ -561,19 +675,24 @@ static lun_status check_plan_create(lun_device *dev, const lun_op *op, const cha
         return LUN_ERR_MEMORY;
     if (candidate)
         split_candidate(candidate, name_a, name_b);
-    lun_status status = lun_op_plan_create(state->a, op, candidate ? name_a : NULL, &plan->a);
+    const bool other = strcmp(name_a, "~") == 0; /* than B's, which is then planned first */
+    lun_status status = other ? LUN_OK : plan_side(state->a, op, name_a, &plan->a);
     if (status == LUN_OK) {
-        status = lun_op_plan_create(state->b, op, candidate ? name_b : NULL, &plan->b);
+        status = plan_side(state->b, op, name_b, &plan->b);
         /* A has it and B has not: then B is not checked, which is what this device is for. */
-        if (status == LUN_UNSUPPORTED && !candidate)
+        if (status == LUN_UNSUPPORTED && (!candidate || other))
             status = lun_fail(LUN_ERR_DEVICE, "check: %s declines: %s", state->b->info.spec, lun_error_detail());
     }
+    if (status == LUN_OK && other)
+        status = plan_other(state->a, op, plan->b->candidate, &plan->a);
     for (int s = 0; s < op->nsrc; s++) {
-        src_bytes = lun_bytes(op->src[s]) > src_bytes ? lun_bytes(op->src[s]) : src_bytes;
+        src_bytes = lun_src_span(op, s) > src_bytes ? lun_src_span(op, s) : src_bytes;
         channels = lun_max_i64(channels, op->src[s].shape.c);
     }
     for (int d = 0; d < op->ndst; d++)
-        dst_bytes = lun_bytes(op->dst[d]) > dst_bytes ? lun_bytes(op->dst[d]) : dst_bytes;
+        dst_bytes = lun_dst_span(op, d) > dst_bytes ? lun_dst_span(op, d) : dst_bytes;
+    for (int d = 1; d < op->ndst; d++) /* a convolution's statistics have two numbers a channel */
+        channels = lun_max_i64(channels, lun_count(op->dst[d].shape));
     if (status == LUN_OK) {
         plan->host_a = lun_malloc(dst_bytes, 1, "a comparison");
         plan->host_b = lun_malloc(dst_bytes, 1, "a comparison");
@@ -653,15 +772,13 @@ static lun_status check_run(lun_op_plan *base, lun_part part)
     LUN_TRY(lun_op_plan_run(plan->a));
     LUN_TRY(lun_op_plan_run(plan->b));
     for (int d = 0; d < op->ndst; d++) {
-        const size_t bytes = lun_bytes(op->dst[d]);
-        rounding bound;
-        LUN_TRY(find_bound(plan, d, plain, &bound));
+        const size_t bytes = lun_dst_span(op, d);
         LUN_TRY(lun_buffer_read(on_a(plan->dst[d]), plan->host_a, bytes));
         LUN_TRY(lun_buffer_read(on_b(plan->dst[d]), plan->host_b, bytes));
-        if (memcmp(plan->host_a, plan->host_b, bytes) == 0)
-            continue;
-        LUN_TRY(compare(plan, d, &bound));
-        LUN_TRY(lun_buffer_write(on_b(plan->dst[d]), plan->host_a, bytes));
+        const bool equal = memcmp(plan->host_a, plan->host_b, bytes) == 0;
+        if (!equal)
+            LUN_TRY(lun_buffer_write(on_b(plan->dst[d]), plan->host_a, bytes));
+        LUN_TRY(compare(plan, d, plain, equal));
     }
     return LUN_OK;
 }
@@ -677,6 +794,13 @@ lun_device *lun_check_side(const lun_device *dev, int which)
 {
     const check_state *state = dev->state;
     return which == 0 ? state->a : state->b;
+}
+
+void lun_check_observe(lun_device *dev, void (*observe)(void *payload, const lun_check_finding *finding), void *payload)
+{
+    check_state *state = dev->state;
+    state->observe = observe;
+    state->payload = payload;
 }
 
 extern const lun_driver lun_driver_check;

@@ -403,9 +403,38 @@ static bool overlap(lun_place a, size_t a_bytes, lun_place b, size_t b_bytes)
            b.offset < a.offset + a_bytes;
 }
 
-static bool same_place(lun_place a, lun_place b)
+/* An operand where it is bound. */
+typedef struct bound_operand {
+    lun_place place;
+    size_t span, pixel; /* bytes: of all, of one pixel's channels */
+    int pitch;          /* floats; 0: dense */
+} bound_operand;
+
+static bound_operand bound_src(const lun_op *op, int s, const lun_place *src)
 {
-    return a.buffer == b.buffer && a.offset == b.offset;
+    return (bound_operand){src[s], lun_src_span(op, s), (size_t)op->src[s].shape.c * 4, op->src_pitch[s]};
+}
+
+static bound_operand bound_dst(const lun_op *op, int d, const lun_place *dst)
+{
+    return (bound_operand){dst[d], lun_dst_span(op, d), (size_t)op->dst[d].shape.c * 4, op->dst_pitch[d]};
+}
+
+/* Two operands meet if their spans do; but channels of one wide image may lie between each other. */
+static bool meet(bound_operand a, bound_operand b)
+{
+    if (!overlap(a.place, a.span, b.place, b.span))
+        return false;
+    if (a.pitch == 0 || a.pitch != b.pitch)
+        return true;
+    const size_t pitch = (size_t)a.pitch * 4;
+    const size_t apart = (b.place.offset % pitch + pitch - a.place.offset % pitch) % pitch;
+    return apart < a.pixel || apart + b.pixel > pitch;
+}
+
+static bool coincide(bound_operand a, bound_operand b)
+{
+    return a.place.buffer == b.place.buffer && a.place.offset == b.place.offset && a.pitch == b.pitch;
 }
 
 static lun_status check_overlaps(const lun_op_plan *plan, const lun_place *src, const lun_place *dst,
@@ -415,26 +444,26 @@ static lun_status check_overlaps(const lun_op_plan *plan, const lun_place *src, 
     const lun_op_info *info = lun_op_info_of(op->kind);
     const size_t scratch = plan->workspace - plan->kept;
     for (int d = 0; d < op->ndst; d++) {
-        const size_t bytes = lun_bytes(op->dst[d]);
+        const bound_operand to = bound_dst(op, d, dst);
         const int alias = info->alias[d] - 1;
-        if (alias >= 0 && alias < op->nsrc && !same_place(dst[d], src[alias]))
+        if (alias >= 0 && alias < op->nsrc && !coincide(to, bound_src(op, alias, src)))
             return lun_fail(LUN_ERR_INTERNAL, "bind: %s updates source %d in place, so destination %d must be there",
                             info->name, alias, d);
         for (int s = 0; s < op->nsrc; s++) {
-            const bool allowed =
-                same_place(dst[d], src[s]) && (s == alias || (d == 0 && (info->inplace >> s & 1u) != 0));
-            if (!allowed && overlap(dst[d], bytes, src[s], lun_bytes(op->src[s])))
+            const bound_operand from = bound_src(op, s, src);
+            const bool allowed = coincide(to, from) && (s == alias || (d == 0 && (info->inplace >> s & 1u) != 0));
+            if (!allowed && meet(to, from))
                 return lun_fail(LUN_ERR_INTERNAL, "bind: %s: destination %d overlaps source %d", info->name, d, s);
         }
         for (int e = 0; e < d; e++) {
-            if (overlap(dst[d], bytes, dst[e], lun_bytes(op->dst[e])))
+            if (meet(to, bound_dst(op, e, dst)))
                 return lun_fail(LUN_ERR_INTERNAL, "bind: %s: destinations %d and %d overlap", info->name, e, d);
         }
-        if (overlap(dst[d], bytes, workspace, scratch) || overlap(dst[d], bytes, kept, plan->kept))
+        if (overlap(dst[d], to.span, workspace, scratch) || overlap(dst[d], to.span, kept, plan->kept))
             return lun_fail(LUN_ERR_INTERNAL, "bind: %s: destination %d overlaps the workspace", info->name, d);
     }
     for (int s = 0; s < op->nsrc; s++) {
-        const size_t bytes = lun_bytes(op->src[s]);
+        const size_t bytes = lun_src_span(op, s);
         if (overlap(src[s], bytes, workspace, scratch) || overlap(src[s], bytes, kept, plan->kept))
             return lun_fail(LUN_ERR_INTERNAL, "bind: %s: source %d overlaps the workspace", info->name, s);
     }
@@ -452,11 +481,11 @@ static lun_status bind(lun_op_plan *plan, const lun_place *src, const lun_place 
     LUN_TRY(alive(dev));
     for (int s = 0; s < plan->op.nsrc; s++) {
         snprintf(what, sizeof what, "bind: %s: source %d", name, s);
-        LUN_TRY(check_place(dev, what, src[s], lun_bytes(plan->op.src[s])));
+        LUN_TRY(check_place(dev, what, src[s], lun_src_span(&plan->op, s)));
     }
     for (int d = 0; d < plan->op.ndst; d++) {
         snprintf(what, sizeof what, "bind: %s: destination %d", name, d);
-        LUN_TRY(check_place(dev, what, dst[d], lun_bytes(plan->op.dst[d])));
+        LUN_TRY(check_place(dev, what, dst[d], lun_dst_span(&plan->op, d)));
     }
     const size_t scratch = plan->workspace - plan->kept, needed = keeps ? scratch : plan->workspace;
     if (needed > 0) {

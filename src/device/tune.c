@@ -149,6 +149,15 @@ static lun_status fill_normals(tuner *t, int operand)
     return LUN_OK;
 }
 
+/* Where destination `d` begins in the buffer of results and in the reference, and behind the last, where they end. */
+static size_t place_of(const lun_op *op, int d)
+{
+    size_t end = 0;
+    for (int i = 0; i < d; i++)
+        end += (lun_dst_span(op, i) + 255) / 256 * 256;
+    return end;
+}
+
 /* Once, for the largest of all ops. */
 static lun_status make_buffers(tuner *t, const task *jobs, size_t count)
 {
@@ -156,8 +165,8 @@ static lun_status make_buffers(tuner *t, const task *jobs, size_t count)
     for (size_t j = 0; j < count; j++) {
         const lun_op *op = &jobs[j].op.op;
         for (int s = 0; s < op->nsrc; s++)
-            operand[s] = lun_bytes(op->src[s]) > operand[s] ? lun_bytes(op->src[s]) : operand[s];
-        result = lun_bytes(op->dst[0]) > result ? lun_bytes(op->dst[0]) : result;
+            operand[s] = lun_src_span(op, s) > operand[s] ? lun_src_span(op, s) : operand[s];
+        result = place_of(op, op->ndst) > result ? place_of(op, op->ndst) : result;
     }
     t->reference_room = result;
     t->reference = lun_malloc(result, 1, "tuning");
@@ -201,7 +210,8 @@ static lun_status bind(tuner *t, lun_op_plan *plan, bool kept)
     lun_place src[LUN_OP_MAX_SRC] = {{NULL, 0}}, dst[LUN_OP_MAX_DST] = {{NULL, 0}};
     for (int s = 0; s < plan->op.nsrc; s++)
         src[s].buffer = t->operand[s];
-    dst[0].buffer = t->result;
+    for (int d = 0; d < plan->op.ndst; d++)
+        dst[d] = (lun_place){t->result, place_of(&plan->op, d)};
     kept = kept && plan->kept > 0;
     LUN_TRY(ensure(t, &t->workspace, plan->workspace - (kept ? plan->kept : 0)));
     if (!kept)
@@ -309,7 +319,7 @@ static void cap(int64_t *value, int64_t most)
     *value = lun_min_i64(*value, most);
 }
 
-/* An op of the same class with few pictures, few channels and small maps. */
+/* An op of the same class with few pictures, few channels and small maps, which lie dense. */
 static lun_status shrink(lun_op *op)
 {
     lun_conv_attrs *a = &op->attrs.conv;
@@ -318,6 +328,8 @@ static lun_status shrink(lun_op *op)
     const int64_t pictures =
         lun_max_i64(1, PROBE_PIXELS / (lun_min_i64(small.h, PROBE_SIDE) * lun_min_i64(small.w, PROBE_SIDE)));
     const int less_h = (int)lun_max_i64(0, small.h - PROBE_SIDE), less_w = (int)lun_max_i64(0, small.w - PROBE_SIDE);
+    memset(op->src_pitch, 0, sizeof op->src_pitch);
+    memset(op->dst_pitch, 0, sizeof op->dst_pitch);
     cap(&x->n, pictures);
     cap(&x->c, PROBE_C);
     cap(&y->c, PROBE_C);
@@ -382,20 +394,31 @@ static contender *pick_reference(const lun_op *op, contender *trials, int count)
 /* The first run, into a result of NaNs, so that what is not written is seen. */
 static lun_status first_run(tuner *t, const task *job, contender *trial)
 {
-    LUN_TRY(lun_buffer_fill((lun_place){t->result, 0}, NAN_BITS, lun_bytes(job->op.op.dst[0])));
+    LUN_TRY(lun_buffer_fill((lun_place){t->result, 0}, NAN_BITS, place_of(&job->op.op, job->op.op.ndst)));
     return run_for(t, trial, job->op.kept, 1, &trial->best);
 }
 
-static lun_status compare(tuner *t, const lun_op *op, double *error)
+/* Between the pixels of a result with a pitch must still be NaNs. */
+static lun_status compare(tuner *t, const lun_op *op, int d, double *error)
 {
-    const size_t count = lun_bytes(op->dst[0]) / sizeof(float);
+    const size_t count = lun_dst_span(op, d) / sizeof(float), from = place_of(op, d);
+    const size_t pitch = op->dst_pitch[d] ? (size_t)op->dst_pitch[d] : count;
+    const size_t own = op->dst_pitch[d] ? (size_t)op->dst[d].shape.c : count;
+    const float *reference = t->reference + from / sizeof(float);
     double difference = 0, size = 0;
     for (size_t first = 0; first < count; first += PIECE) {
         const size_t n = count - first < PIECE ? count - first : PIECE;
-        LUN_TRY(lun_buffer_read((lun_place){t->result, first * sizeof(float)}, t->piece, n * sizeof(float)));
+        LUN_TRY(lun_buffer_read((lun_place){t->result, from + first * sizeof(float)}, t->piece, n * sizeof(float)));
+        size_t column = first % pitch;
         for (size_t i = 0; i < n; i++) {
-            const double want = (double)t->reference[first + i], d = (double)t->piece[i] - want;
-            difference += d * d;
+            const bool between = column >= own;
+            column = column + 1 < pitch ? column + 1 : 0;
+            if (between) {
+                difference = isnan(t->piece[i]) ? difference : INFINITY;
+                continue;
+            }
+            const double want = (double)reference[first + i], off = (double)t->piece[i] - want;
+            difference += off * off;
             size += want * want;
         }
     }
@@ -405,9 +428,15 @@ static lun_status compare(tuner *t, const lun_op *op, double *error)
 
 static lun_status check_trial(tuner *t, const task *job, contender *trial, const char *reference)
 {
-    trial->bound = lun_error_bound(&job->op.op, trial->name, reference);
-    LUN_TRY(compare(t, &job->op.op, &trial->error));
-    if (trial->error <= trial->bound)
+    const lun_op *op = &job->op.op;
+    bool right = true;
+    for (int d = op->ndst - 1; d >= 0 && right; d--) { /* the result itself last: it is what is told */
+        trial->bound = d == 0 ? lun_error_bound(op, trial->name, reference)
+                              : lun_statistics_error_bound(op, trial->name, reference);
+        LUN_TRY(compare(t, op, d, &trial->error));
+        right = trial->error <= trial->bound; /* NaN is not */
+    }
+    if (right)
         return LUN_OK;
     trial->wrong = true;
     snprintf(trial->note, sizeof trial->note, "never: error beyond the bound of its class");
@@ -421,7 +450,7 @@ static lun_status warm_up(tuner *t, const task *job, contender *trials, int coun
 {
     double fastest = INFINITY;
     LUN_TRY(first_run(t, job, reference));
-    LUN_TRY(lun_buffer_read((lun_place){t->result, 0}, t->reference, lun_bytes(job->op.op.dst[0])));
+    LUN_TRY(lun_buffer_read((lun_place){t->result, 0}, t->reference, place_of(&job->op.op, job->op.op.ndst)));
     LUN_TRY(check_trial(t, job, reference, reference->name)); /* NaNs in it, or nothing but zeros */
     for (int i = 0; i < count && !t->stop; i++) {
         contender *one = &trials[i];

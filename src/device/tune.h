@@ -29,6 +29,11 @@ lun_status lun_tune_ops_by(lun_device *dev, const lun_tune_op *ops, size_t count
 /* Is there anything to tune on this device? */
 bool lun_tunable(const lun_device *dev);
 
+/* What a choice or a verdict on a kernel is for, in one line of fresh memory: device, driver, settings, build. */
+char *lun_device_key(const lun_device *dev);
+/* $LUNETTE_KERNELS gives other texts than those the build knows: nothing may be remembered of them. */
+bool lun_foreign_kernels(void);
+
 /* A choice in memory, and when it was measured (best seconds of a run). */
 lun_status lun_tuning_set(lun_tuning *tuning, const char *op, const char *candidate, double seconds);
 /* Seconds of the choice for `op`; NaN when there is none. */

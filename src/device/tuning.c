@@ -216,8 +216,7 @@ void lun_tuning_keep(lun_tuning *tuning)
 
 /* ---- opening ---- */
 
-/* What a choice is for, in one line. */
-static char *make_key(const lun_device *dev)
+char *lun_device_key(const lun_device *dev)
 {
     const lun_device_info *i = &dev->info;
     char *key = lun_format("%s | %s | %s | %d units | %d lanes | %s%s| lunette %s | kernels %s", i->name, i->platform,
@@ -230,18 +229,23 @@ static char *make_key(const lun_device *dev)
     return key;
 }
 
+bool lun_foreign_kernels(void)
+{
+    const char *kernels = getenv("LUNETTE_KERNELS");
+    return kernels && *kernels;
+}
+
 lun_status lun_tuning_open(const lun_device *dev, lun_tuning **out)
 {
     if (!dev || !out)
         return lun_fail(LUN_ERR_USAGE, "lun_tuning_open: no device or no result");
     lun_tuning *tuning = lun_calloc(1, sizeof *tuning, "the table of choices");
     lun_status status = tuning ? LUN_OK : LUN_ERR_MEMORY;
-    const char *kernels = getenv("LUNETTE_KERNELS"); /* other texts than those that were measured */
     if (status == LUN_OK && lun_tunable(dev)) {
-        tuning->key = make_key(dev);
+        tuning->key = lun_device_key(dev);
         if (!tuning->key)
             status = LUN_ERR_MEMORY;
-        else if (!kernels || !*kernels)
+        else if (!lun_foreign_kernels())
             tuning->path = lun_cache_text_path("tuning", tuning->key);
     }
     if (status == LUN_OK && tuning->path) {

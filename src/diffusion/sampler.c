@@ -63,8 +63,8 @@ static lun_desc row_desc(int count)
 static lun_value record_model(void *payload, lun_graph *graph, lun_value x, lun_value t, lun_value labels,
                               lun_norm_mode norm)
 {
-    (void)labels;
-    return lun_model_forward(graph, payload, x, t, norm);
+    return lun_model_apply(graph, payload,
+                           &(lun_model_inputs){.x = x, .t = t, .labels = labels, .dropout = -1, .norm = norm});
 }
 
 /* ---- The step
@@ -143,11 +143,18 @@ static lun_status check_model(const lun_model_config *config, const lun_sampler_
 {
     LUN_TRY(lun_model_config_check(config, p->height, p->width));
     const int shift = config->levels - 1;
-    if (p->norm == LUN_NORM_BATCH && (int64_t)p->batch * (p->height >> shift) * (p->width >> shift) < 2)
+    if (config->network == LUN_NOTEBOOK && p->norm == LUN_NORM_BATCH &&
+        (int64_t)p->batch * (p->height >> shift) * (p->width >> shift) < 2)
         return lun_fail(
             LUN_ERR_USAGE,
             "batch statistics need more than one value a channel at the deepest level; draw more pictures at a time");
     return LUN_OK;
+}
+
+/* A guidance of 0 is none asked for, and 1 changes nothing. */
+static bool guides(const lun_sampler_params *p)
+{
+    return p->guidance != 0 && p->guidance != 1;
 }
 
 static lun_status check(const lun_denoiser *denoiser, const lun_sampler_params *p)
@@ -164,8 +171,8 @@ static lun_status check(const lun_denoiser *denoiser, const lun_sampler_params *
         return lun_fail(LUN_ERR_USAGE, "guidance %g is not finite", p->guidance);
     if (p->guidance != 0 && denoiser->classes < 1)
         return lun_fail(LUN_ERR_USAGE, "guidance: this network takes no labels");
-    if (denoiser->classes > 0 && (p->null_label < 0 || p->null_label >= denoiser->classes))
-        return lun_fail(LUN_ERR_USAGE, "null label %d; labels are 0 to %d", p->null_label, denoiser->classes - 1);
+    if (guides(p) && denoiser->null_label < 0)
+        return lun_fail(LUN_ERR_USAGE, "guidance: this network was never trained without a label");
     return LUN_OK;
 }
 
@@ -203,8 +210,10 @@ lun_status lun_sampler_create(lun_store *store, lun_device *dev, const lun_model
                                    : (lun_denoiser){.record = record_model,
                                                     .payload = &s->config,
                                                     .channels = s->config.image_channels,
-                                                    .steps = s->config.steps};
-    s->guided = params->guidance != 0 && params->guidance != 1;
+                                                    .steps = s->config.steps,
+                                                    .classes = s->config.classes,
+                                                    .null_label = s->config.null_class ? s->config.classes : -1};
+    s->guided = guides(params);
     if (compile)
         s->compile = *compile;
     s->compile.keep = 1; /* one step runs hundreds of times */
@@ -317,10 +326,13 @@ static lun_status write_labels(lun_sampler *s, const one_step *step, const lun_s
 {
     if (s->denoiser.classes < 1)
         return run->labels ? lun_fail(LUN_ERR_USAGE, "this network takes no labels") : LUN_OK;
+    const int none = s->denoiser.null_label;
+    if (!run->labels && none < 0)
+        return lun_fail(LUN_ERR_USAGE, "this network needs a label for every picture");
     for (int k = 0; k < s->rows_count; k++) {
         const bool given = run->labels && k < s->params.batch;
-        s->labels[k] = given ? run->labels[k] : s->params.null_label;
-        if (s->labels[k] < 0 || s->labels[k] >= s->denoiser.classes)
+        s->labels[k] = given ? run->labels[k] : none;
+        if (s->labels[k] < 0 || (s->labels[k] >= s->denoiser.classes && s->labels[k] != none))
             return lun_fail(LUN_ERR_USAGE, "label %d; labels are 0 to %d", (int)s->labels[k], s->denoiser.classes - 1);
     }
     return lun_plan_write(step->plan, step->labels, s->labels);

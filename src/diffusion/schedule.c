@@ -55,12 +55,6 @@ void lun_schedule_derive(lun_schedule *s)
     }
 }
 
-const char *lun_schedule_kind_name(lun_schedule_kind kind)
-{
-    static const char *const names[LUN_SCHEDULE_KINDS] = {"linear", "scaled", "cosine", "sigmoid"};
-    return (unsigned)kind < LUN_SCHEDULE_KINDS ? names[kind] : NULL;
-}
-
 static lun_status check_steps(int steps)
 {
     if (steps < 1 || steps > MAX_STEPS)

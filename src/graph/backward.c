@@ -4,6 +4,7 @@
  * their lifetimes stay short that way. */
 #include "graph.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,10 +82,9 @@ static void bind_gradient(lun_graph *graph, int param, lun_value gradient)
     graph->tensors[gradient].grad_of = param;
 }
 
-static void walk(lun_graph *graph, lun_value loss, const bool *wants, lun_value *gradient)
+static void walk(lun_graph *graph, lun_value loss, float weight, const bool *wants, lun_value *gradient)
 {
-    const float one = 1;
-    gradient[loss] = lun_graph_constant(graph, "gradient of the loss", graph->tensors[loss].desc, &one);
+    gradient[loss] = lun_graph_constant(graph, "gradient of the loss", graph->tensors[loss].desc, &weight);
     graph->backward_start = graph->node_count;
     for (int n = graph->tensors[loss].node; n >= 0 && graph->error == LUN_OK; n--) {
         const lun_node *node = &graph->nodes[n];
@@ -121,8 +121,17 @@ static void walk(lun_graph *graph, lun_value loss, const bool *wants, lun_value 
 
 void lun_graph_backward(lun_graph *graph, lun_value loss)
 {
+    lun_graph_backward_weighted(graph, loss, 1);
+}
+
+void lun_graph_backward_weighted(lun_graph *graph, lun_value loss, double weight)
+{
     if (graph->error != LUN_OK)
         return;
+    if (!isfinite((float)weight) || (float)weight == 0) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "backward: a loss of weight %g", weight);
+        return;
+    }
     if (loss < 0 || loss >= graph->tensor_count) {
         lun_graph_fail(graph, LUN_ERR_USAGE, "backward: %d is not a value of this graph", loss);
         return;
@@ -149,7 +158,7 @@ void lun_graph_backward(lun_graph *graph, lun_value loss)
         if (!wants[loss])
             lun_graph_fail(graph, LUN_ERR_USAGE, "backward: the loss depends on no trained parameter");
         else
-            walk(graph, loss, wants, gradient);
+            walk(graph, loss, (float)weight, wants, gradient);
         for (int p = 0; p < params && graph->error == LUN_OK; p++) {
             const lun_value v = graph->param_value[p];
             if (v >= 0 && wants[v] && gradient[v] >= 0)

@@ -47,14 +47,18 @@ lun_place lun_plan_place(const lun_plan *plan, lun_value value)
     case LUN_REGION_ARENA: return (lun_place){plan->arena[spot->pool], spot->offset};
     case LUN_REGION_FIXED: return (lun_place){plan->fixed[spot->pool], spot->offset};
     case LUN_REGION_STORE:
-        return root->grad_of >= 0 ? lun_store_place(graph->store, root->grad_of, LUN_SLOT_GRAD)
-                                  : lun_store_place(graph->store, root->param, LUN_SLOT_VALUE);
+        if (root->grad_of >= 0)
+            return lun_store_place(graph->store, root->grad_of, LUN_SLOT_GRAD);
+        /* What is not trained has no average: its value serves. */
+        return lun_store_place(graph->store, root->param,
+                               graph->store->entries[root->param].info.role == LUN_ROLE_PARAM ? plan->values
+                                                                                              : LUN_SLOT_VALUE);
     case LUN_REGION_NONE: break;
     }
     return (lun_place){NULL, 0};
 }
 
-static lun_status check_arguments(const lun_graph *graph, const lun_device *dev, lun_plan **out)
+static lun_status check_arguments(const lun_graph *graph, const lun_device *dev, lun_slot values, lun_plan **out)
 {
     if (!graph || !dev || !out)
         return lun_fail(LUN_ERR_USAGE, "lun_graph_compile: no graph, device or place for the plan");
@@ -73,10 +77,33 @@ static lun_status check_arguments(const lun_graph *graph, const lun_device *dev,
                                                             : "the graph's store has no memory yet");
     if (trained && !graph->store->training)
         return lun_fail(LUN_ERR_USAGE, "the graph trains, but its store was allocated without gradients");
+    if (values == LUN_SLOT_VALUE)
+        return LUN_OK;
+    if (trained || (int)values < LUN_SLOT_EMA || values > LUN_SLOT_LAST)
+        return lun_fail(LUN_ERR_USAGE, "a graph that %s with slot %d for its parameters' values",
+                        trained ? "trains" : "runs", (int)values);
+    if (graph->store->trained_chunks > 0 && !graph->store->chunks[0].buffer[values])
+        return lun_fail(LUN_ERR_USAGE, "the store has no moving average %d", (int)values - LUN_SLOT_EMA);
     return LUN_OK;
 }
 
 /* ---- Steps ---- */
+
+/* What a node over the store asks of one chunk. */
+static lun_status chunk_op(const lun_graph *graph, const lun_node *node, int chunk, lun_op *op)
+{
+    const lun_desc piece = lun_image(1, (int64_t)(graph->store->chunks[chunk].bytes / 4), 1, 1);
+    *op = (lun_op){.kind = node->op.kind, .attrs = node->op.attrs, .nsrc = node->operands};
+    for (int s = 0, own = 0; s < node->operands; s++)
+        op->src[s] = node->operand[s] == LUN_OWN_OPERAND ? node->op.src[own++] : piece;
+    if (op->kind == LUN_OP_SUM_SQUARES) {
+        if (chunk >= LUN_STORE_PARTS)
+            return lun_fail(LUN_ERR_MEMORY, "the parameters lie in more than %d buffers of this device",
+                            LUN_STORE_PARTS);
+        op->attrs.squares.slot = chunk;
+    }
+    return lun_op_infer(op);
+}
 
 static lun_status make_steps(lun_plan *plan)
 {
@@ -97,11 +124,7 @@ static lun_status make_steps(lun_plan *plan)
             step->chunk = -1;
             if (node->whole_store) {
                 step->chunk = c;
-                step->op.nsrc = 5;
-                for (int s = 0; s < 4; s++)
-                    step->op.src[s] = lun_image(1, (int64_t)(graph->store->chunks[c].bytes / 4), 1, 1);
-                step->op.src[4] = node->op.src[0];
-                LUN_TRY(lun_op_infer(&step->op));
+                LUN_TRY(chunk_op(graph, node, c, &step->op));
             }
         }
     }
@@ -240,7 +263,7 @@ static size_t lay_cpu_operands(lun_plan *plan, lun_plan_step *step)
     size_t end = 0;
     for (int s = 0; s < step->op.nsrc; s++) {
         step->cpu_src[s] = (lun_place){plan->cpu_operands, end};
-        end += align_up(lun_bytes(step->op.src[s]));
+        end += align_up(lun_src_span(&step->op, s));
     }
     for (int d = 0; d < step->op.ndst; d++) {
         if (info->alias[d]) {
@@ -248,7 +271,7 @@ static size_t lay_cpu_operands(lun_plan *plan, lun_plan_step *step)
             continue;
         }
         step->cpu_dst[d] = (lun_place){plan->cpu_operands, end};
-        end += align_up(lun_bytes(step->op.dst[d]));
+        end += align_up(lun_dst_span(&step->op, d));
     }
     return end;
 }
@@ -352,10 +375,12 @@ static lun_status bind_step(lun_plan *plan, lun_plan_step *step)
     const lun_node *node = &plan->graph->nodes[step->node];
     if (step->chunk >= 0) {
         lun_buffer *const *buffer = plan->graph->store->chunks[step->chunk].buffer;
-        static const lun_slot operand[4] = {LUN_SLOT_VALUE, LUN_SLOT_GRAD, LUN_SLOT_M, LUN_SLOT_V};
-        for (int s = 0; s < 4; s++)
-            step->src[s] = (lun_place){buffer[operand[s]], 0};
-        step->src[4] = lun_plan_place(plan, node->src[0]);
+        for (int s = 0, own = 0; s < step->op.nsrc; s++) {
+            if (node->operand[s] == LUN_OWN_OPERAND)
+                step->src[s] = lun_plan_place(plan, node->src[own++]);
+            else
+                step->src[s] = (lun_place){buffer[node->operand[s]], 0};
+        }
         const lun_op_info *info = lun_op_info_of(step->op.kind);
         for (int d = 0; d < step->op.ndst; d++)
             step->dst[d] = step->src[info->alias[d] - 1];
@@ -423,14 +448,18 @@ static lun_status compile(lun_plan *plan, const lun_compile_params *params)
 
 lun_status lun_graph_compile(lun_graph *graph, lun_device *dev, const lun_compile_params *params, lun_plan **out)
 {
-    LUN_TRY(check_arguments(graph, dev, out));
+    const lun_slot values = params ? params->values : LUN_SLOT_VALUE;
+    LUN_TRY(check_arguments(graph, dev, values, out));
     lun_plan *plan = lun_calloc(1, sizeof *plan, "a plan");
     if (!plan)
         return LUN_ERR_MEMORY;
     plan->recorded = graph;
     plan->device = dev;
+    plan->values = values;
     plan->value_count = graph->tensor_count;
     lun_status status = lun_graph_fuse(graph, &plan->graph);
+    if (status == LUN_OK)
+        status = lun_graph_make_views(plan->graph);
     if (status == LUN_OK)
         status = compile(plan, params);
     if (status == LUN_OK)

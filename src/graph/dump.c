@@ -21,7 +21,9 @@ static void dump_value(const lun_graph *graph, const lun_placement *p, lun_value
     const lun_shape s = t->desc.shape;
     fprintf(file, "  %%%d %s %s%s (%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ")", v, sources[t->source],
             t->name ? t->name : "", t->output ? " output" : "", s.n, s.c, s.h, s.w);
-    if (t->root != v)
+    if (lun_is_view(graph, v))
+        fprintf(file, " channels %d.. of %%%d", t->first, t->root);
+    else if (t->root != v)
         fprintf(file, " in place of %%%d", t->root);
     if (t->grad_of >= 0)
         fprintf(file, " gradient of %s", lun_store_info(graph->store, (size_t)t->grad_of)->name);

@@ -5,6 +5,8 @@
  * that is an output, lies in a gradient slot, or has another reader.
  *
  *   conv2d, conv2d_transpose + relu              -> .relu            relu's gradient needs its result only
+ *   conv2d, conv2d_transpose; batch_norm of it   -> .stats; .given   both stay, with a value between them that the
+ *                                                                    recording does not have, numbered after its own
  *   batch_norm + add_channel                     -> shift
  *   batch_norm_backward + relu_backward          -> .relu            where src is relu's result
  *   batch_norm_backward + channel_sum of dsrc    -> .dbias
@@ -25,8 +27,8 @@
 #include <string.h>
 
 typedef struct fusion {
-    lun_graph *graph;
-    bool *gone; /* by node: merged into another one */
+    lun_graph *graph; /* with room for one more value a recorded node */
+    bool *gone;       /* by node: merged into another one */
 } fusion;
 
 static lun_node *producer(const fusion *f, lun_value value, lun_op_kind kind)
@@ -176,7 +178,7 @@ static lun_status relu_into_convolution(fusion *f, lun_node *relu)
 static lun_status shift_into_norm(fusion *f, lun_node *add)
 {
     lun_node *norm = producer(f, add->src[0], LUN_OP_BATCH_NORM);
-    if (!norm || norm->op.nsrc > 5 || norm->dst[0] != add->src[0] || !passes_on(f, add->src[0]) ||
+    if (!norm || lun_norm_is_shifted(&norm->op) || norm->dst[0] != add->src[0] || !passes_on(f, add->src[0]) ||
         !may_move(f, number(f, norm), number(f, add)))
         return LUN_OK;
     const int ndst = norm->op.ndst;
@@ -263,6 +265,36 @@ static lun_status bare_norm(fusion *f, lun_node *norm)
     drop(f, norm->dst[2]);
     norm->op.attrs.norm.bare = true;
     return infer(norm, 1);
+}
+
+static lun_value add_value(fusion *f, lun_desc desc)
+{
+    const lun_value value = f->graph->tensor_count++;
+    f->graph->tensors[value] =
+        (lun_tensor){.desc = desc, .source = LUN_SOURCE_TEMP, .node = -1, .root = value, .param = -1, .grad_of = -1};
+    return value;
+}
+
+/* The statistics of a convolution's result, from the convolution itself, which has it at hand. Neither op moves, and
+ * whoever else reads the result still can: a value is written once. */
+static lun_status statistics_from_convolution(fusion *f, lun_node *norm)
+{
+    lun_node *conv = producer(f, norm->src[0], LUN_OP_CONV2D);
+    if (!conv)
+        conv = producer(f, norm->src[0], LUN_OP_CONV2D_TRANSPOSE);
+    if (!conv || conv->dst[0] != norm->src[0] || !norm->op.attrs.norm.training || norm->op.attrs.norm.given)
+        return LUN_OK;
+    if (!conv->op.attrs.conv.stats) { /* else of another batch_norm that reads the same */
+        conv->op.attrs.conv.stats = true;
+        LUN_TRY(infer(conv, 2));
+        conv->dst[1] = add_value(f, conv->op.dst[1]);
+        adopt(f, conv);
+    }
+    const int ndst = norm->op.ndst;
+    norm->op.attrs.norm.given = true;
+    norm->op.src[norm->op.nsrc] = conv->op.dst[1];
+    norm->src[norm->op.nsrc++] = conv->dst[1];
+    return infer(norm, ndst);
 }
 
 /* The gradient of that group norm, if `ddst` goes there and nowhere else. */
@@ -404,6 +436,7 @@ static lun_status fuse(fusion *f)
         {LUN_OP_CHANNEL_SUM, sum_into_norm_backward},
         {LUN_OP_SPATIAL_SUM, spatial_sum_into_norm_backward},
         {LUN_OP_BATCH_NORM, bare_norm},
+        {LUN_OP_BATCH_NORM, statistics_from_convolution},
         {LUN_OP_SCALE_SHIFT, scale_shift_into_norm},
         {LUN_OP_SILU, silu_into_norm},
         {LUN_OP_CHANNEL_SUM, sum_into_group_norm_backward},
@@ -417,15 +450,13 @@ static lun_status fuse(fusion *f)
     return LUN_OK;
 }
 
-/* Close the gaps that merged nodes left. */
-static void compact(fusion *f)
+void lun_graph_compact(lun_graph *graph, const bool *gone)
 {
-    lun_graph *graph = f->graph;
     int count = 0, start = graph->backward_start;
     for (int n = 0; n < graph->node_count; n++) {
         if (n == graph->backward_start)
             start = count;
-        if (f->gone[n])
+        if (gone[n])
             continue;
         graph->nodes[count] = graph->nodes[n];
         for (int d = 0; !graph->nodes[count].whole_store && d < graph->nodes[count].op.ndst; d++)
@@ -446,14 +477,15 @@ lun_status lun_graph_fuse(const lun_graph *recorded, lun_graph **out)
     *f.graph = *recorded;
     f.graph->param_value = NULL;
     f.graph->param_count = 0;
-    f.graph->tensors = lun_malloc((size_t)recorded->tensor_count, sizeof *f.graph->tensors, "a graph");
+    f.graph->tensors =
+        lun_malloc((size_t)(recorded->tensor_count + recorded->node_count), sizeof *f.graph->tensors, "a graph");
     f.graph->nodes = lun_malloc((size_t)recorded->node_count, sizeof *f.graph->nodes, "a graph");
     if (!f.graph->tensors || !f.graph->nodes)
         goto end;
     memcpy(f.graph->tensors, recorded->tensors, (size_t)recorded->tensor_count * sizeof *recorded->tensors);
     memcpy(f.graph->nodes, recorded->nodes, (size_t)recorded->node_count * sizeof *recorded->nodes);
     status = fuse(&f);
-    compact(&f);
+    lun_graph_compact(f.graph, f.gone);
 end:
     free(f.gone);
     if (status == LUN_OK)

@@ -3,10 +3,12 @@
  *   record.c    values and nodes; every node goes through lun_op_infer
  *   backward.c  lun_graph_backward, and the lun_backward_* of op/op.h
  *   fuse.c      neighbouring ops made into one, in a copy of the graph that a plan owns
+ *   views.c     in that copy, concat and slice without copies
  *   place.c     which nodes run, where each value lies, and the checker of that
  *   compile.c   op plans, fallback, buffers
  *   run.c       write, run, read, copy, profile
- *   store.c     parameters with gradients and moments
+ *   store.c     parameters with gradients, moments and averages
+ *   update.c    recording what works on the whole store: Adam, accumulation, clipping, averages
  *   dump.c      a listing for people
  *
  * Order of execution is order of recording. A value is written once, by its producer, except for what lies in a
@@ -37,7 +39,9 @@ typedef struct lun_tensor {
     lun_desc desc;
     lun_source source;
     int node;    /* the producer, or -1; a LUN_SOURCE_TEMP without one is gone (fuse.c) */
-    int root;    /* the value whose storage this is: itself, or for an in-place result the state or parameter */
+    int root;    /* the value whose storage this is: itself, or for an in-place result the state or parameter, or for a
+                    view the wide value (views.c) */
+    int first;   /* of a view: the channel of the wide value at which it begins; else 0 */
     int param;   /* LUN_SOURCE_PARAM: number in the store, else -1 */
     int grad_of; /* the parameter in whose gradient slot this value lies, or -1 */
     bool output;
@@ -49,10 +53,17 @@ typedef struct lun_node {
     lun_op op;
     lun_value src[LUN_OP_MAX_SRC];
     lun_value dst[LUN_OP_MAX_DST];
-    /* An Adam step over the store: its only operand here is `hyper`; compile.c makes an op for each of the store's
-     * chunks, which are known only once the store has its memory. */
+    /* An op over the whole store, Adam's step for one: compile.c makes an op for each of the store's chunks, which are
+     * known only once the store has its memory. Their operand i is the slot operand[i] of the chunk or, where that is
+     * LUN_OWN_OPERAND, the next of `src`. */
     bool whole_store;
+    int operands;
+    signed char operand[LUN_OP_MAX_SRC];
 } lun_node;
+
+#define LUN_OWN_OPERAND (-1)
+/* Partial results of an op that sums over the store, one a chunk. */
+#define LUN_STORE_PARTS 64
 
 struct lun_graph {
     lun_store *store;
@@ -74,17 +85,32 @@ lun_value lun_graph_fail(lun_graph *graph, lun_status status, const char *format
 /* Append a node; returns its first destination, or -1 with the error kept. `attrs` may be NULL. */
 lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc);
 
+/* Room for one more node; false with the error kept. */
+bool lun_graph_node_room(lun_graph *graph);
+
 /* A copy with neighbouring ops merged, for one plan. Values have the same numbers, those that are no more have no
- * producer. Names and constants' contents are borrowed from `recorded`. */
+ * producer, and new ones come after them. Names and constants' contents are borrowed from `recorded`. */
 lun_status lun_graph_fuse(const lun_graph *recorded, lun_graph **out);
 void lun_graph_free_fused(lun_graph **graph);
+/* Remove nodes from such a copy; gone: by node. */
+void lun_graph_compact(lun_graph *graph, const bool *gone);
+/* In such a copy, let sources of concats and results of slices be views where all who touch them can. On an error the
+ * copy is of no more use. */
+lun_status lun_graph_make_views(lun_graph *graph);
+
+/* Is the value some channels of a wider one? */
+static inline bool lun_is_view(const lun_graph *graph, lun_value value)
+{
+    const int root = graph->tensors[value].root;
+    return root != value && graph->tensors[root].source == LUN_SOURCE_TEMP;
+}
 
 /* ---- The store ----
  * Each slot is one flat arena, cut into chunks where the device limits one buffer. In it every entry starts on
  * LUN_ALIGN bytes and belongs to one chunk; the padding is zero and stays so. Trained entries come first; the chunks
  * after store->trained_chunks hold the LUN_ROLE_BUFFER entries and exist only for LUN_SLOT_VALUE. */
 
-#define LUN_SLOTS 4
+#define LUN_SLOTS (LUN_SLOT_LAST + 1)
 
 typedef struct lun_store_entry {
     lun_param_info info;
@@ -103,6 +129,7 @@ struct lun_store {
     int count, room;
     lun_device *device; /* NULL until lun_store_allocate */
     bool training;
+    unsigned wanted;  /* bit s: slot s is wanted beyond those that training always has */
     uint64_t version; /* changes whenever a value may have */
     lun_store_chunk *chunks;
     int chunk_count, trained_chunks;
@@ -110,6 +137,8 @@ struct lun_store {
 
 /* The entry of that name, added if new; the number in *index. */
 lun_status lun_store_enter(lun_store *store, const lun_param_info *info, int *index);
+/* A graph will work on this slot. LUN_ERR_USAGE where the store has its memory already, without this slot. */
+lun_status lun_store_want(lun_store *store, lun_slot slot);
 /* Of an allocated store; the slot must exist for the entry. */
 lun_place lun_store_place(const lun_store *store, int index, lun_slot slot);
 
@@ -171,6 +200,7 @@ struct lun_plan {
     lun_device *device;
     lun_device *cpu; /* for fallback; NULL when nothing falls back */
     lun_placement *placement;
+    lun_slot values; /* stands for the trained parameters' values */
     int value_count; /* of the graph, when it was compiled */
     bool *readable;  /* by value */
     lun_plan_step *steps;

@@ -116,9 +116,9 @@ static size_t memory_of(const lun_op_plan *plan)
     const lun_op_info *info = lun_op_info_of(plan->op.kind);
     size_t bytes = align_up(plan->workspace);
     for (int s = 0; s < plan->op.nsrc; s++)
-        bytes += align_up(lun_bytes(plan->op.src[s]));
+        bytes += align_up(lun_src_span(&plan->op, s));
     for (int d = 0; d < plan->op.ndst; d++)
-        bytes += info->alias[d] ? 0 : align_up(lun_bytes(plan->op.dst[d]));
+        bytes += info->alias[d] ? 0 : align_up(lun_dst_span(&plan->op, d));
     return bytes;
 }
 
@@ -129,12 +129,12 @@ static lun_status bind(bench *b, lun_op_plan *plan)
     for (int s = 0; s < plan->op.nsrc; s++) {
         const bool real = plan->op.src[s].dtype == LUN_F32;
         lun_buffer **buffer = real ? &b->real[s] : &b->whole[s];
-        LUN_TRY(ensure(b, buffer, lun_bytes(plan->op.src[s]), real));
+        LUN_TRY(ensure(b, buffer, lun_src_span(&plan->op, s), real));
         src[s].buffer = *buffer;
     }
     for (int d = 0; d < plan->op.ndst; d++) {
         if (!info->alias[d])
-            LUN_TRY(ensure(b, &b->dst[d], lun_bytes(plan->op.dst[d]), false));
+            LUN_TRY(ensure(b, &b->dst[d], lun_dst_span(&plan->op, d), false));
         dst[d] = info->alias[d] ? src[info->alias[d] - 1] : (lun_place){b->dst[d], 0};
     }
     LUN_TRY(ensure(b, &b->workspace, plan->workspace, false));

@@ -1,9 +1,10 @@
 /* Which nodes run, and where every value lies.
  *
- * Values of one node's results live from that node to their last reader. Those that share storage in place form one
- * block; blocks are placed largest first, each into the smallest gap that is free for its whole life (the greedy by
- * size of Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020), in pools that a
- * device's limit on one allocation bounds. */
+ * Values of one node's results live from that node to their last reader; one of which others are views, from the first
+ * of the nodes that make a part of it to the last reader of any. Those that share storage in place form one block;
+ * blocks are placed largest first, each into the smallest gap that is free for its whole life (the greedy by size of
+ * Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020), in pools that a device's limit
+ * on one allocation bounds. */
 #include "graph.h"
 
 #include <stdlib.h>
@@ -22,6 +23,20 @@ static size_t padded(lun_desc desc)
     return (lun_bytes(desc) + LUN_ALIGN - 1) / LUN_ALIGN * LUN_ALIGN;
 }
 
+/* Have two values an element in common? Those of one state or parameter have all. */
+static bool share(const lun_graph *graph, lun_value a, lun_value b)
+{
+    const lun_tensor *x = &graph->tensors[a], *y = &graph->tensors[b];
+    return x->root == y->root && x->first < y->first + y->desc.shape.c && y->first < x->first + x->desc.shape.c;
+}
+
+/* Bytes from the first element of a value to behind its last. */
+static size_t span(const lun_graph *graph, lun_value value)
+{
+    const lun_tensor *t = &graph->tensors[value];
+    return lun_span(t->desc, lun_is_view(graph, value) ? (int)graph->tensors[t->root].desc.shape.c : 0);
+}
+
 /* Backwards: a node runs if it changes something that stays, or if a node that runs reads a result of it. */
 static void find_live(const lun_graph *graph, bool *live, bool *read)
 {
@@ -31,40 +46,69 @@ static void find_live(const lun_graph *graph, bool *live, bool *read)
         bool needed = node->whole_store;
         for (int d = 0; d < node->op.ndst; d++) {
             const lun_tensor *t = &graph->tensors[node->dst[d]];
-            needed = needed || info->alias[d] || t->output || t->grad_of >= 0 || read[node->dst[d]];
+            needed = needed || info->alias[d] || t->output || t->grad_of >= 0 || read[node->dst[d]] ||
+                     (lun_is_view(graph, node->dst[d]) && graph->tensors[t->root].output);
         }
         live[n] = needed;
         for (int s = 0; needed && s < node->op.nsrc; s++)
-            read[node->src[s]] = true;
+            for (int v = 0; v < graph->tensor_count; v++)
+                read[v] = read[v] || share(graph, v, node->src[s]);
     }
+}
+
+/* Where the storage of a root lies; made: by a node that runs, or a part of it. */
+static lun_region region_of(const lun_tensor *root, bool made)
+{
+    if (root->source == LUN_SOURCE_PARAM || root->grad_of >= 0)
+        return LUN_REGION_STORE;
+    if (root->source != LUN_SOURCE_TEMP)
+        return LUN_REGION_FIXED;
+    return !made ? LUN_REGION_NONE : root->output ? LUN_REGION_FIXED : LUN_REGION_ARENA;
 }
 
 /* The region of each value and its life. */
 static void find_lives(const lun_graph *graph, lun_placement *p)
 {
     for (int v = 0; v < graph->tensor_count; v++) {
-        const lun_tensor *t = &graph->tensors[v], *root = &graph->tensors[t->root];
-        lun_region region = LUN_REGION_FIXED;
-        if (root->source == LUN_SOURCE_PARAM || root->grad_of >= 0)
-            region = LUN_REGION_STORE;
-        else if (root->source == LUN_SOURCE_TEMP)
-            region = root->node < 0 || !p->live[root->node] ? LUN_REGION_NONE
-                     : root->output                         ? LUN_REGION_FIXED
-                                                            : LUN_REGION_ARENA;
-        p->spot[v] = (lun_spot){.region = region, .pool = -1, .first = t->node, .last = t->node};
+        const lun_tensor *t = &graph->tensors[v];
+        p->spot[v] = (lun_spot){.region = region_of(t, false), .pool = -1, .first = t->node, .last = t->node};
     }
-    for (int n = 0; n < graph->node_count; n++)
-        for (int s = 0; p->live[n] && s < graph->nodes[n].op.nsrc; s++)
-            p->spot[graph->nodes[n].src[s]].last = n;
+    for (int n = 0; n < graph->node_count; n++) {
+        const lun_node *node = &graph->nodes[n];
+        for (int s = 0; p->live[n] && s < node->op.nsrc; s++)
+            p->spot[node->src[s]].last = n;
+        for (int d = 0; p->live[n] && !node->whole_store && d < node->op.ndst; d++) {
+            const int root = graph->tensors[node->dst[d]].root;
+            p->spot[root].region = region_of(&graph->tensors[root], true);
+        }
+    }
+    for (int v = 0; v < graph->tensor_count; v++) {
+        lun_spot *spot = &p->spot[v], *root = &p->spot[graph->tensors[v].root];
+        spot->region = root->region;
+        if (lun_is_view(graph, v)) {
+            root->first = spot->first < root->first ? spot->first : root->first;
+            root->last = spot->last > root->last ? spot->last : root->last;
+        }
+    }
+}
+
+/* Are others views of it, or is it one? */
+static bool is_viewed(const lun_graph *graph, lun_value value)
+{
+    for (int v = 0; v < graph->tensor_count; v++)
+        if (v != value && (graph->tensors[v].root == value || graph->tensors[value].root == v))
+            return true;
+    return false;
 }
 
 /* The source whose storage a node's first result may take over, or -1: the op allows it, both are in the arena and of
- * one size, the source is read here for the last time, and not here also as an operand that must stay whole. */
+ * one size, the source is read here for the last time, and not here also as an operand that must stay whole. The source
+ * has no part in a view, and the result is none. */
 static lun_value inplace_source(const lun_graph *graph, const lun_placement *p, int n)
 {
     const lun_node *node = &graph->nodes[n];
     const unsigned allowed = lun_op_info_of(node->op.kind)->inplace;
-    if (node->op.ndst < 1 || p->spot[node->dst[0]].region != LUN_REGION_ARENA)
+    if (node->op.ndst < 1 || p->spot[node->dst[0]].region != LUN_REGION_ARENA || lun_is_view(graph, node->dst[0]))
         return -1;
     for (int s = 0; s < node->op.nsrc; s++) {
         const lun_value v = node->src[s];
@@ -72,7 +116,7 @@ static lun_value inplace_source(const lun_graph *graph, const lun_placement *p, 
         for (int other = 0; other < node->op.nsrc; other++)
             whole = whole || (node->src[other] == v && !(allowed >> other & 1));
         if (!whole && p->spot[v].region == LUN_REGION_ARENA && p->spot[v].last == n &&
-            lun_bytes(node->op.src[s]) == lun_bytes(node->op.dst[0]))
+            lun_bytes(node->op.src[s]) == lun_bytes(node->op.dst[0]) && !is_viewed(graph, v))
             return v;
     }
     return -1;
@@ -88,9 +132,9 @@ static int make_blocks(const lun_graph *graph, lun_placement *p, block *blocks, 
         const lun_node *node = &graph->nodes[n];
         const lun_value taken = p->live[n] ? inplace_source(graph, p, n) : -1;
         for (int d = 0; d < node->op.ndst; d++) {
-            const lun_value v = node->dst[d];
+            const lun_value v = graph->tensors[node->dst[d]].root; /* not itself: a part, maybe not the first */
             lun_spot *spot = &p->spot[v];
-            if (spot->region != LUN_REGION_ARENA)
+            if (spot->region != LUN_REGION_ARENA || block_of[v] >= 0)
                 continue;
             if (d == 0 && taken >= 0) {
                 block_of[v] = block_of[taken];
@@ -231,12 +275,13 @@ static lun_status place(const lun_graph *graph, lun_placement *p, size_t limit)
     LUN_TRY_GOTO(status, end, place_fixed(graph, p, limit));
     for (int v = 0; v < graph->tensor_count; v++) {
         const int root = graph->tensors[v].root;
-        if (block_of[v] >= 0) {
-            p->spot[v].pool = blocks[block_of[v]].pool;
-            p->spot[v].offset = blocks[block_of[v]].offset;
-        } else if (root != v) {
+        if (block_of[root] >= 0) {
+            p->spot[root].pool = blocks[block_of[root]].pool;
+            p->spot[root].offset = blocks[block_of[root]].offset;
+        }
+        if (root != v) {
             p->spot[v].pool = p->spot[root].pool;
-            p->spot[v].offset = p->spot[root].offset;
+            p->spot[v].offset = p->spot[root].offset + (size_t)graph->tensors[v].first * 4;
         }
     }
     for (int i = 0; i < count; i++) {
@@ -296,21 +341,65 @@ static bool in_pools(lun_region region)
     return region == LUN_REGION_ARENA || region == LUN_REGION_FIXED;
 }
 
+/* The channels of one wide value may lie between each other. */
 static bool overlap(const checker *c, lun_value a, lun_value b)
 {
     const lun_spot *x = &c->p->spot[a], *y = &c->p->spot[b];
-    return in_pools(x->region) && x->region == y->region && x->pool == y->pool &&
-           x->offset < y->offset + lun_bytes(c->graph->tensors[b].desc) &&
-           y->offset < x->offset + lun_bytes(c->graph->tensors[a].desc);
+    if (!in_pools(x->region) || x->region != y->region || x->pool != y->pool)
+        return false;
+    if (c->graph->tensors[a].root == c->graph->tensors[b].root)
+        return share(c->graph, a, b);
+    return x->offset < y->offset + span(c->graph, b) && y->offset < x->offset + span(c->graph, a);
 }
 
-/* Writing `v` destroys everything that lies there, but for the other names of the same state or parameter. */
+/* Does `a` lie in `b`, of the same root? */
+static bool inside(const checker *c, lun_value a, lun_value b)
+{
+    const lun_tensor *x = &c->graph->tensors[a], *y = &c->graph->tensors[b];
+    return x->first >= y->first && x->first + x->desc.shape.c <= y->first + y->desc.shape.c;
+}
+
+/* Do whole parts make up all of a value? */
+static bool covered(const checker *c, lun_value v)
+{
+    const lun_tensor *t = &c->graph->tensors[v];
+    int64_t at = t->first;
+    for (int part = 0; part < c->graph->tensor_count && at < t->first + t->desc.shape.c; part++) {
+        const lun_tensor *p = &c->graph->tensors[part];
+        if (part == v || !c->whole[part] || p->root != t->root || p->first > at || p->first + p->desc.shape.c <= at)
+            continue;
+        at = p->first + p->desc.shape.c;
+        part = -1; /* the next may have any number */
+    }
+    return at >= t->first + t->desc.shape.c;
+}
+
+/* Writing `v` destroys everything that lies there, but for the other names of the same state or parameter. Of a wide
+ * value it makes whole what is a view of `v`, and what `v` lies in if that is the last part of it. */
 static void write_value(checker *c, lun_value v)
 {
-    for (int other = 0; other < c->graph->tensor_count; other++)
-        if (c->whole[other] && c->graph->tensors[other].root != c->graph->tensors[v].root && overlap(c, v, other))
-            c->whole[other] = false;
+    const lun_graph *graph = c->graph;
+    const int root = graph->tensors[v].root;
     c->whole[v] = true;
+    for (int other = 0; other < graph->tensor_count; other++) {
+        if (other == v || !overlap(c, v, other))
+            continue;
+        if (graph->tensors[other].root != root)
+            c->whole[other] = false;
+        else if (graph->tensors[root].source == LUN_SOURCE_TEMP)
+            c->whole[other] = (inside(c, other, v) && graph->tensors[other].node == graph->tensors[v].node) ||
+                              (inside(c, v, other) && covered(c, other));
+    }
+}
+
+/* A view lies where it belongs in its root. */
+static bool in_root(const checker *c, lun_value v)
+{
+    const lun_tensor *t = &c->graph->tensors[v];
+    const lun_spot *spot = &c->p->spot[v], *root = &c->p->spot[t->root];
+    return !lun_is_view(c->graph, v) || (spot->region == root->region && spot->pool == root->pool &&
+                                         spot->offset == root->offset + (size_t)t->first * 4 &&
+                                         t->first + t->desc.shape.c <= c->graph->tensors[t->root].desc.shape.c);
 }
 
 static lun_status check_bounds(const checker *c, size_t max_alloc)
@@ -327,8 +416,8 @@ static lun_status check_bounds(const checker *c, size_t max_alloc)
             continue;
         const lun_pools *in = pools[spot->region == LUN_REGION_FIXED];
         if (spot->pool < 0 || spot->pool >= in->count || spot->offset % LUN_ALIGN ||
-            lun_bytes(c->graph->tensors[v].desc) > in->bytes[spot->pool] ||
-            spot->offset > in->bytes[spot->pool] - lun_bytes(c->graph->tensors[v].desc))
+            span(c->graph, v) > in->bytes[spot->pool] || spot->offset > in->bytes[spot->pool] - span(c->graph, v) ||
+            !in_root(c, v))
             return lun_fail(LUN_ERR_INTERNAL, "placement: value %d does not lie in a pool", v);
     }
     return LUN_OK;
@@ -349,7 +438,8 @@ static lun_status check_node(checker *c, int n)
             return lun_fail(LUN_ERR_INTERNAL, "placement: result %d of node %d has no place", v, n);
         for (int s = 0; s < node->op.nsrc; s++) {
             const bool alias = info->alias[d] == s + 1;
-            const bool same = c->p->spot[v].offset == c->p->spot[node->src[s]].offset;
+            const bool same = c->p->spot[v].offset == c->p->spot[node->src[s]].offset &&
+                              node->op.dst_pitch[d] == node->op.src_pitch[s];
             const bool allowed = same && (alias || (d == 0 && (info->inplace >> s & 1)));
             if (overlap(c, v, node->src[s]) && !allowed)
                 return lun_fail(LUN_ERR_INTERNAL, "placement: result %d of node %d (%s) lies on operand %d", v, n,

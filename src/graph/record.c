@@ -181,6 +181,12 @@ void lun_graph_output(lun_graph *graph, lun_value value)
         lun_graph_fail(graph, LUN_ERR_USAGE, "output: %d is not a value of this graph", value);
 }
 
+bool lun_graph_node_room(lun_graph *graph)
+{
+    return grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes,
+                "a graph's nodes");
+}
+
 lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *attrs, const lun_value *src, int nsrc)
 {
     if (graph->error != LUN_OK)
@@ -208,8 +214,7 @@ lun_value lun_graph_record(lun_graph *graph, lun_op_kind kind, const lun_attrs *
             return lun_graph_fail(graph, LUN_ERR_USAGE, "%s changes operand %d, which must be a state or a parameter",
                                   info->name, info->alias[d] - 1);
     }
-    if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes,
-              "a graph's nodes"))
+    if (!lun_graph_node_room(graph))
         return -1;
     for (int d = 0; d < node.op.ndst; d++) {
         const lun_value value = add_tensor(graph, LUN_SOURCE_TEMP, node.op.dst[d], NULL);
@@ -500,40 +505,4 @@ lun_value lun_sample_step_learned(lun_graph *graph, lun_value x, lun_value eps, 
 void lun_store_at(lun_graph *graph, lun_value ring, lun_value value, lun_value slot)
 {
     lun_graph_record(graph, LUN_OP_STORE, NULL, (lun_value[]){ring, value, slot}, 3);
-}
-
-void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta2, double eps, double weight_decay,
-                    int decoupled)
-{
-    if (graph->error != LUN_OK)
-        return;
-    if (!graph->store) {
-        lun_graph_fail(graph, LUN_ERR_USAGE, "adam: the graph has no store");
-        return;
-    }
-    if (!is_value(graph, hyper)) {
-        lun_graph_fail(graph, LUN_ERR_USAGE, "adam: hyper is not a value of this graph");
-        return;
-    }
-    const lun_desc desc = graph->tensors[hyper].desc;
-    if (desc.dtype != LUN_F32 || desc.layout != LUN_IMAGE || !lun_shape_equal(desc.shape, lun_shape4(1, 4, 1, 1))) {
-        lun_graph_fail(graph, LUN_ERR_USAGE, "adam: hyper must be float32 of shape (1, 4, 1, 1)");
-        return;
-    }
-    /* eps > 0 also keeps 0 / 0 out of the padding between parameters. */
-    if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && eps > 0 && isfinite(eps) && weight_decay >= 0 &&
-          isfinite(weight_decay))) {
-        lun_graph_fail(graph, LUN_ERR_USAGE,
-                       "adam: betas %g, %g (0 to below 1), eps %g (above 0), weight decay %g (0 or more)", beta1, beta2,
-                       eps, weight_decay);
-        return;
-    }
-    if (!grow(graph, (void **)&graph->nodes, &graph->node_room, graph->node_count, sizeof *graph->nodes,
-              "a graph's nodes"))
-        return;
-    lun_node node = {.op.kind = LUN_OP_ADAM, .op.nsrc = 1, .whole_store = true};
-    node.op.attrs.adam = (lun_adam_attrs){beta1, beta2, eps, weight_decay, decoupled != 0};
-    node.op.src[0] = desc;
-    node.src[0] = hyper;
-    graph->nodes[graph->node_count++] = node;
 }

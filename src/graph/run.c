@@ -61,20 +61,25 @@ lun_status lun_plan_copy(lun_plan *plan, lun_value dst, lun_value src)
     return lun_buffer_copy(lun_plan_place(plan, dst), lun_plan_place(plan, src), lun_bytes(a));
 }
 
-/* Operands down, the op in plain C, results up. */
+static lun_status carry(lun_plan *plan, lun_place from, lun_place to, size_t bytes)
+{
+    LUN_TRY(lun_buffer_read(from, plan->staging, bytes));
+    return lun_buffer_write(to, plan->staging, bytes);
+}
+
+/* Operands down, the op in plain C, results up. A result between others' channels goes both ways, so that these come
+ * back as they were. */
 static lun_status run_fallback(lun_plan *plan, lun_plan_step *step)
 {
-    for (int s = 0; s < step->op.nsrc; s++) {
-        const size_t bytes = lun_bytes(step->op.src[s]);
-        LUN_TRY(lun_buffer_read(step->src[s], plan->staging, bytes));
-        LUN_TRY(lun_buffer_write(step->cpu_src[s], plan->staging, bytes));
-    }
+    const lun_op *op = &step->op;
+    for (int s = 0; s < op->nsrc; s++)
+        LUN_TRY(carry(plan, step->src[s], step->cpu_src[s], lun_src_span(op, s)));
+    for (int d = 0; d < op->ndst; d++)
+        if (op->dst_pitch[d])
+            LUN_TRY(carry(plan, step->dst[d], step->cpu_dst[d], lun_dst_span(op, d)));
     LUN_TRY(lun_op_plan_run(step->plan));
-    for (int d = 0; d < step->op.ndst; d++) {
-        const size_t bytes = lun_bytes(step->op.dst[d]);
-        LUN_TRY(lun_buffer_read(step->cpu_dst[d], plan->staging, bytes));
-        LUN_TRY(lun_buffer_write(step->dst[d], plan->staging, bytes));
-    }
+    for (int d = 0; d < op->ndst; d++)
+        LUN_TRY(carry(plan, step->cpu_dst[d], step->dst[d], lun_dst_span(op, d)));
     return LUN_OK;
 }
 
@@ -86,13 +91,9 @@ static lun_status run_step(lun_plan *plan, lun_plan_step *step)
 /* The operands of what is prepared lie where plain C finds them only after they have been copied there. */
 static lun_status prepare_step(lun_plan *plan, lun_plan_step *step)
 {
-    for (int s = 0; s < step->op.nsrc && step->fallback; s++) {
-        const size_t bytes = lun_bytes(step->op.src[s]);
-        if (!(step->plan->kept_src >> s & 1u))
-            continue;
-        LUN_TRY(lun_buffer_read(step->src[s], plan->staging, bytes));
-        LUN_TRY(lun_buffer_write(step->cpu_src[s], plan->staging, bytes));
-    }
+    for (int s = 0; s < step->op.nsrc && step->fallback; s++)
+        if (step->plan->kept_src >> s & 1u)
+            LUN_TRY(carry(plan, step->src[s], step->cpu_src[s], lun_src_span(&step->op, s)));
     return lun_op_plan_prepare(step->plan);
 }
 

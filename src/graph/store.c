@@ -166,8 +166,11 @@ lun_status lun_store_allocate(lun_store *store, lun_device *dev, int training)
     trained = count;
     LUN_TRY_GOTO(status, fail, lay_out(store, LUN_ROLE_BUFFER, limit, chunks, &count));
     for (int c = 0; c < count; c++) {
-        const int slots = training && c < trained ? LUN_SLOTS : 1;
-        for (int slot = 0; slot < slots; slot++) {
+        const unsigned training_slots = 1u << LUN_SLOT_GRAD | 1u << LUN_SLOT_M | 1u << LUN_SLOT_V | store->wanted;
+        const unsigned slots = 1u << LUN_SLOT_VALUE | (training && c < trained ? training_slots : 0);
+        for (int slot = 0; slot < LUN_SLOTS; slot++) {
+            if (!(slots >> slot & 1u))
+                continue;
             LUN_TRY_GOTO(status, fail, lun_buffer_create(dev, chunks[c].bytes, &chunks[c].buffer[slot]));
             LUN_TRY_GOTO(status, fail, lun_buffer_fill((lun_place){chunks[c].buffer[slot], 0}, 0, chunks[c].bytes));
         }
@@ -197,8 +200,39 @@ static lun_status find_slot(const lun_store *store, size_t index, lun_slot slot)
     const lun_store_entry *entry = &store->entries[index];
     if (!store->device)
         return lun_fail(LUN_ERR_USAGE, "parameter %s: the store has no memory yet", entry->name);
+    static const char *const names[] = {"value", "gradient", "moments", "moments", "sum of gradients"};
     if ((int)slot < 0 || (int)slot >= LUN_SLOTS || !store->chunks[entry->chunk].buffer[slot])
-        return lun_fail(LUN_ERR_USAGE, "parameter %s has no gradient and no moments here", entry->name);
+        return lun_fail(LUN_ERR_USAGE, "parameter %s has no %s here", entry->name,
+                        (size_t)slot < LUN_COUNT(names) ? names[slot] : "moving average");
+    return LUN_OK;
+}
+
+lun_status lun_store_want(lun_store *store, lun_slot slot)
+{
+    if (slot <= LUN_SLOT_V)
+        return LUN_OK;
+    if (store->device && store->trained_chunks > 0 && !store->chunks[0].buffer[slot])
+        return lun_fail(LUN_ERR_USAGE, "the store has its memory, and none for slot %d", (int)slot);
+    store->wanted |= 1u << slot;
+    return LUN_OK;
+}
+
+lun_status lun_store_copy(lun_store *store, lun_slot dst, lun_slot src)
+{
+    if (!store || !store->device)
+        return lun_fail(LUN_ERR_USAGE, "lun_store_copy: no store, or one without memory");
+    if ((int)dst < 0 || (int)dst >= LUN_SLOTS || (int)src < 0 || (int)src >= LUN_SLOTS)
+        return lun_fail(LUN_ERR_USAGE, "lun_store_copy: from slot %d to slot %d", (int)src, (int)dst);
+    for (int c = 0; c < store->trained_chunks; c++) {
+        lun_store_chunk *chunk = &store->chunks[c];
+        if (!chunk->buffer[dst] || !chunk->buffer[src])
+            return lun_fail(LUN_ERR_USAGE, "lun_store_copy: the store has no slot %d",
+                            (int)(chunk->buffer[dst] ? src : dst));
+        if (dst != src)
+            LUN_TRY(
+                lun_buffer_copy((lun_place){chunk->buffer[dst], 0}, (lun_place){chunk->buffer[src], 0}, chunk->bytes));
+    }
+    store->version += dst == LUN_SLOT_VALUE;
     return LUN_OK;
 }
 

@@ -18,6 +18,12 @@
  * F(2,3): 1.67      F(4,2): 6.41 The sum at a point has depth / (taps taps) terms only, but two transforms before it: u
  * sqrt(depth) covers both.
  *
+ * A channel's mean and variance over many results: the results' errors average out in both, so that they cost no more,
+ * in terms of the size, than one result is off. What their own sums add: at most 384 squares are added one after the
+ * other (lower/winograd.c), so partial sums of 1 .. 384 squares are rounded by u / sqrt(3) of their size on the
+ * average, together u sqrt(384 / 9) = 6.5 u of the last; twice that where a single pixel guesses the mean (cl/norm.cl).
+ * Two results: 32 u is allowed.
+ *
  * tests/opcheck holds the candidates to bounds for single elements and any data; this one is for the tuner, which has
  * no exact result to compare with, only another candidate's. */
 #include <math.h>
@@ -66,4 +72,9 @@ double lun_error_bound(const lun_op *op, const char *candidate, const char *refe
     if (op->kind != LUN_OP_CONV2D && op->kind != LUN_OP_CONV2D_TRANSPOSE && op->kind != LUN_OP_CONV2D_WGRAD)
         return NAN;
     return (lun_amplification(op, candidate) + lun_amplification(op, reference)) * 0x1p-24 * sqrt(depth_of(op) + 16);
+}
+
+double lun_statistics_error_bound(const lun_op *op, const char *candidate, const char *reference)
+{
+    return lun_error_bound(op, candidate, reference) + 32 * 0x1p-24;
 }

@@ -11,5 +11,7 @@ double lun_amplification(const lun_op *op, const char *candidate);
 /* The most that two candidates' results may differ on normal data: RMS of the difference over the RMS of the results.
  * NaN for kinds of ops for which it has not been derived. */
 double lun_error_bound(const lun_op *op, const char *candidate, const char *reference);
+/* The same of a convolution's .stats. */
+double lun_statistics_error_bound(const lun_op *op, const char *candidate, const char *reference);
 
 #endif

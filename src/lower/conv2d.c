@@ -1,7 +1,7 @@
 /* conv2d, conv2d_transpose and conv2d_wgrad: their candidates. The geometry is explained in cl/conv2d.h. */
 #include "conv2d.h"
 #include "base/base.h"
-#include "lower.h"
+#include "lowerings.h"
 #include "winograd_lower.h"
 
 /* As many items fill the cores of any CPU evenly; cutting finer only costs reuse. */
@@ -12,18 +12,21 @@ static bool has_bias(const lun_op *op)
     return op->nsrc == 3;
 }
 
-static struct conv2d_gather_args gather_common(lun_shape src, lun_shape dst, lun_shape filter, bool bias, bool relu)
+static struct conv2d_gather_args gather_common(const lun_op *op)
 {
+    const lun_shape src = op->src[0].shape, dst = op->dst[0].shape, filter = op->src[1].shape;
     return (struct conv2d_gather_args){.src_h = (int)src.h,
                                        .src_w = (int)src.w,
                                        .src_c = (int)src.c,
+                                       .src_pitch = lun_src_pitch(op, 0),
                                        .dst_h = (int)dst.h,
                                        .dst_w = (int)dst.w,
                                        .dst_c = (int)dst.c,
+                                       .dst_pitch = lun_dst_pitch(op, 0),
                                        .kernel_h = (int)filter.h,
                                        .kernel_w = (int)filter.w,
-                                       .has_bias = bias,
-                                       .relu = relu};
+                                       .has_bias = has_bias(op),
+                                       .relu = op->attrs.conv.relu};
 }
 
 /* The gathers that compute the op: one for conv2d, one a phase for conv2d_transpose. Returns their number, or 0 if
@@ -31,8 +34,8 @@ static struct conv2d_gather_args gather_common(lun_shape src, lun_shape dst, lun
 static int gathers(const lun_op *op, struct conv2d_gather_args *out, int max)
 {
     const lun_conv_attrs *a = &op->attrs.conv;
-    const lun_shape src = op->src[0].shape, dst = op->dst[0].shape, filter = op->src[1].shape;
-    struct conv2d_gather_args g = gather_common(src, dst, filter, has_bias(op), a->relu);
+    const lun_shape dst = op->dst[0].shape;
+    struct conv2d_gather_args g = gather_common(op);
     if (op->kind == LUN_OP_CONV2D) {
         g.grid_h = g.dst_h;
         g.grid_w = g.dst_w;
@@ -77,7 +80,8 @@ static int gathers(const lun_op *op, struct conv2d_gather_args *out, int max)
     return count;
 }
 
-#define MAX_PHASES (LUN_MAX_LAUNCHES - 4)
+/* With room for what comes before and after the phases: one launch, and at most seven for statistics. */
+#define MAX_PHASES (LUN_MAX_LAUNCHES - 8)
 
 static struct conv2d_wgrad_args wgrad_args(const lun_op *op)
 {
@@ -87,9 +91,11 @@ static struct conv2d_wgrad_args wgrad_args(const lun_op *op)
                                       .big_h = (int)big.h,
                                       .big_w = (int)big.w,
                                       .big_c = (int)big.c,
+                                      .big_pitch = lun_src_pitch(op, 0),
                                       .small_h = (int)small.h,
                                       .small_w = (int)small.w,
                                       .small_c = (int)small.c,
+                                      .small_pitch = lun_src_pitch(op, 1),
                                       .stride_h = a->stride_h,
                                       .stride_w = a->stride_w,
                                       .pad_h = a->pad_h,
@@ -134,9 +140,17 @@ static lun_status panel_gather(const lun_op *op, const lun_caps *caps, lun_lower
     lun_emit_kept(launch, packed);
     lun_emit_args(launch, pack);
 
+    int64_t blocks_before = 0, all_blocks = 0;
+    for (int i = 0; i < phases; i++)
+        all_blocks += lun_ceil_div(phase[i].rows, CONV2D_ROW_BLOCK);
+    const bool stats = op->attrs.conv.stats;
+    const size_t moments = stats ? lun_book_moments(out, all_blocks, (int64_t)panels * width) : 0;
     for (int i = 0; i < phases; i++) {
         struct conv2d_gather_args *g = &phase[i];
         const int64_t blocks = lun_ceil_div(g->rows, CONV2D_ROW_BLOCK);
+        g->moments = stats ? panels * width : 0;
+        g->first_moments = (int)blocks_before;
+        blocks_before += blocks;
         /* All panels by one item reuse the source rows best; few rows are shared out by panels instead. */
         g->panels_per_item = (int)lun_max_i64(1, lun_min_i64(panels, panels * blocks / ITEMS_WANTED));
         launch = lun_emit(out, "cpu/conv2d.cl", "conv2d_panel", blocks * lun_ceil_div(panels, g->panels_per_item));
@@ -144,8 +158,11 @@ static lun_status panel_gather(const lun_op *op, const lun_caps *caps, lun_lower
         lun_emit_kept(launch, packed);
         emit_bias(launch, op);
         lun_emit_dst(launch, 0);
+        lun_emit_moments(launch, stats, moments);
         lun_emit_args(launch, *g);
     }
+    if (stats)
+        lun_emit_merge(out, caps, moments, all_blocks, op->dst[0].shape, (int64_t)panels * width);
     return LUN_OK;
 }
 
@@ -206,6 +223,7 @@ static lun_status tile_gather(const lun_op *op, const lun_caps *caps, lun_loweri
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, phase[i]);
     }
+    lun_emit_result_statistics(op, caps, out);
     return LUN_OK;
 }
 
@@ -254,9 +272,11 @@ static void direct_all_phases(const lun_op *op, const lun_caps *caps, lun_loweri
     struct conv2d_phases_args args = {.src_h = (int)src.h,
                                       .src_w = (int)src.w,
                                       .src_c = (int)src.c,
+                                      .src_pitch = lun_src_pitch(op, 0),
                                       .dst_h = (int)dst.h,
                                       .dst_w = (int)dst.w,
                                       .dst_c = (int)dst.c,
+                                      .dst_pitch = lun_dst_pitch(op, 0),
                                       .kernel_h = (int)filter.h,
                                       .kernel_w = (int)filter.w,
                                       .stride_h = a->stride_h,
@@ -292,6 +312,7 @@ static lun_status direct_gather(const lun_op *op, const lun_caps *caps, lun_lowe
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, *g);
     }
+    lun_emit_result_statistics(op, caps, out);
     return LUN_OK;
 }
 
@@ -330,11 +351,13 @@ static lun_status column_pieces(lun_shape small, int64_t depth, const lun_caps *
     return LUN_OK;
 }
 
-static struct im2col_args column_args(lun_shape image, lun_shape grid, lun_shape filter, const lun_conv_attrs *a)
+static struct im2col_args column_args(lun_shape image, int pitch, lun_shape grid, lun_shape filter,
+                                      const lun_conv_attrs *a)
 {
     return (struct im2col_args){.src_h = (int)image.h,
                                 .src_w = (int)image.w,
                                 .src_c = (int)image.c,
+                                .src_pitch = pitch,
                                 .out_h = (int)grid.h,
                                 .out_w = (int)grid.w,
                                 .kernel_h = (int)filter.h,
@@ -379,7 +402,8 @@ static lun_status gemm_conv2d(const lun_op *op, const lun_caps *caps, lun_loweri
     LUN_TRY(column_pieces(dst, depth, caps, &samples));
     const int64_t sample_rows = dst.h * dst.w;
     const size_t col = lun_book(out, (size_t)(samples * sample_rows * depth) * 4);
-    struct im2col_args c = column_args(src, dst, filter, &op->attrs.conv);
+    const int64_t pitch = lun_dst_pitch(op, 0);
+    struct im2col_args c = column_args(src, lun_src_pitch(op, 0), dst, filter, &op->attrs.conv);
     for (int64_t n = 0; n < dst.n; n += samples) {
         const int64_t rows = lun_min_i64(samples, dst.n - n) * sample_rows;
         c.first_row = (int)(n * sample_rows);
@@ -389,14 +413,15 @@ static lun_status gemm_conv2d(const lun_op *op, const lun_caps *caps, lun_loweri
         lun_emit_workspace(launch, col);
         lun_emit_args(launch, c);
         launch = emit_gemm(
-            out, (lun_gemm_args){.m = rows, .n = filter.n, .k = depth, .lda = depth, .ldb = filter.n, .ldc = filter.n});
+            out, (lun_gemm_args){.m = rows, .n = filter.n, .k = depth, .lda = depth, .ldb = filter.n, .ldc = pitch});
         lun_emit_workspace(launch, col);
         lun_emit_src(launch, 1);
         lun_emit_dst(launch, 0);
-        launch->buffer[2].offset = (size_t)(n * sample_rows * filter.n) * 4;
+        launch->buffer[2].offset = (size_t)(n * sample_rows * pitch) * 4;
     }
     if (has_bias(op) || op->attrs.conv.relu) {
         c.src_c = (int)dst.c;
+        c.src_pitch = (int)pitch;
         c.has_bias = has_bias(op);
         c.relu = op->attrs.conv.relu;
         lun_launch *launch = emit_columns(caps, out, "add_bias", &c, lun_count(dst));
@@ -404,6 +429,7 @@ static lun_status gemm_conv2d(const lun_op *op, const lun_caps *caps, lun_loweri
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, c);
     }
+    lun_emit_result_statistics(op, caps, out);
     return LUN_OK;
 }
 
@@ -416,7 +442,8 @@ static lun_status gemm_conv2d_transpose(const lun_op *op, const lun_caps *caps, 
     LUN_TRY(column_pieces(src, depth, caps, &samples));
     const int64_t sample_rows = src.h * src.w;
     const size_t col = lun_book(out, (size_t)(samples * sample_rows * depth) * 4);
-    struct im2col_args c = column_args(dst, src, filter, &op->attrs.conv);
+    const int64_t pitch = lun_src_pitch(op, 0);
+    struct im2col_args c = column_args(dst, lun_dst_pitch(op, 0), src, filter, &op->attrs.conv);
     c.has_bias = has_bias(op);
     c.relu = op->attrs.conv.relu;
     for (int64_t n = 0; n < src.n; n += samples) {
@@ -424,9 +451,9 @@ static lun_status gemm_conv2d_transpose(const lun_op *op, const lun_caps *caps, 
         lun_launch *launch = emit_gemm(
             out,
             (lun_gemm_args){
-                .m = rows, .n = depth, .k = filter.n, .lda = filter.n, .ldb = filter.n, .ldc = depth, .trans_b = true});
+                .m = rows, .n = depth, .k = filter.n, .lda = pitch, .ldb = filter.n, .ldc = depth, .trans_b = true});
         lun_emit_src(launch, 0);
-        launch->buffer[0].offset = (size_t)(n * sample_rows * filter.n) * 4;
+        launch->buffer[0].offset = (size_t)(n * sample_rows * pitch) * 4;
         lun_emit_src(launch, 1);
         lun_emit_workspace(launch, col);
         c.first_row = (int)(n * dst.h * dst.w);
@@ -437,6 +464,7 @@ static lun_status gemm_conv2d_transpose(const lun_op *op, const lun_caps *caps, 
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, c);
     }
+    lun_emit_result_statistics(op, caps, out);
     return LUN_OK;
 }
 
@@ -449,7 +477,8 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
     LUN_TRY(column_pieces(small, depth, caps, &samples));
     const int64_t sample_rows = small.h * small.w;
     const size_t col = lun_book(out, (size_t)(samples * sample_rows * depth) * 4);
-    struct im2col_args c = column_args(big, small, filter, &op->attrs.conv);
+    const int64_t pitch = lun_src_pitch(op, 1);
+    struct im2col_args c = column_args(big, lun_src_pitch(op, 0), small, filter, &op->attrs.conv);
     for (int64_t n = 0; n < small.n; n += samples) {
         const int64_t rows = lun_min_i64(samples, small.n - n) * sample_rows;
         c.first_row = (int)(n * sample_rows);
@@ -462,13 +491,13 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
                                                 .n = filter.n,
                                                 .k = rows,
                                                 .lda = depth,
-                                                .ldb = filter.n,
+                                                .ldb = pitch,
                                                 .ldc = filter.n,
                                                 .trans_a = true,
                                                 .beta = n == 0 ? 0.0f : 1.0f});
         lun_emit_workspace(launch, col);
         lun_emit_src(launch, 1);
-        launch->buffer[1].offset = (size_t)(n * sample_rows * filter.n) * 4;
+        launch->buffer[1].offset = (size_t)(n * sample_rows * pitch) * 4;
         lun_emit_dst(launch, 0);
     }
     return LUN_OK;

@@ -11,9 +11,13 @@ static double per_element(const lun_op *op)
     case LUN_OP_RELU:
     case LUN_OP_RELU_BACKWARD:
     case LUN_OP_ADD:
-    case LUN_OP_ADD_CHANNEL: return 1;
-    case LUN_OP_BATCH_NORM: return op->attrs.norm.training ? 7 : 3; /* mean 1, variance 3; normalise 3 */
-    case LUN_OP_BATCH_NORM_BACKWARD: return 11;                     /* two sums 4, gradient 7 */
+    case LUN_OP_ADD_CHANNEL:
+    case LUN_OP_ACCUMULATE: return 1;
+    case LUN_OP_SUM_SQUARES: return 2;
+    case LUN_OP_EMA: return 3 * op->ndst;
+    case LUN_OP_BATCH_NORM: /* mean 1, variance 3; normalise 3 */
+        return op->attrs.norm.training && !op->attrs.norm.given ? 7 : 3;
+    case LUN_OP_BATCH_NORM_BACKWARD: return 11; /* two sums 4, gradient 7 */
     case LUN_OP_GROUP_NORM: return 7 + (op->nsrc > 3 ? 2 : 0) + (op->attrs.group.silu ? 4 : 0); /* as batch_norm */
     case LUN_OP_GROUP_NORM_BACKWARD: return 11 + (op->attrs.group.silu ? 18 : 0);
     case LUN_OP_SCALE_SHIFT: return 2;
@@ -34,7 +38,7 @@ static double per_element(const lun_op *op)
     case LUN_OP_VARIATIONAL:
     case LUN_OP_VARIATIONAL_BACKWARD:
         return 15; /* of each of 2C channels: an exponential and a dozen more for each of C */
-    case LUN_OP_ADAM: return 14;
+    case LUN_OP_ADAM: return op->nsrc > 5 ? 15 : 14;
     case LUN_OP_RANDN: return 40;
     case LUN_OP_UPSAMPLE2: return op->attrs.resample.mean ? 1 : 0;
     case LUN_OP_POOL2: return op->attrs.resample.mean ? 4 : 3;
@@ -78,6 +82,7 @@ void lun_op_cost(const lun_op *op, double *flops, double *bytes)
     }
     const bool reduction = op->kind == LUN_OP_CHANNEL_SUM || op->kind == LUN_OP_SPATIAL_SUM ||
                            op->kind == LUN_OP_LOSS || op->kind == LUN_OP_LOSS_EACH ||
-                           op->kind == LUN_OP_WEIGHTED_MEAN || op->kind == LUN_OP_VARIATIONAL;
+                           op->kind == LUN_OP_WEIGHTED_MEAN || op->kind == LUN_OP_VARIATIONAL ||
+                           op->kind == LUN_OP_SUM_SQUARES;
     *flops = per_element(op) * (double)lun_count(reduction ? op->src[0].shape : op->dst[0].shape);
 }

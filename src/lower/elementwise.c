@@ -15,8 +15,33 @@ static void emit_all(lun_launch *launch, const lun_op *op)
     lun_emit_dst(launch, 0);
 }
 
-static lun_status flat(const char *kernel, const lun_op *op, const lun_caps *caps, lun_lowering *out)
+static lun_status pitched(const char *kernel, const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
+    const lun_shape s = op->dst[0].shape;
+    const lun_cut cut = lun_cut_rows(caps, s.n * s.h * s.w, s.c);
+    const struct pitched_args args = {.pixels = (int)(s.n * s.h * s.w),
+                                      .channels = (int)s.c,
+                                      .rows = (int)cut.rows,
+                                      .width = (int)cut.width,
+                                      .blocks = (int)cut.blocks,
+                                      .a_pitch = lun_src_pitch(op, 0),
+                                      .b_pitch = lun_src_pitch(op, op->nsrc - 1),
+                                      .dst_pitch = lun_dst_pitch(op, 0)};
+    lun_launch *launch = lun_emit(out, file, kernel, cut.pieces);
+    emit_all(launch, op);
+    lun_emit_args(launch, args);
+    return LUN_OK;
+}
+
+/* `with_pitches` is the same kernel for images of which one has a pitch. */
+static lun_status flat(const char *kernel, const char *with_pitches, const lun_op *op, const lun_caps *caps,
+                       lun_lowering *out)
+{
+    bool dense = !op->dst_pitch[0];
+    for (int i = 0; i < op->nsrc; i++)
+        dense = dense && !op->src_pitch[i];
+    if (!dense)
+        return pitched(with_pitches, op, caps, out);
     const int64_t count = lun_count(op->dst[0].shape), grain = lun_grain(caps, count);
     const struct flat_args args = {.count = (int)count, .grain = (int)grain};
     lun_launch *launch = lun_emit(out, file, kernel, lun_ceil_div(count, grain));
@@ -27,15 +52,15 @@ static lun_status flat(const char *kernel, const lun_op *op, const lun_caps *cap
 
 LOWER(relu)
 {
-    return flat("relu", op, caps, out);
+    return flat("relu", "relu_pitched", op, caps, out);
 }
 LOWER(relu_backward)
 {
-    return flat("relu_backward", op, caps, out);
+    return flat("relu_backward", "relu_backward_pitched", op, caps, out);
 }
 LOWER(add)
 {
-    return flat("add", op, caps, out);
+    return flat("add", "add_pitched", op, caps, out);
 }
 
 LOWER(add_channel)
@@ -63,9 +88,9 @@ static void copy_channels(const lun_op *op, const lun_caps *caps, lun_lowering *
     const struct copy_args args = {.pixels = (int)(s.n * s.h * s.w),
                                    .channels = (int)count,
                                    .src_first = (int)from,
-                                   .src_channels = (int)s.c,
+                                   .src_channels = lun_src_pitch(op, src),
                                    .dst_first = (int)to,
-                                   .dst_channels = (int)op->dst[0].shape.c,
+                                   .dst_channels = lun_dst_pitch(op, 0),
                                    .rows = (int)cut.rows,
                                    .width = (int)cut.width,
                                    .blocks = (int)cut.blocks};

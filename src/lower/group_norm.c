@@ -103,19 +103,18 @@ static void forward(const part *p, lun_launch_buffer coefs)
     const lun_group_attrs *a = &op->attrs.group;
     const lun_shape s = op->src[0].shape;
     const bool scaled = op->nsrc > 3;
-    const lun_norm_partials partials =
-        lun_emit_norm_partials(p->out, p->caps, file, src_of(p, 0), p->count, s.h * s.w, s.c);
+    int64_t partials = 0;
+    const size_t moments =
+        lun_emit_column_moments(p->out, p->caps, file, src_of(p, 0), p->count, s.h * s.w, s.c, (int)s.c, &partials);
     const lun_launch_buffer coef = samples_of(p, coefs, GROUP_COEFS * s.c);
     const struct group_finish_args finish = {.rows = (int)(s.h * s.w),
                                              .columns = (int)s.c,
                                              .size = (int)(s.c / a->groups),
-                                             .partials = (int)partials.partials,
-                                             .span = (int)partials.span,
+                                             .partials = (int)partials,
                                              .scaled = scaled,
                                              .eps = a->eps};
     lun_launch *launch = emit(p, "group_finish", p->count * a->groups);
-    lun_emit_workspace(launch, partials.mean);
-    lun_emit_workspace(launch, partials.m2);
+    lun_emit_workspace(launch, moments);
     lun_emit_src(launch, 1);
     lun_emit_src(launch, 2);
     lun_emit_buffer(launch, scaled ? src_of(p, 3) : coef); /* some buffer, where there is none */

@@ -56,6 +56,10 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_VARIATIONAL: return plain_variational;
     case LUN_OP_VARIATIONAL_BACKWARD: return plain_variational_backward;
     case LUN_OP_GUIDE: return plain_guide;
+    case LUN_OP_ACCUMULATE: return plain_accumulate;
+    case LUN_OP_SUM_SQUARES: return plain_sum_squares;
+    case LUN_OP_CLIP_NORM: return plain_clip_norm;
+    case LUN_OP_EMA: return plain_ema;
     case LUN_OP_KIND_COUNT: break;
     }
     static const lun_candidate none[] = {{.name = NULL}};

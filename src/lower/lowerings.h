@@ -18,10 +18,12 @@
     X(scale_shift)                                                                                                     \
     X(scale_shift_backward)                                                                                            \
     X(silu)                                                                                                            \
-    X(silu_backward) X(gelu) X(gelu_backward) X(dropout) X(relu) X(relu_backward) X(add) X(add_channel) X(concat)      \
-        X(slice) X(embed) X(noise) X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store)        \
-            X(embed_backward) X(upsample2) X(pool2) X(loss_each) X(loss_each_backward) X(weighted_mean)                \
-                X(weighted_mean_backward) X(variational) X(variational_backward) X(guide)
+    X(silu_backward)                                                                                                   \
+    X(gelu)                                                                                                            \
+    X(gelu_backward) X(dropout) X(relu) X(relu_backward) X(add) X(add_channel) X(concat) X(slice) X(embed) X(noise)    \
+        X(loss) X(loss_backward) X(adam) X(randint) X(randn) X(sample_step) X(store) X(embed_backward) X(upsample2)    \
+            X(pool2) X(loss_each) X(loss_each_backward) X(weighted_mean) X(weighted_mean_backward) X(variational)      \
+                X(variational_backward) X(guide) X(accumulate) X(sum_squares) X(clip_norm) X(ema)
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 LUN_PLAIN_OPS(X)
@@ -56,15 +58,11 @@ lun_launch *lun_emit_norm(lun_lowering *out, const lun_caps *caps, const char *f
 /* Rows of one item that passes over rows x columns elements: a grain of them. */
 int64_t lun_norm_height(const lun_caps *caps, int64_t rows, int64_t columns);
 
-/* Statistics by column, not yet merged to the end: pairs at mean[group][partial][column] and m2 likewise, in the
- * workspace. */
-typedef struct lun_norm_partials {
-    size_t mean, m2;
-    int64_t partials, span; /* of a group; rows that each stands for, but the last */
-} lun_norm_partials;
-/* Of groups x rows x columns floats; `file` includes norm_stats.h. */
-lun_norm_partials lun_emit_norm_partials(lun_lowering *out, const lun_caps *caps, const char *file,
-                                         lun_launch_buffer src, int64_t groups, int64_t rows, int64_t columns);
+/* Moments (cl/norm.h) of groups x rows x columns floats, of which the rows lie `pitch` floats apart: merged until few
+ * are left of each group, *partials of them, at the offset returned of the workspace. `file` includes norm_stats.h. At
+ * most six launches. */
+size_t lun_emit_column_moments(lun_lowering *out, const lun_caps *caps, const char *file, lun_launch_buffer src,
+                               int64_t groups, int64_t rows, int64_t columns, int pitch, int64_t *partials);
 
 /* One pass of that sum: each lun_chunk(caps) rows become one, groups x chunks x columns at `to`. */
 void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
@@ -73,5 +71,15 @@ void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffe
  * passes as it takes. `from` is filled in as the source buffer of the first pass. */
 void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
                   int64_t columns, float scale, int dst);
+
+/* A convolution's .stats, in one of two ways. By its own kernels: `moments` (cl/norm.h) of pieces of the result are
+ * booked, `stride` floats apart, bound to the kernels (or some buffer, where no statistics are asked for) ... */
+size_t lun_book_moments(lun_lowering *out, int64_t partials, int64_t stride);
+void lun_emit_moments(lun_launch *launch, bool stats, size_t moments);
+/* ... and merged into destination 1. `image`: the result's shape. At most six launches. */
+void lun_emit_merge(lun_lowering *out, const lun_caps *caps, size_t moments, int64_t partials, lun_shape image,
+                    int64_t stride);
+/* Or, where they are asked for, by a pass over the result. At most seven launches. */
+void lun_emit_result_statistics(const lun_op *op, const lun_caps *caps, lun_lowering *out);
 
 #endif

@@ -16,12 +16,15 @@ lun_status lun_lower_adam(const lun_op *op, const lun_caps *caps, lun_lowering *
                                    .eps = (float)a->eps,
                                    .weight_decay = (float)a->weight_decay,
                                    .decoupled = a->decoupled};
-    lun_launch *launch = lun_emit(out, "optimizer.cl", "adam", lun_ceil_div(count, grain));
+    const bool scaled = op->nsrc > 5;
+    lun_launch *launch = lun_emit(out, "optimizer.cl", scaled ? "adam_scaled" : "adam", lun_ceil_div(count, grain));
     lun_emit_dst(launch, 0);
     lun_emit_src(launch, 1);
     lun_emit_dst(launch, 1);
     lun_emit_dst(launch, 2);
     lun_emit_src(launch, 4);
+    if (scaled)
+        lun_emit_src(launch, 5);
     lun_emit_args(launch, args);
     return LUN_OK;
 }

@@ -12,8 +12,8 @@ static lun_launch *emit(lun_lowering *out, const lun_caps *caps, const char *ker
     return launch;
 }
 
-void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
-                       int64_t columns, float scale, lun_launch_buffer to)
+static void emit_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t pitch, int64_t groups,
+                      int64_t rows, int64_t columns, float scale, lun_launch_buffer to)
 {
     const int64_t chunk = lun_chunk(caps), chunks = lun_ceil_div(rows, chunk);
     /* Few items, as where sums are joined, are cut narrower. */
@@ -23,6 +23,7 @@ void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffe
     const int64_t blocks = lun_ceil_div(columns, width);
     const struct sum_args args = {.rows = (int)rows,
                                   .columns = (int)columns,
+                                  .pitch = (int)pitch,
                                   .chunk = (int)chunk,
                                   .chunks = (int)chunks,
                                   .width = (int)width,
@@ -34,30 +35,44 @@ void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffe
     lun_emit_args(launch, args);
 }
 
-void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
-                  int64_t columns, float scale, int dst)
+void lun_emit_sum_pass(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
+                       int64_t columns, float scale, lun_launch_buffer to)
+{
+    emit_pass(out, caps, from, columns, groups, rows, columns, scale, to);
+}
+
+static void emit_passes(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t pitch, int64_t groups,
+                        int64_t rows, int64_t columns, float scale, int dst)
 {
     while (rows > lun_chunk(caps)) {
         const int64_t chunks = lun_ceil_div(rows, lun_chunk(caps));
         const lun_launch_buffer part = {LUN_SPACE_WORKSPACE, 0, lun_book(out, (size_t)(groups * chunks * columns) * 4)};
-        lun_emit_sum_pass(out, caps, from, groups, rows, columns, 1, part);
+        emit_pass(out, caps, from, pitch, groups, rows, columns, 1, part);
         from = part;
+        pitch = columns;
         rows = chunks;
     }
-    lun_emit_sum_pass(out, caps, from, groups, rows, columns, scale, (lun_launch_buffer){LUN_SPACE_DST, dst, 0});
+    emit_pass(out, caps, from, pitch, groups, rows, columns, scale, (lun_launch_buffer){LUN_SPACE_DST, dst, 0});
+}
+
+void lun_emit_sum(lun_lowering *out, const lun_caps *caps, lun_launch_buffer from, int64_t groups, int64_t rows,
+                  int64_t columns, float scale, int dst)
+{
+    emit_passes(out, caps, from, columns, groups, rows, columns, scale, dst);
 }
 
 lun_status lun_lower_channel_sum(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
     const lun_shape s = op->src[0].shape;
-    lun_emit_sum(out, caps, (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, 1, s.n * s.h * s.w, s.c, 1, 0);
+    emit_passes(out, caps, (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, lun_src_pitch(op, 0), 1, s.n * s.h * s.w, s.c, 1,
+                0);
     return LUN_OK;
 }
 
 lun_status lun_lower_spatial_sum(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
     const lun_shape s = op->src[0].shape;
-    lun_emit_sum(out, caps, (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, s.n, s.h * s.w, s.c, 1, 0);
+    emit_passes(out, caps, (lun_launch_buffer){LUN_SPACE_SRC, 0, 0}, lun_src_pitch(op, 0), s.n, s.h * s.w, s.c, 1, 0);
     return LUN_OK;
 }
 

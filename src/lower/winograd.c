@@ -2,6 +2,7 @@
 #include "winograd.h"
 
 #include "base/base.h"
+#include "lowerings.h"
 #include "winograd_lower.h"
 
 /* Scratch of all slots together may take this much. */
@@ -62,9 +63,11 @@ static lun_status gather(const lun_op *op, const lun_caps *caps, int out_size, l
     struct winograd_args w = {.src_h = (int)src.h,
                               .src_w = (int)src.w,
                               .src_c = (int)src.c,
+                              .src_pitch = lun_src_pitch(op, 0),
                               .dst_h = (int)dst.h,
                               .dst_w = (int)dst.w,
                               .dst_c = (int)dst.c,
+                              .dst_pitch = lun_dst_pitch(op, 0),
                               .stride = stride,
                               .pad_h = a->pad_h,
                               .pad_w = a->pad_w,
@@ -101,8 +104,12 @@ static lun_status gather(const lun_op *op, const lun_caps *caps, int out_size, l
         return lun_fail(LUN_UNSUPPORTED, "too many channels for Winograd's scratch");
     w.slot_floats = (int)slot;
     w.slots = slots_for(caps, w.tasks, slot);
+    w.moments = a->stats ? panels * width : 0;
+    w.moments_tiles = rows;
+    const int64_t partials = lun_ceil_div(w.tiles, rows) * (transposed ? phases : 1);
 
     const size_t packed = lun_book_kept(out, (size_t)filter * 4), scratch = lun_book(out, (size_t)(w.slots * slot) * 4);
+    const size_t moments = a->stats ? lun_book_moments(out, partials, w.moments) : 0;
     const struct winograd_filter_args f = {.src_c = w.src_c,
                                            .dst_c = w.dst_c,
                                            .stride = stride,
@@ -123,7 +130,10 @@ static lun_status gather(const lun_op *op, const lun_caps *caps, int out_size, l
     lun_emit_src(launch, w.has_bias ? 2 : 1);
     lun_emit_dst(launch, 0);
     lun_emit_workspace(launch, scratch);
+    lun_emit_moments(launch, a->stats, moments);
     lun_emit_args(launch, w);
+    if (a->stats)
+        lun_emit_merge(out, caps, moments, partials, dst, w.moments);
     return LUN_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "winograd_deep.h"
 
 #include "base/base.h"
+#include "lowerings.h"
 #include "winograd_lower.h"
 
 /* Beyond so many tiles the filter is better transformed once, ahead of all of them. */
@@ -64,9 +65,11 @@ static lun_status lower(const lun_op *op, const lun_caps *caps, const transform 
     struct winograd_deep_args w = {.src_h = (int)src.h,
                                    .src_w = (int)src.w,
                                    .src_c = (int)src.c,
+                                   .src_pitch = lun_src_pitch(op, 0),
                                    .dst_h = (int)dst.h,
                                    .dst_w = (int)dst.w,
                                    .dst_c = (int)dst.c,
+                                   .dst_pitch = lun_dst_pitch(op, 0),
                                    .chunks = (int)lun_ceil_div(src.c, WINOGRAD_DEEP_CHUNK),
                                    .phases = stride2 ? 2 : 1,
                                    .gathered = !transposed,
@@ -114,6 +117,10 @@ static lun_status lower(const lun_op *op, const lun_caps *caps, const transform 
     const int64_t v = pieces * f->points * (w.block * WINOGRAD_DEEP_CHUNK + 16);
     const size_t transformed = lun_book(out, (size_t)v * 4);
     const size_t scratch = lun_book(out, (size_t)w.slots * (size_t)w.slot_floats * 4);
+    w.moments = a->stats ? (int)panels * width : 0;
+    w.moments_tiles = rows;
+    const int64_t partials = parts * lun_ceil_div(tiles, rows);
+    const size_t moments = a->stats ? lun_book_moments(out, partials, w.moments) : 0;
     lun_launch *launch =
         lun_emit(out, f->file, "winograd_deep_tiles", pieces * lun_ceil_div(w.block, WINOGRAD_DEEP_TILES));
     lun_emit_src(launch, 0);
@@ -125,7 +132,10 @@ static lun_status lower(const lun_op *op, const lun_caps *caps, const transform 
     lun_emit_src(launch, w.has_bias ? 2 : 1);
     lun_emit_dst(launch, 0);
     lun_emit_workspace(launch, scratch);
+    lun_emit_moments(launch, a->stats, moments);
     lun_emit_args(launch, w);
+    if (a->stats)
+        lun_emit_merge(out, caps, moments, partials, dst, w.moments);
     return LUN_OK;
 }
 

@@ -39,9 +39,11 @@ static struct winograd_wgrad_args shared_args(const lun_op *op, const lun_caps *
     struct winograd_wgrad_args w = {.big_h = (int)big.h,
                                     .big_w = (int)big.w,
                                     .big_c = (int)big.c,
+                                    .big_pitch = lun_src_pitch(op, 0),
                                     .small_h = (int)small.h,
                                     .small_w = (int)small.w,
                                     .small_c = (int)small.c,
+                                    .small_pitch = lun_src_pitch(op, 1),
                                     .pad_h = a->pad_h,
                                     .pad_w = a->pad_w,
                                     .stride = m->stride};

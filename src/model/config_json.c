@@ -13,8 +13,7 @@ static const char *const starts[] = {
 
 /* ---- Writing ----------------------------------------------------------------------------------------------------- */
 
-/* The shortest decimal that is this float: 1e-06 and not 9.99999997e-07. */
-static json_t *shortest(float value)
+json_t *lun_json_float(float value)
 {
     char text[32];
     double read = (double)value;
@@ -51,13 +50,14 @@ json_t *lun_model_config_to_json(const lun_model_config *c)
                   c->image_channels, "channels", channels_json(c), "time_dim", c->time_dim, "steps", c->steps);
     if (!object || c->network == LUN_NOTEBOOK)
         return object;
-    json_t *rest = json_pack(
-        "{s:i, s:o, s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:i, s:b, s:o, s:b, s:i, s:b, s:s}", "blocks",
-        c->blocks, "attention", attention_json(c), "heads", c->heads, "head_width", c->head_width, "qkv_order",
-        qkv_orders[c->qkv_order], "groups", c->groups, "norm_eps", shortest(c->norm_eps), "scale_shift", c->scale_shift,
-        "resample_blocks", c->resample_blocks, "asymmetric_pad", c->asymmetric_pad, "learned_sigma", c->learned_sigma,
-        "classes", c->classes, "null_class", c->null_class, "dropout", shortest(c->dropout), "time_cos_first",
-        c->time_cos_first, "time_shift", c->time_shift, "time_rescale", c->time_rescale, "start", starts[c->start]);
+    json_t *rest =
+        json_pack("{s:i, s:o, s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:i, s:b, s:o, s:b, s:i, s:b, s:s}",
+                  "blocks", c->blocks, "attention", attention_json(c), "heads", c->heads, "head_width", c->head_width,
+                  "qkv_order", qkv_orders[c->qkv_order], "groups", c->groups, "norm_eps", lun_json_float(c->norm_eps),
+                  "scale_shift", c->scale_shift, "resample_blocks", c->resample_blocks, "asymmetric_pad",
+                  c->asymmetric_pad, "learned_sigma", c->learned_sigma, "classes", c->classes, "null_class",
+                  c->null_class, "dropout", lun_json_float(c->dropout), "time_cos_first", c->time_cos_first,
+                  "time_shift", c->time_shift, "time_rescale", c->time_rescale, "start", starts[c->start]);
     const bool whole = rest && json_object_update(object, rest) == 0;
     json_decref(rest);
     if (whole)

@@ -12,5 +12,7 @@
 json_t *lun_model_config_to_json(const lun_model_config *config);
 /* The reverse: all members and no others, and lun_model_check has passed. */
 lun_status lun_model_config_from_json(lun_json_from from, const json_t *object, lun_model_config *out);
+/* The shortest decimal that is this float: 1e-06 and not 9.99999997e-07. A new number; NULL when memory is out. */
+json_t *lun_json_float(float value);
 
 #endif

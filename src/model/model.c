@@ -184,6 +184,18 @@ const char *lun_network_name(lun_network network)
     }
 }
 
+const char *lun_schedule_kind_name(lun_schedule_kind kind)
+{
+    static const char *const names[LUN_SCHEDULE_KINDS] = {"linear", "scaled", "cosine", "sigmoid"};
+    return (unsigned)kind < LUN_SCHEDULE_KINDS ? names[kind] : NULL;
+}
+
+const char *lun_prediction_name(lun_prediction prediction)
+{
+    static const char *const names[LUN_PREDICTIONS] = {"eps", "x0", "v"};
+    return (unsigned)prediction < LUN_PREDICTIONS ? names[prediction] : NULL;
+}
+
 /* ---- Configurations ---------------------------------------------------------------------------------------------- */
 
 int lun_model_output_channels(const lun_model_config *config)

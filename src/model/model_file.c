@@ -3,9 +3,11 @@
  * Metadata: "lunette.model", one JSON object
  *     {"network": "notebook", "image_channels": 3, "channels": [64, ...], "time_dim": 32, "steps": 300,
  *      "height": 64, "width": 64, "preset": "notebook", "beta_first": 1e-4, "beta_last": 0.02}
- * where the network is a UNet "model" (config_json.h) in place of the four after "network"; and "lunette.step",
- * decimal. The tensors must be those of that configuration, all of them and no others; without metadata the network is
- * told from them. */
+ * where the network is a UNet "model" (config_json.h) in place of the four after "network"; with "schedule": "cosine"
+ * and so on where it is not linear, "prediction": "v" and so on where it is not eps, so that files of the first version
+ * are files of this one; "lunette.step", decimal; and where the weights are a moving average "lunette.ema", its rate.
+ * The tensors must be those of that configuration, all of them and no others; without metadata the network is told from
+ * them. */
 #include "model_file.h"
 
 #include <inttypes.h>
@@ -19,6 +21,7 @@
 #include "build.h"
 #include "checkpoint/json.h"
 #include "config_json.h"
+#include "interop.h"
 #include "tell.h"
 
 #define TRACKED     ".num_batches_tracked"
@@ -27,6 +30,9 @@
 /* Of a file that does not say: the published experiments'. */
 #define UNKNOWN_BETA_FIRST 1e-4
 #define UNKNOWN_BETA_LAST  0.02
+
+/* Problems told one by one; the rest is counted. */
+#define MAX_SHOWN 10
 
 /* ---- Finding tensors --------------------------------------------------------------------------------------------- */
 
@@ -40,8 +46,7 @@ static bool is_integer(lun_safetensors_dtype dtype)
     return !is_float(dtype) && dtype != LUN_ST_BOOL;
 }
 
-/* "NAME.running_var" -> "NAME.num_batches_tracked"; false for other names. */
-static bool tracked_name(const char *name, char *out, size_t size)
+bool lun_model_tracked_name(const char *name, char *out, size_t size)
 {
     const size_t length = strlen(name), tail = strlen(RUNNING_VAR);
     if (length < tail || strcmp(name + length - tail, RUNNING_VAR) != 0)
@@ -58,13 +63,14 @@ typedef struct match {
     bool *used; /* by tensor of the file */
     char text[800];
     size_t length;
-    int problems;
+    int problems, shown;
 } match;
 
 static void problem(match *m, const char *format, ...) LUN_PRINTF(2, 3);
 static void problem(match *m, const char *format, ...)
 {
-    if (++m->problems > 10)
+    m->problems++;
+    if (m->shown == MAX_SHOWN)
         return;
     const size_t before = m->length;
     if (m->length)
@@ -74,11 +80,12 @@ static void problem(match *m, const char *format, ...)
     if (m->length < sizeof m->text)
         m->length += (size_t)vsnprintf(m->text + m->length, sizeof m->text - m->length, format, args);
     va_end(args);
+    m->shown++;
     /* What does not fit is counted and not shown in half. */
     if (m->length >= sizeof m->text) {
         m->length = before;
         m->text[before] = '\0';
-        m->problems += 10;
+        m->shown--;
     }
 }
 
@@ -117,7 +124,7 @@ static bool match_one(void *payload, const lun_model_param *p)
     for (int i = 0; i < p->parts; i++)
         match_part(m, p, i);
     char name[160];
-    if (tracked_name(p->info.name, name, sizeof name)) {
+    if (lun_model_tracked_name(p->info.name, name, sizeof name)) {
         /* PyTorch before 0.4.1 wrote none. */
         const int64_t tracked = lun_model_find(m->file, name);
         if (tracked >= 0) {
@@ -139,10 +146,13 @@ static lun_status match_begin(match *m, const lun_safetensors *file)
 
 static lun_status match_verdict(const match *m)
 {
+    char more[32] = "";
     if (!m->problems)
         return LUN_OK;
+    if (m->problems > m->shown)
+        snprintf(more, sizeof more, "; and %d more", m->problems - m->shown);
     return lun_fail(LUN_ERR_CHECKPOINT, "%s does not fit the network: %s%s", lun_safetensors_path(m->file), m->text,
-                    m->problems > 10 ? "; and more" : "");
+                    more);
 }
 
 static lun_status match_end(match *m)
@@ -155,6 +165,33 @@ static lun_status match_end(match *m)
 }
 
 /* ---- What a file describes --------------------------------------------------------------------------------------- */
+
+static const char *schedule_name(int number)
+{
+    return lun_schedule_kind_name((lun_schedule_kind)number);
+}
+
+static const char *prediction_name(int number)
+{
+    return lun_prediction_name((lun_prediction)number);
+}
+
+/* The number of the name at `key`; 0 where there is none. */
+static lun_status read_kind(lun_json_from from, const json_t *root, const char *key, const char *(*name_of)(int),
+                            int *out)
+{
+    const char *text = NULL;
+    *out = 0;
+    if (!lun_json_has(root, key))
+        return LUN_OK;
+    LUN_TRY(lun_json_get_string(from, root, key, &text));
+    for (int k = 0; name_of(k); k++)
+        if (strcmp(text, name_of(k)) == 0) {
+            *out = k;
+            return LUN_OK;
+        }
+    return lun_fail(from.kind, "%s: %s '%.60s' is not known to this version", from.what, key, text);
+}
 
 /* What the metadata of every network ends with. */
 static lun_status read_rest(lun_json_from from, const json_t *root, lun_model_file_info *info)
@@ -174,14 +211,20 @@ static lun_status read_rest(lun_json_from from, const json_t *root, lun_model_fi
     /* Written so that NaN and 0 fail too. */
     if (!(info->beta_first > 0 && info->beta_first <= info->beta_last && info->beta_last < 1))
         return lun_fail(from.kind, "%s: betas from %g to %g", from.what, info->beta_first, info->beta_last);
+    int schedule = 0, prediction = 0;
+    LUN_TRY(read_kind(from, root, "schedule", schedule_name, &schedule));
+    LUN_TRY(read_kind(from, root, "prediction", prediction_name, &prediction));
+    info->schedule = (lun_schedule_kind)schedule;
+    info->prediction = (lun_prediction)prediction;
     return LUN_OK;
 }
 
 /* The notebook network was told from its tensors. */
 static lun_status read_notebook(lun_json_from from, const json_t *root, lun_model_file_info *info)
 {
-    static const char *const keys[] = {"network", "image_channels", "channels",   "time_dim",  "steps", "height",
-                                       "width",   "preset",         "beta_first", "beta_last", NULL};
+    static const char *const keys[] = {"network",  "image_channels", "channels", "time_dim",   "steps",
+                                       "height",   "width",          "preset",   "beta_first", "beta_last",
+                                       "schedule", "prediction",     NULL};
     const lun_model_config *config = &info->config;
     json_t *channels = NULL;
     int64_t number = 0;
@@ -209,8 +252,8 @@ static lun_status read_notebook(lun_json_from from, const json_t *root, lun_mode
 /* Most of a UNet's configuration no tensor shows. What one does, the comparison with all tensors will hold it to. */
 static lun_status read_unet(lun_json_from from, const json_t *root, lun_model_file_info *info)
 {
-    static const char *const keys[] = {"network", "model",      "height",    "width",
-                                       "preset",  "beta_first", "beta_last", NULL};
+    static const char *const keys[] = {"network",    "model",     "height",   "width",      "preset",
+                                       "beta_first", "beta_last", "schedule", "prediction", NULL};
     json_t *model = NULL;
     LUN_TRY(lun_json_check_keys(from, root, keys));
     LUN_TRY(lun_json_get_object(from, root, "model", &model));
@@ -246,6 +289,11 @@ static lun_status parse_metadata(const lun_safetensors *file, lun_model_file_inf
             return lun_fail(LUN_ERR_CHECKPOINT, "%s: metadata lunette.step is no number", path);
         info->step = strtoull(step, NULL, 10);
     }
+    const char *ema = lun_safetensors_metadata(file, "lunette.ema");
+    if (ema) {
+        if (!lun_rate_parse(ema, &info->ema))
+            return lun_fail(LUN_ERR_CHECKPOINT, "%s: metadata lunette.ema is no rate of a moving average", path);
+    }
     if (!text)
         return LUN_OK;
     char *what = lun_format("%s: metadata lunette.model", path);
@@ -263,24 +311,52 @@ static lun_status parse_metadata(const lun_safetensors *file, lun_model_file_inf
 
 static const lun_model_file_info unknown = {.beta_first = UNKNOWN_BETA_FIRST, .beta_last = UNKNOWN_BETA_LAST};
 
-static lun_status inspect(const lun_safetensors *file, lun_model_file_info *info)
+/* What metadata or, in a folder of diffusers, config.json say; else what names and shapes suggest. */
+static lun_status configure(const lun_safetensors *file, const lun_diffusers_parts *parts, const lun_model_hints *hints,
+                            lun_model_file_info *info)
+{
+    const bool unet = info->naming != LUN_NAMING_OWN, says = lun_safetensors_metadata(file, "lunette.model") != NULL;
+    const bool folder = parts && parts->config;
+    lun_model_file_info read = unknown;
+    if (folder && info->naming != LUN_NAMING_DIFFUSERS)
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s: its tensors have not the names of diffusers' UNet2DModel",
+                        lun_safetensors_path(file));
+    if (hints && (says || folder || !unet))
+        return lun_fail(LUN_ERR_USAGE, "%s: %s; nothing can be said about it by options", lun_safetensors_path(file),
+                        unet ? "says itself how its attention and its norms are divided"
+                             : "is no network with attention");
+    if (folder)
+        LUN_TRY(lun_diffusers_read(parts, &read));
+    if (says && unet) {
+        LUN_TRY(parse_metadata(file, info));
+        return folder ? lun_diffusers_agree(parts, info, &read) : LUN_OK;
+    }
+    if (folder) {
+        read.naming = info->naming;
+        *info = read;
+        return LUN_OK;
+    }
+    info->assumed = unet;
+    return lun_model_tell(file, info->naming, hints, info);
+}
+
+static lun_status inspect(const lun_safetensors *file, const lun_diffusers_parts *parts, const lun_model_hints *hints,
+                          lun_model_file_info *info)
 {
     info->naming = lun_model_tell_naming(file);
-    const bool unet = info->naming != LUN_NAMING_OWN;
-    const bool says = unet && lun_safetensors_metadata(file, "lunette.model");
-    if (says)
-        LUN_TRY(parse_metadata(file, info));
-    else
-        LUN_TRY(lun_model_tell(file, info->naming, &info->config));
+    LUN_TRY(configure(file, parts, hints, info));
     /* The whole list, so that what a caller allocates for this configuration is no more than what the file holds. */
     match m;
     LUN_TRY(match_begin(&m, file));
     lun_model_visit(&info->config, info->naming, match_one, &m);
     LUN_TRY(match_end(&m));
-    if (!says)
+    const bool unet = info->naming != LUN_NAMING_OWN;
+    if (!unet || !lun_safetensors_metadata(file, "lunette.model"))
         LUN_TRY(parse_metadata(file, info));
+    if (unet)
+        return LUN_OK;
     const int64_t tracked = lun_model_find(file, "downs.0.bnorm1" TRACKED);
-    if (!unet && tracked >= 0) {
+    if (tracked >= 0) {
         int64_t count = 0;
         LUN_TRY(lun_safetensors_read_i64(file, (size_t)tracked, &count, 1));
         info->batches_tracked = count > 0 ? (uint64_t)count : 0;
@@ -288,16 +364,34 @@ static lun_status inspect(const lun_safetensors *file, lun_model_file_info *info
     return LUN_OK;
 }
 
+lun_status lun_model_open(const char *path, const lun_model_hints *hints, lun_safetensors **file,
+                          lun_model_file_info *out)
+{
+    lun_diffusers_parts parts = {NULL};
+    lun_safetensors *opened = NULL;
+    lun_model_file_info info = unknown;
+    lun_status status = LUN_OK;
+    if (lun_is_diffusers_folder(path))
+        LUN_TRY(lun_diffusers_find(path, &parts));
+    status = lun_safetensors_open(parts.weights ? parts.weights : path, &opened);
+    if (status == LUN_OK)
+        status = inspect(opened, &parts, hints, &info);
+    lun_diffusers_parts_free(&parts);
+    if (status != LUN_OK) {
+        lun_safetensors_close(opened);
+        return status;
+    }
+    *file = opened;
+    *out = info;
+    return LUN_OK;
+}
+
 lun_status lun_model_inspect(const char *path, lun_model_file_info *out)
 {
     lun_safetensors *file = NULL;
-    lun_model_file_info info = unknown;
-    LUN_TRY(lun_safetensors_open(path, &file));
-    const lun_status status = inspect(file, &info);
+    LUN_TRY(lun_model_open(path, NULL, &file, out));
     lun_safetensors_close(file);
-    if (status == LUN_OK)
-        *out = info;
-    return status;
+    return LUN_OK;
 }
 
 /* ---- Loading ----------------------------------------------------------------------------------------------------- */
@@ -313,8 +407,9 @@ static size_t largest(const lun_store *store)
 /* The parameters of a file on their way into a store. */
 typedef struct loading {
     lun_store *store;
-    match m;    /* of the store with the file's network; `used` by parameter of the store */
-    bool check; /* the first walk only compares */
+    lun_slot slot; /* of the trained parameters */
+    match m;       /* of the store with the file's network; `used` by parameter of the store */
+    bool check;    /* the first walk only compares */
     float *values, *piece;
     lun_status status;
 } loading;
@@ -337,14 +432,14 @@ static void compare_entry(loading *l, const lun_model_param *p)
     }
 }
 
-/* Row (h 3 + part) c + i of `whole` and row h c + i of `piece` are one. */
-static void move_rows(const lun_model_param *p, int part, float *whole, float *piece, bool gather)
+void lun_model_move_rows(const lun_model_param *p, int part, void *whole, void *piece, size_t element, bool gather)
 {
-    const size_t rows = (size_t)p->dims[0], width = (size_t)lun_count(p->info.desc.shape) / (3 * rows);
+    const size_t rows = (size_t)p->dims[0], width = (size_t)lun_count(p->info.desc.shape) / (3 * rows) * element;
     const size_t c = rows / (size_t)p->heads;
     for (size_t row = 0; row < rows; row++) {
-        float *in_whole = whole + ((row / c * 3 + (size_t)part) * c + row % c) * width, *in_piece = piece + row * width;
-        memcpy(gather ? in_piece : in_whole, gather ? in_whole : in_piece, width * sizeof *piece);
+        char *in_whole = (char *)whole + ((row / c * 3 + (size_t)part) * c + row % c) * width;
+        char *in_piece = (char *)piece + row * width;
+        memcpy(gather ? in_piece : in_whole, gather ? in_whole : in_piece, width);
     }
 }
 
@@ -355,16 +450,17 @@ static bool load_one(void *payload, const lun_model_param *p)
         compare_entry(l, p);
         return true;
     }
+    if (p->info.role != LUN_ROLE_PARAM && l->slot != LUN_SLOT_VALUE)
+        return true;
     const size_t count = (size_t)lun_count(p->info.desc.shape) / (size_t)p->parts;
     for (int i = 0; i < p->parts && l->status == LUN_OK; i++) {
         float *to = p->parts == 1 ? l->values : l->piece;
         l->status = lun_safetensors_read_f32(l->m.file, (size_t)lun_model_find(l->m.file, p->part[i]), to, count);
         if (l->status == LUN_OK && p->parts > 1)
-            move_rows(p, i, l->values, l->piece, false);
+            lun_model_move_rows(p, i, l->values, l->piece, sizeof *l->values, false);
     }
     if (l->status == LUN_OK)
-        l->status =
-            lun_store_write(l->store, (size_t)lun_store_find(l->store, p->info.name), LUN_SLOT_VALUE, l->values);
+        l->status = lun_store_write(l->store, (size_t)lun_store_find(l->store, p->info.name), l->slot, l->values);
     return l->status == LUN_OK;
 }
 
@@ -383,30 +479,34 @@ static lun_status compare(loading *l, const lun_model_file_info *info)
     return match_verdict(&l->m);
 }
 
-static lun_status load(lun_store *store, const lun_safetensors *file)
+static lun_status load(lun_store *store, lun_slot slot, const lun_safetensors *file, const lun_model_file_info *info)
 {
-    lun_model_file_info info = unknown;
-    loading l = {.store = store, .m = {.file = file}};
-    LUN_TRY(inspect(file, &info));
-    LUN_TRY(compare(&l, &info));
+    loading l = {.store = store, .slot = slot, .m = {.file = file}};
+    LUN_TRY(compare(&l, info));
     LUN_TRY(lun_safetensors_verify(file, 0));
     l.values = lun_malloc(largest(store), sizeof *l.values, "a tensor");
     l.piece = lun_malloc(largest(store), sizeof *l.piece, "a tensor");
     l.status = l.values && l.piece ? LUN_OK : LUN_ERR_MEMORY;
     if (l.status == LUN_OK)
-        lun_model_visit(&info.config, info.naming, load_one, &l);
+        lun_model_visit(&info->config, info->naming, load_one, &l);
     free(l.values);
     free(l.piece);
     return l.status;
 }
 
-lun_status lun_model_load(lun_store *store, const char *path)
+lun_status lun_model_load_slot(lun_store *store, lun_slot slot, const char *path)
 {
     lun_safetensors *file = NULL;
-    LUN_TRY(lun_safetensors_open(path, &file));
-    const lun_status status = load(store, file);
+    lun_model_file_info info;
+    LUN_TRY(lun_model_open(path, NULL, &file, &info));
+    const lun_status status = load(store, slot, file, &info);
     lun_safetensors_close(file);
     return status;
+}
+
+lun_status lun_model_load(lun_store *store, const char *path)
+{
+    return lun_model_load_slot(store, LUN_SLOT_VALUE, path);
 }
 
 /* ---- Saving ------------------------------------------------------------------------------------------------------ */
@@ -426,6 +526,10 @@ static json_t *metadata_json(const lun_model_file_info *info)
     }
     json_t *rest = json_pack("{s:i, s:i, s:s, s:f, s:f}", "height", info->height, "width", info->width, "preset",
                              info->preset, "beta_first", info->beta_first, "beta_last", info->beta_last);
+    if (rest && info->schedule != LUN_SCHEDULE_LINEAR)
+        json_object_set_new(rest, "schedule", json_string(lun_schedule_kind_name(info->schedule)));
+    if (rest && info->prediction != LUN_PREDICTION_EPS)
+        json_object_set_new(rest, "prediction", json_string(lun_prediction_name(info->prediction)));
     const bool whole = has_model && rest && json_object_update(root, rest) == 0;
     json_decref(rest);
     if (whole)
@@ -434,21 +538,33 @@ static json_t *metadata_json(const lun_model_file_info *info)
     return NULL;
 }
 
-static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writer *writer)
+char *lun_model_metadata_text(const lun_model_file_info *info)
 {
     json_t *root = metadata_json(info);
-    char *text = root ? lun_json_text(root, 0) : NULL, step[24];
+    char *text = root ? lun_json_text(root, 0) : NULL;
+    json_decref(root);
+    if (!text)
+        lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");
+    return text;
+}
+
+static lun_status metadata(const lun_model_file_info *info, lun_safetensors_writer *writer)
+{
+    char *text = lun_model_metadata_text(info), step[24], ema[LUN_RATE_TEXT];
     snprintf(step, sizeof step, "%" PRIu64, info->step);
-    lun_status status = text ? LUN_OK : lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");
+    lun_status status = text ? LUN_OK : LUN_ERR_MEMORY;
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "lunette.model", text);
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "lunette.step", step);
+    if (status == LUN_OK && info->ema > 0)
+        status = lun_rate_text(info->ema, ema)
+                     ? lun_safetensors_writer_metadata(writer, "lunette.ema", ema)
+                     : lun_fail(LUN_ERR_USAGE, "%.17g is no rate of a moving average", info->ema);
     /* Some loaders want to be told whose shapes these are. */
     if (status == LUN_OK)
         status = lun_safetensors_writer_metadata(writer, "format", "pt");
     free(text);
-    json_decref(root);
     return status;
 }
 
@@ -464,7 +580,8 @@ static bool put_param(void *payload, const lun_model_param *p)
         return false;
     }
     if (w->values)
-        w->status = lun_store_read(w->store, (size_t)index, w->slot, w->values);
+        w->status = lun_store_read(w->store, (size_t)index, p->info.role == LUN_ROLE_PARAM ? w->slot : LUN_SLOT_VALUE,
+                                   w->values);
     for (size_t e = 0; w->values && w->finite && w->status == LUN_OK && e < count * (size_t)p->parts; e++)
         if (!isfinite(w->values[e]))
             w->status = lun_fail(LUN_ERR_DIVERGED, "%s is no longer finite", p->info.name);
@@ -476,7 +593,7 @@ static bool put_param(void *payload, const lun_model_param *p)
             continue;
         }
         if (p->parts > 1)
-            move_rows(p, i, w->values, w->piece, true);
+            lun_model_move_rows(p, i, w->values, w->piece, sizeof *w->values, true);
         w->status =
             lun_safetensors_writer_data(w->writer, p->parts > 1 ? w->piece : w->values, count * sizeof *w->values);
     }
@@ -504,28 +621,33 @@ lun_status lun_model_put_values(lun_model_putting *w, const lun_model_config *co
     return w->status;
 }
 
-static lun_status write_values(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer)
+static lun_status write_values(lun_store *store, lun_slot slot, const lun_model_file_info *info,
+                               lun_safetensors_writer *writer)
 {
     const size_t count = lun_store_count(store);
     const int64_t tracked = (int64_t)info->batches_tracked;
     char name[160];
-    lun_model_putting w = {.store = store, .slot = LUN_SLOT_VALUE, .writer = writer, .prefix = "", .finite = true};
+    lun_model_putting w = {.store = store, .slot = slot, .writer = writer, .prefix = "", .finite = true};
     /* The 8-byte integers first: every tensor has to lie at a multiple of its element size. */
     for (size_t i = 0; i < count; i++)
-        if (tracked_name(lun_store_info(store, i)->name, name, sizeof name))
+        if (lun_model_tracked_name(lun_store_info(store, i)->name, name, sizeof name))
             LUN_TRY(lun_safetensors_writer_declare(writer, name, LUN_ST_I64, 0, NULL));
     LUN_TRY(lun_model_put_names(&w, &info->config, info->naming));
     for (size_t i = 0; i < count; i++)
-        if (tracked_name(lun_store_info(store, i)->name, name, sizeof name))
+        if (lun_model_tracked_name(lun_store_info(store, i)->name, name, sizeof name))
             LUN_TRY(lun_safetensors_writer_data(writer, &tracked, sizeof tracked));
     return lun_model_put_values(&w, &info->config, info->naming);
 }
 
-lun_status lun_model_write(lun_store *store, const lun_model_file_info *info, lun_safetensors_writer *writer)
+lun_status lun_model_write(lun_store *store, lun_slot slot, const lun_model_file_info *info,
+                           lun_safetensors_writer *writer)
 {
     LUN_TRY(lun_model_check(&info->config));
+    if (!lun_schedule_kind_name(info->schedule) || !lun_prediction_name(info->prediction))
+        return lun_fail(LUN_ERR_USAGE, "there is no schedule number %d or prediction number %d", (int)info->schedule,
+                        (int)info->prediction);
     LUN_TRY(metadata(info, writer));
-    return write_values(store, info, writer);
+    return write_values(store, slot, info, writer);
 }
 
 lun_status lun_model_save(lun_store *store, const lun_model_file_info *info, const char *id, const char *path)
@@ -536,7 +658,7 @@ lun_status lun_model_save(lun_store *store, const lun_model_file_info *info, con
     if (id)
         status = lun_safetensors_writer_metadata(writer, "lunette.id", id);
     if (status == LUN_OK)
-        status = lun_model_write(store, info, writer);
+        status = lun_model_write(store, LUN_SLOT_VALUE, info, writer);
     if (status != LUN_OK) {
         lun_safetensors_writer_discard(writer);
         return status;

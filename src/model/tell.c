@@ -26,6 +26,19 @@ int64_t lun_model_find(const lun_safetensors *file, const char *name)
         if (wrote > 0 && (size_t)wrote < sizeof other)
             index = lun_safetensors_find(file, other);
     }
+    /* diffusers renames these itself when it loads them. */
+    static const char *const former[][2] = {
+        {".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."}};
+    for (size_t i = 0; i < LUN_COUNT(former) && index < 0; i++) {
+        const char *at = strstr(name, former[i][0]);
+        char other[160];
+        if (!at)
+            continue;
+        const int wrote =
+            snprintf(other, sizeof other, "%.*s%s%s", (int)(at - name), name, former[i][1], at + strlen(former[i][0]));
+        if (wrote > 0 && (size_t)wrote < sizeof other)
+            index = lun_safetensors_find(file, other);
+    }
     return index;
 }
 
@@ -175,8 +188,8 @@ static void assume_ddpm(lun_model_config *c)
     c->start = LUN_START_FAN_AVG;
 }
 
-/* Of OpenAI's. */
-static void assume_adm(lun_model_config *c)
+/* Of OpenAI's. The 64x64 network and those of improved-diffusion were trained with the cosine schedule. */
+static void assume_adm(lun_model_config *c, lun_schedule_kind *schedule)
 {
     lun_model_config adm_64, adm_128;
     if (lun_model_config_named("adm-64", &adm_64) != LUN_OK || lun_model_config_named("adm-128", &adm_128) != LUN_OK)
@@ -191,6 +204,7 @@ static void assume_adm(lun_model_config *c)
     else
         c->head_width = 64;
     c->qkv_order = c->resample_blocks && like_64 ? LUN_QKV_SPLIT : LUN_QKV_HEADS;
+    *schedule = !c->resample_blocks || like_64 ? LUN_SCHEDULE_COSINE : LUN_SCHEDULE_LINEAR;
     c->groups = 32;
     c->norm_eps = 1e-5f;
     c->time_cos_first = 1;
@@ -210,28 +224,46 @@ lun_naming lun_model_tell_naming(const lun_safetensors *file)
     return LUN_NAMING_OWN;
 }
 
-lun_status lun_model_tell(const lun_safetensors *file, lun_naming naming, lun_model_config *out)
+static void take_hints(const lun_model_hints *hints, lun_model_config *c)
+{
+    if (hints->heads || hints->head_width) {
+        c->heads = hints->heads;
+        c->head_width = hints->head_width;
+    }
+    if (hints->groups)
+        c->groups = hints->groups;
+    if (hints->order)
+        c->qkv_order = (lun_qkv_order)(hints->order - 1);
+}
+
+lun_status lun_model_tell(const lun_safetensors *file, lun_naming naming, const lun_model_hints *hints,
+                          lun_model_file_info *out)
 {
     lun_model_config config;
+    lun_schedule_kind schedule = LUN_SCHEDULE_LINEAR;
     memset(&config, 0, sizeof config);
     switch (naming) {
     case LUN_NAMING_OWN: LUN_TRY(tell_notebook(file, &config)); break;
     case LUN_NAMING_GUIDED:
         LUN_TRY(tell_guided(file, &config));
-        assume_adm(&config);
+        assume_adm(&config, &schedule);
         break;
     default:
         LUN_TRY(tell_by_level(file, naming == LUN_NAMING_DDPM, &config));
         /* What is only in OpenAI's networks came from there. */
         if (config.scale_shift || config.resample_blocks)
-            assume_adm(&config);
+            assume_adm(&config, &schedule);
         else
             assume_ddpm(&config);
         break;
     }
+    if (hints && naming != LUN_NAMING_OWN)
+        take_hints(hints, &config);
     if (lun_model_check(&config) != LUN_OK)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s", lun_safetensors_path(file),
-                        lun_error_detail());
-    *out = config;
+        return lun_fail(LUN_ERR_CHECKPOINT, "%s is no network that lunette knows: %s%s", lun_safetensors_path(file),
+                        lun_error_detail(),
+                        naming == LUN_NAMING_OWN ? "" : " (heads and groups no tensor shows: convert can be told)");
+    out->config = config;
+    out->schedule = schedule;
     return LUN_OK;
 }

@@ -18,6 +18,8 @@ LUN_RULE(adam)
     for (int i = 1; i < 4; i++)
         LUN_TRY(lun_rule_like_first(op, i, names[i]));
     LUN_TRY(lun_rule_vector(op, 4, "hyper", 4));
+    if (op->nsrc > 5)
+        LUN_TRY(lun_rule_vector(op, 5, "scale", 1));
     op->dst[0] = op->dst[1] = op->dst[2] = op->src[0];
     return LUN_OK;
 }

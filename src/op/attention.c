@@ -27,7 +27,7 @@ static lun_status check(const lun_op *op, int64_t *c)
 
 LUN_RULE(attention)
 {
-    int64_t c;
+    int64_t c = 0;
     LUN_TRY(check(op, &c));
     const lun_shape s = op->src[0].shape;
     op->dst[0] = lun_image(s.n, c, s.h, s.w);
@@ -37,7 +37,7 @@ LUN_RULE(attention)
 
 LUN_RULE(attention_backward)
 {
-    int64_t c;
+    int64_t c = 0;
     LUN_TRY(check(op, &c));
     const lun_shape s = op->src[0].shape, dst = lun_shape4(s.n, c, s.h, s.w);
     LUN_TRY(lun_rule_shape(op, 1, "dst", LUN_F32, LUN_IMAGE, dst));

@@ -34,7 +34,14 @@ LUN_RULE(batch_norm)
         return lun_rule_fail(op, "relu, dbias and dshift are of its gradient");
     if (op->attrs.norm.bare && op->attrs.norm.training)
         return lun_rule_fail(op, "without statistics in evaluation mode only");
-    if (op->nsrc > 5)
+    if (op->attrs.norm.given && !op->attrs.norm.training)
+        return lun_rule_fail(op, "the batch's statistics are for training only");
+    const int others = op->nsrc - op->attrs.norm.given;
+    if (others < 5 || others > 6)
+        return lun_rule_fail(op, "%d sources beside the statistics, but it takes 5 to 6", others);
+    if (op->attrs.norm.given)
+        LUN_TRY(lun_rule_shape(op, others, "stats", LUN_F32, LUN_IMAGE, lun_shape4(2, s.c, 1, 1)));
+    if (lun_norm_is_shifted(op))
         LUN_TRY(lun_rule_shape(op, 5, "shift", LUN_F32, LUN_IMAGE, lun_shape4(s.n, s.c, 1, 1)));
     for (int i = 1; i < 5; i++)
         LUN_TRY(lun_rule_vector(op, i, names[i], s.c));
@@ -57,7 +64,7 @@ LUN_RULE(batch_norm_backward)
     LUN_TRY(lun_rule_vector(op, 2, "gamma", c));
     LUN_TRY(lun_rule_vector(op, 3, "mean", c));
     LUN_TRY(lun_rule_vector(op, 4, "rstd", c));
-    if (op->attrs.norm.update || op->attrs.norm.bare)
+    if (op->attrs.norm.update || op->attrs.norm.bare || op->attrs.norm.given)
         return lun_rule_fail(op, "the gradient changes no statistics");
     op->ndst = 3;
     op->dst[0] = op->src[0];
@@ -71,12 +78,12 @@ LUN_RULE(batch_norm_backward)
 
 LUN_GRADIENT(batch_norm)
 {
-    if (b->op->nsrc > 5 && b->wants[5])
+    if (lun_norm_is_shifted(b->op) && b->wants[5])
         b->give(b, 5, b->emit(b, LUN_OP_SPATIAL_SUM, NULL, &b->ddst[0], 1));
     if (!b->wants[0] && !b->wants[1] && !b->wants[2])
         return;
     lun_attrs attrs = {.norm = b->op->attrs.norm};
-    attrs.norm.update = false;
+    attrs.norm.update = attrs.norm.given = false;
     const lun_value src[] = {b->src[0], b->ddst[0], b->src[1], b->dst[1], b->dst[2]};
     const lun_value first = b->emit(b, LUN_OP_BATCH_NORM_BACKWARD, &attrs, src, 5);
     if (first < 0)

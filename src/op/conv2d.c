@@ -3,8 +3,12 @@
  *   dst[n,k,ho,wo] = bias[k] + sum over c,r,s of src[n,c, ho stride_h - pad_h + r, wo stride_w - pad_w + s]
  * weight[k,c,r,s]
  *
- * with zeros outside the source, and with .relu dst = max(dst, 0). The three are each other's gradients, so one rule
- * about sizes serves all.
+ * with zeros outside the source, and with .relu dst = max(dst, 0). With .stats also, over the M pixels of all samples,
+ *
+ *   stats[0,k] = sum dst / M, stats[1,k] = sum (dst - stats[0,k])^2 / M
+ *
+ * which get no gradient: the batch_norm that reads them has the whole one. The three are each other's gradients, so one
+ * rule about sizes serves all.
  */
 #include <inttypes.h>
 
@@ -59,6 +63,13 @@ static lun_status check_sizes(const lun_op *op, int64_t h, int64_t w, int64_t r,
     return LUN_OK;
 }
 
+static void add_stats(lun_op *op)
+{
+    op->ndst = 1;
+    if (op->attrs.conv.stats)
+        op->dst[op->ndst++] = lun_image(2, op->dst[0].shape.c, 1, 1);
+}
+
 LUN_RULE(conv2d)
 {
     LUN_TRY(lun_rule_operand(op, 0, "src", LUN_F32, LUN_IMAGE));
@@ -78,6 +89,7 @@ LUN_RULE(conv2d)
             op, "a %" PRId64 "x%" PRId64 " kernel does not fit into %" PRId64 "x%" PRId64 " with padding %dx%d", k.h,
             k.w, x.h, x.w, a->pad_h, a->pad_w);
     op->dst[0] = lun_image(x.n, k.n, ho, wo);
+    add_stats(op);
     return LUN_OK;
 }
 
@@ -97,6 +109,7 @@ LUN_RULE(conv2d_transpose)
     LUN_TRY(check_room(op, a->out_h, a->out_w));
     LUN_TRY(check_sizes(op, a->out_h, a->out_w, k.h, k.w, x.h, x.w));
     op->dst[0] = lun_image(x.n, k.c, a->out_h, a->out_w);
+    add_stats(op);
     return LUN_OK;
 }
 
@@ -106,8 +119,8 @@ LUN_RULE(conv2d_wgrad)
     LUN_TRY(lun_rule_operand(op, 1, "small", LUN_F32, LUN_IMAGE));
     const lun_shape big = op->src[0].shape, small = op->src[1].shape;
     const lun_conv_attrs *a = &op->attrs.conv;
-    if (a->relu)
-        return lun_rule_fail(op, "a gradient is not clamped");
+    if (a->relu || a->stats)
+        return lun_rule_fail(op, "a gradient is not clamped and has no statistics");
     LUN_TRY(check_window(op, a->kernel_h, a->kernel_w));
     LUN_TRY(check_room(op, big.h, big.w));
     if (big.n != small.n)
@@ -131,7 +144,7 @@ static void give_wgrad(lun_backward *b, lun_value big, lun_value small)
     attrs.conv.kernel_h = (int)op->src[1].shape.h;
     attrs.conv.kernel_w = (int)op->src[1].shape.w;
     attrs.conv.out_h = attrs.conv.out_w = 0;
-    attrs.conv.relu = false;
+    attrs.conv.relu = attrs.conv.stats = false;
     b->give(b, 1, b->emit(b, LUN_OP_CONV2D_WGRAD, &attrs, (lun_value[]){big, small}, 2));
 }
 
@@ -150,7 +163,7 @@ LUN_GRADIENT(conv2d)
         lun_attrs attrs = {.conv = op->attrs.conv};
         attrs.conv.out_h = (int)op->src[0].shape.h;
         attrs.conv.out_w = (int)op->src[0].shape.w;
-        attrs.conv.relu = false;
+        attrs.conv.relu = attrs.conv.stats = false;
         const lun_value src[] = {ddst, b->src[1]};
         b->give(b, 0, b->emit(b, LUN_OP_CONV2D_TRANSPOSE, &attrs, src, 2));
     }
@@ -166,7 +179,7 @@ LUN_GRADIENT(conv2d_transpose)
     if (b->wants[0]) {
         lun_attrs attrs = {.conv = b->op->attrs.conv};
         attrs.conv.out_h = attrs.conv.out_w = 0;
-        attrs.conv.relu = false;
+        attrs.conv.relu = attrs.conv.stats = false;
         const lun_value src[] = {ddst, b->src[1]};
         b->give(b, 0, b->emit(b, LUN_OP_CONV2D, &attrs, src, 2));
     }

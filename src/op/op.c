@@ -8,18 +8,22 @@
 #define NAMED(op_name, least, most, results)                                                                           \
     .name = #op_name, .min_src = least, .max_src = most, .ndst = results, .shape = lun_shape_##op_name
 
-/* .ndst is the most an op has; norms have fewer, depending on their attributes. An op without .backward gives its
- * sources no gradient: it is a gradient itself, works on numbers, not parameters (noise), or nothing differentiates
- * it (slice). */
+#define PITCHED(sources, destination) .pitched_src = sources, .pitched_dst = destination
+
+/* .ndst is the most an op has; convolutions and norms have fewer, depending on their attributes, and ema on its
+ * sources. An op without
+ * .backward gives its sources no gradient: it is a gradient itself, works on numbers, not parameters (noise), or
+ * nothing differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
-    [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 1), .backward = lun_gradient_conv2d},
-    [LUN_OP_CONV2D_TRANSPOSE] = {NAMED(conv2d_transpose, 2, 3, 1), .backward = lun_gradient_conv2d_transpose},
-    [LUN_OP_CONV2D_WGRAD] = {NAMED(conv2d_wgrad, 2, 2, 1)},
-    [LUN_OP_CHANNEL_SUM] = {NAMED(channel_sum, 1, 1, 1)},
-    [LUN_OP_SPATIAL_SUM] = {NAMED(spatial_sum, 1, 1, 1)},
-    [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 6, 5), .backward = lun_gradient_batch_norm, .alias = {0, 0, 0, 4, 5},
-                           .inplace = 1},
-    [LUN_OP_BATCH_NORM_BACKWARD] = {NAMED(batch_norm_backward, 5, 5, 5), .inplace = 1 | 2},
+    [LUN_OP_CONV2D] = {NAMED(conv2d, 2, 3, 2), .backward = lun_gradient_conv2d, PITCHED(1, 1)},
+    [LUN_OP_CONV2D_TRANSPOSE] = {NAMED(conv2d_transpose, 2, 3, 2), .backward = lun_gradient_conv2d_transpose,
+                                 PITCHED(1, 1)},
+    [LUN_OP_CONV2D_WGRAD] = {NAMED(conv2d_wgrad, 2, 2, 1), PITCHED(1 | 2, 0)},
+    [LUN_OP_CHANNEL_SUM] = {NAMED(channel_sum, 1, 1, 1), PITCHED(1, 0)},
+    [LUN_OP_SPATIAL_SUM] = {NAMED(spatial_sum, 1, 1, 1), PITCHED(1, 0)},
+    [LUN_OP_BATCH_NORM] = {NAMED(batch_norm, 5, 7, 5), .backward = lun_gradient_batch_norm, .alias = {0, 0, 0, 4, 5},
+                           .inplace = 1, PITCHED(0, 1)},
+    [LUN_OP_BATCH_NORM_BACKWARD] = {NAMED(batch_norm_backward, 5, 5, 5), .inplace = 1 | 2, PITCHED(2, 0)},
     [LUN_OP_GROUP_NORM] = {NAMED(group_norm, 3, 4, 3), .backward = lun_gradient_group_norm, .inplace = 1},
     [LUN_OP_GROUP_NORM_BACKWARD] = {NAMED(group_norm_backward, 6, 8, 6), .inplace = 1 | 2},
     [LUN_OP_SCALE_SHIFT] = {NAMED(scale_shift, 2, 2, 1), .backward = lun_gradient_scale_shift, .inplace = 1},
@@ -29,17 +33,17 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_GELU] = {NAMED(gelu, 1, 1, 1), .backward = lun_gradient_gelu, .inplace = 1},
     [LUN_OP_GELU_BACKWARD] = {NAMED(gelu_backward, 2, 2, 1), .inplace = 1 | 2},
     [LUN_OP_DROPOUT] = {NAMED(dropout, 2, 2, 1), .backward = lun_gradient_dropout, .inplace = 1},
-    [LUN_OP_RELU] = {NAMED(relu, 1, 1, 1), .backward = lun_gradient_relu, .inplace = 1},
-    [LUN_OP_RELU_BACKWARD] = {NAMED(relu_backward, 2, 2, 1), .inplace = 1 | 2},
-    [LUN_OP_ADD] = {NAMED(add, 2, 2, 1), .backward = lun_gradient_add, .inplace = 1 | 2},
+    [LUN_OP_RELU] = {NAMED(relu, 1, 1, 1), .backward = lun_gradient_relu, .inplace = 1, PITCHED(1, 1)},
+    [LUN_OP_RELU_BACKWARD] = {NAMED(relu_backward, 2, 2, 1), .inplace = 1 | 2, PITCHED(1 | 2, 1)},
+    [LUN_OP_ADD] = {NAMED(add, 2, 2, 1), .backward = lun_gradient_add, .inplace = 1 | 2, PITCHED(1 | 2, 1)},
     [LUN_OP_ADD_CHANNEL] = {NAMED(add_channel, 2, 2, 1), .backward = lun_gradient_add_channel, .inplace = 1},
-    [LUN_OP_CONCAT] = {NAMED(concat, 2, 2, 1), .backward = lun_gradient_concat},
-    [LUN_OP_SLICE] = {NAMED(slice, 1, 1, 1)},
+    [LUN_OP_CONCAT] = {NAMED(concat, 2, 2, 1), .backward = lun_gradient_concat, PITCHED(1 | 2, 1)},
+    [LUN_OP_SLICE] = {NAMED(slice, 1, 1, 1), PITCHED(1, 1)},
     [LUN_OP_EMBED] = {NAMED(embed, 2, 2, 1), .backward = lun_gradient_embed},
     [LUN_OP_NOISE] = {NAMED(noise, 4, 4, 1), .inplace = 1 | 2},
     [LUN_OP_LOSS] = {NAMED(loss, 2, 2, 1), .backward = lun_gradient_loss},
     [LUN_OP_LOSS_BACKWARD] = {NAMED(loss_backward, 3, 3, 1), .inplace = 1 | 2},
-    [LUN_OP_ADAM] = {NAMED(adam, 5, 5, 3), .alias = {1, 3, 4}},
+    [LUN_OP_ADAM] = {NAMED(adam, 5, 6, 3), .alias = {1, 3, 4}},
     [LUN_OP_RANDINT] = {NAMED(randint, 1, 1, 1)},
     [LUN_OP_RANDN] = {NAMED(randn, 1, 1, 1)},
     [LUN_OP_SAMPLE_STEP] = {NAMED(sample_step, 4, 4, 1), .inplace = 1 | 2 | 4},
@@ -56,11 +60,30 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_VARIATIONAL] = {NAMED(variational, 5, 5, 1), .backward = lun_gradient_variational},
     [LUN_OP_VARIATIONAL_BACKWARD] = {NAMED(variational_backward, 6, 6, 1)},
     [LUN_OP_GUIDE] = {NAMED(guide, 2, 2, 1), .inplace = 1},
+    [LUN_OP_ACCUMULATE] = {NAMED(accumulate, 3, 3, 1), .alias = {1}},
+    [LUN_OP_SUM_SQUARES] = {NAMED(sum_squares, 2, 2, 1), .alias = {2}},
+    [LUN_OP_CLIP_NORM] = {NAMED(clip_norm, 1, 1, 2)},
+    [LUN_OP_EMA] = {NAMED(ema, 3, 2 + LUN_OP_MAX_EMA, LUN_OP_MAX_EMA), .alias = {3, 4, 5, 6}},
 };
 
 const lun_op_info *lun_op_info_of(lun_op_kind kind)
 {
     return &infos[kind];
+}
+
+/* Kernels index with 32-bit integers, so a span is bounded as an element count is (lun_desc_check). */
+static lun_status check_pitch(const lun_op *op, const char *what, int index, lun_desc desc, int pitch, unsigned allowed)
+{
+    if (pitch == 0)
+        return LUN_OK;
+    if (!(allowed >> index & 1u))
+        return lun_rule_fail(op, "%s %d must lie dense", what, index);
+    if (desc.dtype != LUN_F32 || desc.layout != LUN_IMAGE)
+        return lun_rule_fail(op, "%s %d is no image of floats, but has a pitch", what, index);
+    if (pitch < desc.shape.c || (desc.shape.n * desc.shape.h * desc.shape.w - 1) * pitch + desc.shape.c > INT32_MAX)
+        return lun_rule_fail(op, "%s %d of %" PRId64 " channels cannot have a pitch of %d", what, index, desc.shape.c,
+                             pitch);
+    return LUN_OK;
 }
 
 lun_status lun_op_infer(lun_op *op)
@@ -76,12 +99,15 @@ lun_status lun_op_infer(lun_op *op)
         if ((unsigned)work.src[i].dtype > LUN_U32 || (unsigned)work.src[i].layout > LUN_FILTER)
             return lun_rule_fail(op, "source %d has no valid element type and layout", i);
         LUN_TRY(lun_desc_check(work.src[i]));
+        LUN_TRY(check_pitch(&work, "source", i, work.src[i], work.src_pitch[i], info->pitched_src));
     }
     work.ndst = info->ndst;
     memset(work.dst, 0, sizeof work.dst);
     LUN_TRY(info->shape(&work));
-    for (int i = 0; i < work.ndst; i++)
+    for (int i = 0; i < work.ndst; i++) {
         LUN_TRY(lun_desc_check(work.dst[i]));
+        LUN_TRY(check_pitch(&work, "destination", i, work.dst[i], work.dst_pitch[i], info->pitched_dst));
+    }
     *op = work;
     return LUN_OK;
 }
@@ -159,6 +185,8 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
                op->src[i].layout == LUN_FILTER ? " (%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ")"
                                                : " %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64,
                s.n, s.c, s.h, s.w);
+        if (op->src_pitch[i])
+            append(&at, end, "/%d", op->src_pitch[i]);
     }
     const lun_attrs *a = &op->attrs;
     switch (op->kind) {
@@ -174,12 +202,14 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
             append(&at, end, " to %dx%d", a->conv.out_h, a->conv.out_w);
         if (a->conv.relu)
             append(&at, end, " relu");
+        if (a->conv.stats)
+            append(&at, end, " stats");
         break;
     case LUN_OP_BATCH_NORM:
     case LUN_OP_BATCH_NORM_BACKWARD:
-        append(&at, end, " %s%s%s%s%s%s", a->norm.training ? "train" : "eval", a->norm.update ? " update" : "",
-               a->norm.bare ? " bare" : "", a->norm.relu ? " relu" : "", a->norm.dbias ? " dbias" : "",
-               a->norm.dshift ? " dshift" : "");
+        append(&at, end, " %s%s%s%s%s%s%s", a->norm.training ? "train" : "eval", a->norm.update ? " update" : "",
+               a->norm.bare ? " bare" : "", a->norm.given ? " given" : "", a->norm.relu ? " relu" : "",
+               a->norm.dbias ? " dbias" : "", a->norm.dshift ? " dshift" : "");
         break;
     case LUN_OP_GROUP_NORM:
     case LUN_OP_GROUP_NORM_BACKWARD:
@@ -210,6 +240,11 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
         append(&at, end, " clip %s%s", clips[(unsigned)a->sample.clip % 3], a->sample.learned ? " learned" : "");
         break;
     case LUN_OP_GUIDE: append(&at, end, " %d", a->guide.channels); break;
+    case LUN_OP_SUM_SQUARES: append(&at, end, " slot %d", a->squares.slot); break;
+    case LUN_OP_CLIP_NORM: append(&at, end, " at %g", (double)a->clip.limit); break;
     default: break;
     }
+    for (int i = 0; i < op->ndst && i < LUN_OP_MAX_DST; i++)
+        if (op->dst_pitch[i])
+            append(&at, end, " into /%d", op->dst_pitch[i]);
 }

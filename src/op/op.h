@@ -6,12 +6,14 @@
  *
  * Operands. Shapes are (N, C, H, W); a vector over channels is (1, C, 1, 1); [x] is optional (absent: nsrc smaller).
  *
- *   conv2d             src (N,C,H,W), weight (K,C,R,S), [bias K]      -> dst (N,K,Ho,Wo)          .conv
- *   conv2d_transpose   src (N,K,Ho,Wo), weight (K,C,R,S), [bias C]    -> dst (N,C,H,W)            .conv, out_h/out_w
+ *   conv2d             src (N,C,H,W), weight (K,C,R,S), [bias K]      -> dst (N,K,Ho,Wo), [stats (2,K,1,1)] .conv
+ *   conv2d_transpose   src (N,K,Ho,Wo), weight (K,C,R,S), [bias C]    -> dst (N,C,H,W), [stats (2,C,1,1)]   .conv,
+ *                                                                                                 out_h/out_w
  *   conv2d_wgrad       big (N,C,H,W), small (N,K,Ho,Wo)               -> dweight (K,C,R,S)        .conv, kernel_h/_w
  *   channel_sum        src (N,C,H,W)                                  -> dst (1,C,1,1)
  *   spatial_sum        src (N,C,H,W)                                  -> dst (N,C,1,1)
- *   batch_norm         src, gamma C, beta C, running_mean C, running_var C, [shift (N,C,1,1)] -> dst, mean C, rstd C,
+ *   batch_norm         src, gamma C, beta C, running_mean C, running_var C, [shift (N,C,1,1)], [stats (2,C,1,1)]
+ *                                                                     -> dst, mean C, rstd C,
  *                      [running_mean, running_var in place]                                       .norm
  *   batch_norm_backward src, ddst, gamma C, mean C, rstd C            -> dsrc, dgamma C, dbeta C, [dbias C],
  *                      [dshift (N,C,1,1)]                                                         .norm
@@ -34,7 +36,16 @@
  *                                                                     table[t][1] eps
  *   loss               pred, target                                   -> dst (1,1,1,1), mean over all elements   .loss
  *   loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
- *   adam               param, grad, m, v (one shape), hyper (1,4,1,1) -> param, m, v in place     .adam
+ *   adam               param, grad, m, v (one shape), hyper (1,4,1,1), [scale (1,1,1,1)] -> param, m, v in
+ *                      place                                                                      .adam
+ *   accumulate         sum, grad (one shape), first (1,1,1,1) i32     -> sum in place: grad where first is not 0, else
+ *                                                                     sum + grad
+ *   sum_squares        src, parts (1,P,1,1)                           -> parts in place: parts[slot] = sum of src^2
+ *                                                                                                 .squares
+ *   clip_norm          parts (1,P,1,1)                                -> scale (1,1,1,1), norm (1,1,1,1)
+ *                                                                                                 .clip
+ *   ema                param, weights (1,4,1,1), average 1, [.. average 4] (all like param) -> averages in place:
+ *                                                                     a_r += weights[r] (param - a_r)
  *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
  *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
  *   sample_step        x, eps (N,C,H,W) or (N,2C,H,W), z, coef (1,8,1,1) -> dst                   .sample
@@ -53,6 +64,11 @@
  *                                                                     -> dst (N,1,1,1)            .variational
  *   variational_backward the same five, deach (N,1,1,1)               -> dpred (N,2C,H,W)         .variational
  *   guide              src (2N,K,H,W), scale (1,1,1,1)                -> dst (2N,K,H,W)           .guide
+ *
+ * Pitch. An operand may be some neighbouring channels of a wider image: its pixels then lie further apart than they are
+ * long, and what lies between them belongs to somebody else. Which operands of a kind may, the table says
+ * (lun_op_info.pitched_src, pitched_dst), and that holds for all candidates on all devices. What an op computes does
+ * not depend on it. src/graph/views.c makes such ops.
  */
 #ifndef LUN_OP_H
 #define LUN_OP_H
@@ -104,7 +120,11 @@
     X(WEIGHTED_MEAN_BACKWARD, weighted_mean_backward)                                                                  \
     X(VARIATIONAL, variational)                                                                                        \
     X(VARIATIONAL_BACKWARD, variational_backward)                                                                      \
-    X(GUIDE, guide)
+    X(GUIDE, guide)                                                                                                    \
+    X(ACCUMULATE, accumulate)                                                                                          \
+    X(SUM_SQUARES, sum_squares)                                                                                        \
+    X(CLIP_NORM, clip_norm)                                                                                            \
+    X(EMA, ema)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
@@ -125,7 +145,11 @@ typedef struct lun_conv_attrs {
     int more_h, more_w;     /* mostly 0 */
     int kernel_h, kernel_w; /* conv2d_wgrad only: R, S */
     int out_h, out_w;       /* conv2d_transpose only */
-    bool relu; /* conv2d, conv2d_transpose: negative results become 0 (NaN stays); set by src/graph/fuse.c */
+    /* conv2d, conv2d_transpose; set by src/graph/fuse.c.
+     * relu: negative results become 0 (NaN stays);
+     * stats: a second destination holds, of dst after relu, each channel's mean over n, h, w, and then each channel's
+     * biased variance. */
+    bool relu, stats;
 } lun_conv_attrs;
 
 /* training: statistics of the batch, with the biased variance for normalising; otherwise the running ones.
@@ -135,12 +159,13 @@ typedef struct lun_conv_attrs {
  *
  * What src/graph/fuse.c makes of ops around it:
  * bare (batch_norm, evaluation mode): dst is the only destination;
+ * given (batch_norm, training): the statistics of src, as a convolution's .stats leaves them, are the last source;
  * relu (batch_norm_backward): src is relu's result, and dsrc is 0 where src <= 0: relu's gradient;
  * dbias (batch_norm_backward): the sum of dsrc over n, h, w is a destination;
  * dshift (batch_norm_backward): the sum of ddst over h, w is a destination. */
 typedef struct lun_norm_attrs {
     float eps, momentum;
-    bool training, update, bare, relu, dbias, dshift;
+    bool training, update, bare, given, relu, dbias, dshift;
 } lun_norm_attrs;
 
 /* group_norm and its gradient. `groups` divides C.
@@ -175,11 +200,21 @@ typedef struct lun_loss_attrs {
 
 /* PyTorch's Adam and AdamW. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }, computed on the host in double.
  * decoupled: p -= lr wd p first (AdamW); otherwise g += wd p. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
- * p -= (lr / hyper[1]) m / (sqrt(v) / hyper[2] + eps). */
+ * p -= (lr / hyper[1]) m / (sqrt(v) / hyper[2] + eps). With a scale, g is scale * grad to begin with. */
 typedef struct lun_adam_attrs {
     double beta1, beta2, eps, weight_decay; /* double: 1 - beta2 of a float is off by 1e-5 */
     bool decoupled;
 } lun_adam_attrs;
+
+/* sum_squares: which of the parts is written; the others stay. */
+typedef struct lun_squares_attrs {
+    int slot;
+} lun_squares_attrs;
+
+/* clip_norm: norm = sqrt(sum of parts); scale = min(1, limit / (norm + 1e-6)), PyTorch's clip_grad_norm_. */
+typedef struct lun_clip_attrs {
+    float limit;
+} lun_clip_attrs;
 
 /* Element e = (c H + h) W + w of sample n draws from counter block e / 4 of row n (base/philox.h), so the numbers do
  * not depend on storage order. randint: high word of draw e times bound. randn: see cl/random.cl. */
@@ -241,7 +276,11 @@ typedef union lun_attrs {
     lun_attention_attrs attention;
     lun_variational_attrs variational;
     lun_guide_attrs guide;
+    lun_squares_attrs squares;
+    lun_clip_attrs clip;
 } lun_attrs;
+
+#define LUN_OP_MAX_EMA 4 /* averages of one ema */
 
 #define LUN_OP_MAX_SRC 8
 #define LUN_OP_MAX_DST 6
@@ -252,7 +291,39 @@ typedef struct lun_op {
     lun_attrs attrs;
     int nsrc, ndst;
     lun_desc src[LUN_OP_MAX_SRC], dst[LUN_OP_MAX_DST];
+    /* Floats from one pixel of the operand to the next, at least its channels; 0: as many as it has channels. */
+    int src_pitch[LUN_OP_MAX_SRC], dst_pitch[LUN_OP_MAX_DST];
 } lun_op;
+
+/* Whether a batch_norm adds something to each sample's channels: source 5. */
+static inline bool lun_norm_is_shifted(const lun_op *op)
+{
+    return op->nsrc - op->attrs.norm.given > 5;
+}
+
+/* The pitch of an image, never 0. */
+static inline int lun_src_pitch(const lun_op *op, int s)
+{
+    return op->src_pitch[s] ? op->src_pitch[s] : (int)op->src[s].shape.c;
+}
+static inline int lun_dst_pitch(const lun_op *op, int d)
+{
+    return op->dst_pitch[d] ? op->dst_pitch[d] : (int)op->dst[d].shape.c;
+}
+/* Bytes from an operand's first element to behind its last, with what lies between its pixels. */
+static inline size_t lun_span(lun_desc desc, int pitch)
+{
+    const lun_shape s = desc.shape;
+    return pitch ? (size_t)((s.n * s.h * s.w - 1) * pitch + s.c) * 4 : lun_bytes(desc);
+}
+static inline size_t lun_src_span(const lun_op *op, int s)
+{
+    return lun_span(op->src[s], op->src_pitch[s]);
+}
+static inline size_t lun_dst_span(const lun_op *op, int d)
+{
+    return lun_span(op->dst[d], op->dst_pitch[d]);
+}
 
 /* As in lunette/graph.h; -1 is none. */
 typedef int lun_value;
@@ -286,13 +357,16 @@ typedef struct lun_op_info {
     /* bit s: destination 0 may share storage with source s if nothing reads that source later; the kernels then may not
      * declare the two restrict against each other. */
     unsigned inplace;
+    /* bit s (d): source s (destination d) may have a pitch. Two operands in one place have the same. */
+    unsigned pitched_src, pitched_dst;
 } lun_op_info;
 
 /* Never NULL for a valid kind. */
 const lun_op_info *lun_op_info_of(lun_op_kind kind);
-/* Arity, descriptors and shape rule: fills op->dst. */
+/* Arity, descriptors, pitches and shape rule: fills op->dst, leaves the pitches. */
 lun_status lun_op_infer(lun_op *op);
-/* One line, for messages: "conv2d 16x64x64x64 (128,64,3,3) s1x1 p1x1". */
+/* One line, for messages: "conv2d 16x64x64x64 (128,64,3,3) s1x1 p1x1". It tells ops apart that a device may compute
+ * differently: where a source has a pitch, "16x64x64x64/128"; a destination, "into /256" at the end. */
 void lun_op_describe(const lun_op *op, char *text, size_t size);
 
 #endif

@@ -68,6 +68,10 @@ LUN_RULE(weighted_mean_backward);
 LUN_RULE(variational);
 LUN_RULE(variational_backward);
 LUN_RULE(guide);
+LUN_RULE(accumulate);
+LUN_RULE(sum_squares);
+LUN_RULE(clip_norm);
+LUN_RULE(ema);
 
 LUN_GRADIENT(conv2d);
 LUN_GRADIENT(conv2d_transpose);

@@ -6,6 +6,8 @@
 
 #include <lunette/train.h>
 
+#include "checkpoint/json.h"
+
 /* What a run remembers beside its configuration, so that going on gives the same bits. */
 typedef struct lun_run_record {
     lun_train_config config;
@@ -14,8 +16,14 @@ typedef struct lun_run_record {
     char device[160], driver[128]; /* name and driver of the device that the run started on */
     uint64_t dataset_hash;
     uint64_t dataset_count;
+    json_t *classes;    /* their names, in order; owned; NULL without labels */
     json_t *candidates; /* {"op description": "candidate"}; owned; may be NULL before the first start */
 } lun_run_record;
+
+/* The part about the pictures, its key "data" in config.json. Reading checks it as lun_data_config_check() does. */
+json_t *lun_data_config_json(const lun_data_config *config);
+lun_status lun_data_config_read(lun_json_from from, const json_t *object, lun_data_config *out);
+lun_status lun_data_config_check(const lun_data_config *config);
 
 /* The text of config.json; free() it. NULL when memory is out. */
 char *lun_run_record_text(const lun_run_record *record);

@@ -41,11 +41,12 @@ void lun_order_at(lun_order *order, uint64_t step, uint32_t *index)
 
 /* A ring of buffers: the one handed out last, and behind it those that the thread has filled. */
 struct lun_feed {
-    const lun_dataset *dataset;
+    lun_feed_params params;
     lun_order order;
     uint64_t step; /* of the batch to be made next */
     uint32_t *index;
     float *buffers[AHEAD + 1];
+    int32_t *labels[AHEAD + 1]; /* NULL without */
     int slots;
 
     pthread_t thread;
@@ -59,11 +60,24 @@ struct lun_feed {
     char *detail;
 };
 
-/* Make the next batch; one thread at a time. */
-static lun_status make(lun_feed *f, float *images)
+bool lun_feed_drops_label(uint64_t seed, uint64_t number, double label_dropout)
 {
+    return (double)lun_random_uniform(seed, LUN_RANDOM_LABEL, number, 0, 0) < label_dropout;
+}
+
+/* Make the next batch; one thread at a time. */
+static lun_status make(lun_feed *f, int slot)
+{
+    const lun_feed_params *p = &f->params;
+    const uint64_t first = f->step * (uint64_t)p->batch;
     lun_order_at(&f->order, f->step, f->index);
-    LUN_TRY(lun_dataset_images(f->dataset, f->index, f->order.batch, images));
+    for (size_t i = 0; p->pictures && i < p->batch; i++)
+        f->index[i] = p->pictures[f->index[i]];
+    LUN_TRY(lun_dataset_draw(p->dataset, &p->augment, first, f->index, p->batch, f->buffers[slot]));
+    for (size_t i = 0; f->labels[slot] && i < p->batch; i++)
+        f->labels[slot][i] = lun_feed_drops_label(p->seed, first + i, p->label_dropout)
+                                 ? lun_dataset_classes(p->dataset)
+                                 : lun_dataset_label(p->dataset, f->index[i]);
     f->step++;
     return LUN_OK;
 }
@@ -78,9 +92,9 @@ static void *work(void *payload)
             pthread_cond_wait(&f->changed, &f->lock);
             continue;
         }
-        float *images = f->buffers[f->made % (uint64_t)f->slots];
+        const int slot = (int)(f->made % (uint64_t)f->slots);
         pthread_mutex_unlock(&f->lock);
-        const lun_status status = make(f, images);
+        const lun_status status = make(f, slot);
         char *detail = status == LUN_OK ? NULL : lun_strdup(lun_error_detail());
         pthread_mutex_lock(&f->lock);
         f->status = status;
@@ -92,13 +106,15 @@ static void *work(void *payload)
     return NULL;
 }
 
-static lun_status build(lun_feed *f, uint64_t seed, size_t batch)
+static lun_status build(lun_feed *f)
 {
+    const lun_feed_params *p = &f->params;
     int width = 0, height = 0;
-    lun_dataset_size(f->dataset, &width, &height);
-    const size_t elements = batch * 3 * (size_t)height * (size_t)width;
-    LUN_TRY(lun_order_init(&f->order, seed, lun_dataset_count(f->dataset), batch));
-    f->index = lun_malloc(batch, sizeof *f->index, "a batch");
+    lun_dataset_size(p->dataset, &width, &height);
+    const size_t channels = (size_t)lun_dataset_channels(p->dataset);
+    const size_t elements = p->batch * channels * (size_t)height * (size_t)width;
+    LUN_TRY(lun_order_init(&f->order, p->seed, p->count, p->batch));
+    f->index = lun_malloc(p->batch, sizeof *f->index, "a batch");
     if (!f->index)
         return LUN_ERR_MEMORY;
     const size_t fit = AHEAD_BYTES / (elements * sizeof(float));
@@ -108,23 +124,34 @@ static lun_status build(lun_feed *f, uint64_t seed, size_t batch)
         if (!f->buffers[f->slots])
             return LUN_ERR_MEMORY;
     }
+    for (int i = 0; i < wanted && lun_dataset_classes(p->dataset); i++) {
+        f->labels[i] = lun_malloc(p->batch, sizeof *f->labels[i], "a batch");
+        if (!f->labels[i])
+            return LUN_ERR_MEMORY;
+    }
     f->threaded = pthread_create(&f->thread, NULL, work, f) == 0;
     return LUN_OK;
 }
 
-lun_status lun_feed_start(const lun_dataset *dataset, uint64_t seed, size_t batch, uint64_t step, lun_feed **out)
+lun_status lun_feed_start(const lun_feed_params *params, lun_feed **out)
 {
-    if (batch < 1 || lun_dataset_count(dataset) < batch || lun_dataset_count(dataset) > UINT32_MAX)
-        return lun_fail(LUN_ERR_DATA, "%zu pictures are fewer than one batch of %zu", lun_dataset_count(dataset),
-                        batch);
+    const size_t all = lun_dataset_count(params->dataset), count = params->pictures ? params->count : all;
+    if (params->batch < 1 || count < params->batch || count > UINT32_MAX)
+        return lun_fail(LUN_ERR_DATA, "%zu pictures are fewer than one batch of %zu", count, params->batch);
+    for (size_t i = 0; params->pictures && i < count; i++) {
+        if (params->pictures[i] >= all)
+            return lun_fail(LUN_ERR_USAGE, "picture %zu of a data set of %zu", (size_t)params->pictures[i], all);
+    }
     lun_feed *f = lun_calloc(1, sizeof *f, "batches");
     if (!f)
         return LUN_ERR_MEMORY;
-    f->dataset = dataset;
-    f->step = step;
+    f->params = *params;
+    f->params.count = count;
+    f->params.augment.seed = params->seed;
+    f->step = params->step;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
-    const lun_status status = build(f, seed, batch);
+    const lun_status status = build(f);
     if (status != LUN_OK) {
         lun_feed_stop(&f);
         return status;
@@ -133,21 +160,23 @@ lun_status lun_feed_start(const lun_dataset *dataset, uint64_t seed, size_t batc
     return LUN_OK;
 }
 
-lun_status lun_feed_next(lun_feed *f, const float **images)
+lun_status lun_feed_next(lun_feed *f, lun_feed_batch *batch)
 {
     if (!f->threaded) {
-        LUN_TRY(make(f, f->buffers[0]));
-        *images = f->buffers[0];
+        LUN_TRY(make(f, 0));
+        *batch = (lun_feed_batch){f->buffers[0], f->labels[0]};
         return LUN_OK;
     }
     lun_status status = LUN_OK;
     pthread_mutex_lock(&f->lock);
     while (f->made == f->taken && f->status == LUN_OK)
         pthread_cond_wait(&f->changed, &f->lock);
-    if (f->made == f->taken)
+    if (f->made == f->taken) {
         status = f->detail ? lun_fail(f->status, "%s", f->detail) : f->status;
-    else
-        *images = f->buffers[f->taken++ % (uint64_t)f->slots];
+    } else {
+        const int slot = (int)(f->taken++ % (uint64_t)f->slots);
+        *batch = (lun_feed_batch){f->buffers[slot], f->labels[slot]};
+    }
     pthread_cond_signal(&f->changed);
     pthread_mutex_unlock(&f->lock);
     return status;
@@ -169,6 +198,8 @@ void lun_feed_stop(lun_feed **feed)
     pthread_mutex_destroy(&f->lock);
     for (int i = 0; i < f->slots; i++)
         free(f->buffers[i]);
+    for (int i = 0; i <= AHEAD; i++)
+        free(f->labels[i]);
     free(f->index);
     free(f->detail);
     lun_order_free(&f->order);

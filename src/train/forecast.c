@@ -47,18 +47,25 @@ static void end_run(dry_run *run)
     lun_device_close(&run->shadow);
 }
 
-/* As lun_train_run has them. A network that needs a label for each picture draws no strips. */
-static lun_status plan_strips(const forecaster *f, const lun_train_config *c, const lun_compile_params *compile,
-                              dry_run *run)
+/* As lun_train_run has them. */
+static lun_status plan_strips(const lun_train_config *c, const lun_compile_params *compile, dry_run *run)
 {
+    const int shift = c->model.levels - 1;
+    lun_compile_params values = *compile;
     lun_schedule schedule;
-    if (!f->params->strips || c->model.classes > 0)
-        return LUN_OK;
-    LUN_TRY(lun_schedule_linear(c->model.steps, c->beta_first, c->beta_last, &schedule));
+    values.values = c->ema_count > 0 ? LUN_SLOT_EMA : LUN_SLOT_VALUE;
+    LUN_TRY(lun_train_schedule(c, &schedule));
     const lun_sampler_params params = {
-        .batch = 1, .height = c->height, .width = c->width, .norm = LUN_NORM_EVAL, .schedule = &schedule};
+        .batch = 1,
+        .height = c->height,
+        .width = c->width,
+        /* Batch statistics are the command's default, but for maps of one pixel there are none. */
+        .norm = (c->height >> shift) * (c->width >> shift) > 1 ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+        .schedule = &schedule,
+        .prediction = c->prediction,
+        .variance = c->model.learned_sigma ? LUN_VARIANCE_LEARNED : LUN_VARIANCE_SMALL};
     const lun_status status =
-        lun_sampler_create(lun_trainer_store(run->trainer), run->shadow, &c->model, &params, compile, &run->sampler);
+        lun_sampler_create(lun_trainer_store(run->trainer), run->shadow, &c->model, &params, &values, &run->sampler);
     lun_schedule_free(&schedule);
     return status;
 }
@@ -68,11 +75,14 @@ static lun_status plan_run(const forecaster *f, int batch, bool unlimited, bool 
 {
     lun_train_config c = *f->config;
     const lun_compile_params compile = {.tuning = f->params->tuning};
+    c.accumulate = batch == c.batch ? c.accumulate : 1;
     c.batch = batch;
+    c.decay = LUN_DECAY_CONSTANT; /* where it ends may not be known yet, and costs nothing */
+    c.decay_steps = 0;
     *run = (dry_run){NULL, NULL, NULL};
     LUN_TRY(lun_device_shadow(f->dev, unlimited, &run->shadow));
     LUN_TRY(lun_trainer_create(run->shadow, &c, (size_t)batch, &compile, &run->trainer));
-    return strips ? plan_strips(f, &c, &compile, run) : LUN_OK;
+    return strips && f->params->strips ? plan_strips(&c, &compile, run) : LUN_OK;
 }
 
 /* As src/train/feed.c reads ahead: at most three batches, of 64 MiB together, and one in use. */
@@ -84,20 +94,28 @@ static uint64_t batches_bytes(const lun_train_config *c, int batch)
     return one * (1 + (ahead < 3 ? ahead : 3));
 }
 
+static void add_plan(const lun_plan *plan, lun_memory_need *need)
+{
+    if (!plan)
+        return;
+    const lun_plan_info info = lun_plan_get_info(plan);
+    need->activations += info.activation_bytes;
+    need->inputs += info.fixed_bytes;
+    need->workspace += info.workspace_bytes;
+}
+
 static void add_need(const forecaster *f, const dry_run *run, int batch, lun_memory_need *need)
 {
     const lun_store *store = lun_trainer_store(run->trainer);
-    const lun_plan_info info = lun_plan_get_info(lun_trainer_plan(run->trainer));
     size_t now = 0;
     *need = (lun_memory_need){.weights = lun_store_bytes(store, LUN_SLOT_VALUE),
-                              .gradients = lun_store_bytes(store, LUN_SLOT_GRAD),
+                              .gradients = lun_store_bytes(store, LUN_SLOT_GRAD) + lun_store_bytes(store, LUN_SLOT_SUM),
                               .moments = lun_store_bytes(store, LUN_SLOT_M) + lun_store_bytes(store, LUN_SLOT_V),
-                              .activations = info.activation_bytes,
-                              .inputs = info.fixed_bytes,
-                              .workspace = info.workspace_bytes,
                               .batches = batches_bytes(f->config, batch)};
-    for (int slot = LUN_SLOT_V + 1; slot < LUN_SLOTS; slot++)
-        need->averages += lun_store_bytes(store, (lun_slot)slot);
+    for (int r = 0; r < LUN_MAX_EMA; r++)
+        need->averages += lun_store_bytes(store, (lun_slot)(LUN_SLOT_EMA + r));
+    add_plan(lun_trainer_plan(run->trainer), need);
+    add_plan(lun_trainer_update_plan(run->trainer), need);
     lun_device_memory(run->shadow, &now, NULL);
     need->device = now;
     need->samples = now - (need->weights + need->gradients + need->moments + need->averages + need->activations +
@@ -370,6 +388,8 @@ lun_status lun_forecast_run(lun_device *dev, const lun_train_config *config, con
     lun_memory_need small[2];
     double flops[2];
     LUN_TRY(lun_train_config_check(config));
+    if (config->accumulate > 1)
+        return lun_fail(LUN_ERR_USAGE, "a forecast is for a batch in one piece");
     o.parameters = lun_model_parameters(&config->model, NULL);
     o.max_alloc = lun_device_get_info(dev)->max_alloc_bytes;
     o.available = lun_device_get_info(dev)->memory_bytes;

@@ -14,30 +14,24 @@
 #define PANELS 10
 #define GAP    2
 
-lun_status lun_history_add(lun_history *h, double step, double loss)
+lun_status lun_history_add(lun_history *h, const lun_history_line *line)
 {
     if (h->count == h->room) {
         const size_t room = h->room ? h->room * 2 : 256;
-        double *steps = lun_realloc(h->step, room, sizeof *steps, "the loss history");
-        if (!steps)
+        lun_history_line *lines = lun_realloc(h->lines, room, sizeof *lines, "the loss history");
+        if (!lines)
             return LUN_ERR_MEMORY;
-        h->step = steps;
-        double *losses = lun_realloc(h->loss, room, sizeof *losses, "the loss history");
-        if (!losses)
-            return LUN_ERR_MEMORY;
-        h->loss = losses;
+        h->lines = lines;
         h->room = room;
     }
-    h->step[h->count] = step;
-    h->loss[h->count++] = loss;
+    h->lines[h->count++] = *line;
     return LUN_OK;
 }
 
 void lun_history_free(lun_history *h)
 {
-    free(h->step);
-    free(h->loss);
-    *h = (lun_history){NULL, NULL, 0, 0};
+    free(h->lines);
+    *h = (lun_history){0};
 }
 
 /* FOLDER/NAME, a picture of the run and not of a sampler. Frees the picture. */
@@ -61,41 +55,64 @@ static int magnified(int width)
     return width < 64 ? 64 / width : 1;
 }
 
+/* Mean over a centred window of a twentieth of the run, at least five lines: wide enough to show the trend through the
+ * noise of single batches. room: count + 1 */
+static void moving_mean(const double *value, size_t count, double *room, double *mean)
+{
+    const size_t half = count > 80 ? count / 40 : 2;
+    room[0] = 0;
+    for (size_t i = 0; i < count; i++)
+        room[i + 1] = room[i] + value[i];
+    for (size_t i = 0; i < count; i++) {
+        const size_t first = i > half ? i - half : 0, last = i + half + 1 < count ? i + half + 1 : count;
+        mean[i] = (room[last] - room[first]) / (double)(last - first);
+    }
+}
+
 lun_status lun_report_loss(const char *folder, const lun_history *h, const lun_train_config *c)
 {
-    double *smooth = lun_malloc(h->count, sizeof *smooth, "the loss chart");
-    double *sums = lun_malloc(h->count + 1, sizeof *sums, "the loss chart");
-    if (!smooth || !sums) {
-        free(smooth);
-        free(sums);
+    enum { STEP, LOSS, MEAN, SUMS, HELD_STEP, HELD, AVERAGE_STEP, AVERAGE, COLUMNS };
+    const size_t rows = h->count + 1;
+    double *room = lun_malloc(COLUMNS * rows, sizeof *room, "the loss chart"), *column[COLUMNS];
+    if (!room)
         return LUN_ERR_MEMORY;
-    }
-    sums[0] = 0;
-    for (size_t i = 0; i < h->count; i++)
-        sums[i + 1] = sums[i] + h->loss[i];
-    /* Centred window of a twentieth of the run, at least five lines: wide enough to show the trend through the noise of
-     * single batches. */
-    const size_t half = h->count > 80 ? h->count / 40 : 2;
+    for (size_t k = 0; k < COLUMNS; k++)
+        column[k] = room + k * rows;
+    /* The held-out losses without the lines that have none, which would be gaps. */
+    size_t held = 0, averages = 0;
     for (size_t i = 0; i < h->count; i++) {
-        const size_t first = i > half ? i - half : 0, last = i + half + 1 < h->count ? i + half + 1 : h->count;
-        smooth[i] = (sums[last] - sums[first]) / (double)(last - first);
+        const lun_history_line *line = &h->lines[i];
+        column[STEP][i] = line->step;
+        column[LOSS][i] = line->loss;
+        if (isfinite(line->holdout)) {
+            column[HELD_STEP][held] = line->step;
+            column[HELD][held++] = line->holdout;
+        }
+        if (isfinite(line->average)) {
+            column[AVERAGE_STEP][averages] = line->step;
+            column[AVERAGE][averages++] = line->average;
+        }
     }
-    free(sums);
-    const lun_chart_series series[] = {{"loss", h->step, h->loss, h->count, {170, 190, 215}},
-                                       {"moving mean", h->step, smooth, h->count, {20, 60, 130}}};
+    moving_mean(column[LOSS], h->count, column[SUMS], column[MEAN]);
+    lun_chart_series series[4] = {{"loss", column[STEP], column[LOSS], h->count, {170, 190, 215}},
+                                  {"moving mean", column[STEP], column[MEAN], h->count, {20, 60, 130}}};
+    size_t count = 2;
+    if (held)
+        series[count++] = (lun_chart_series){"held out", column[HELD_STEP], column[HELD], held, {200, 90, 20}};
+    if (averages)
+        series[count++] = (lun_chart_series){
+            "held out, averaged weights", column[AVERAGE_STEP], column[AVERAGE], averages, {40, 130, 60}};
     const lun_chart chart = {.title = "training loss",
                              .x_label = "step",
                              .y_label = "loss",
                              .series = series,
-                             .count = LUN_COUNT(series),
+                             .count = count,
                              .width = 900,
                              .height = 540};
     lun_picture picture;
-    lun_status status = lun_chart_draw(&chart, &picture);
-    free(smooth);
-    if (status == LUN_OK)
-        status = write_png(folder, "loss.png", c, &picture);
-    return status;
+    const lun_status status = lun_chart_draw(&chart, &picture);
+    free(room);
+    return status == LUN_OK ? write_png(folder, "loss.png", c, &picture) : status;
 }
 
 lun_status lun_report_data(const char *folder, const lun_dataset *dataset, const lun_train_config *c)
@@ -104,14 +121,16 @@ lun_status lun_report_data(const char *folder, const lun_dataset *dataset, const
     uint32_t index[PANELS];
     for (uint32_t i = 0; i < PANELS; i++)
         index[i] = i;
-    float *images = lun_malloc(count * 3 * (size_t)c->height * (size_t)c->width, sizeof *images, "the data strip");
+    const size_t channels = (size_t)c->model.image_channels;
+    float *images =
+        lun_malloc(count * channels * (size_t)c->height * (size_t)c->width, sizeof *images, "the data strip");
     if (!images)
         return LUN_ERR_MEMORY;
     lun_picture picture;
     lun_status status = lun_dataset_images(dataset, index, count, images);
     if (status == LUN_OK)
-        status = lun_picture_from_floats(images, count, 3, c->height, c->width, (int)count, GAP, magnified(c->width),
-                                         &picture);
+        status = lun_picture_from_floats(images, count, (int)channels, c->height, c->width, (int)count, GAP,
+                                         magnified(c->width), &picture);
     free(images);
     if (status == LUN_OK)
         status = write_png(folder, "data.png", c, &picture);
@@ -138,7 +157,7 @@ static lun_status noised_panels(lun_device *dev, const lun_train_config *c, cons
         lun_random_row(c->seed, LUN_RANDOM_NOISE, UINT64_MAX - (uint64_t)i, 0, rows[i]);
         memcpy(batch + (size_t)i * elements, image, elements * sizeof *image);
     }
-    LUN_TRY_GOTO(status, done, lun_schedule_linear(steps, c->beta_first, c->beta_last, &schedule));
+    LUN_TRY_GOTO(status, done, lun_train_schedule(c, &schedule));
     lun_schedule_noise_table(&schedule, table);
     LUN_TRY_GOTO(status, done, lun_graph_create(NULL, &graph));
     const lun_value x0 = lun_graph_constant(graph, "images", lun_image(PANELS, channels, c->height, c->width), batch);
@@ -186,15 +205,20 @@ lun_status lun_report_strip(const char *path, const float *images, int count, in
                             const lun_report_facts *f)
 {
     static const char *const clips[] = {"none", "x0", "xt"};
-    char software[40], step[24], seed[24], steps[24];
+    char software[40], step[24], seed[24], steps[24], ema[LUN_RATE_TEXT];
     snprintf(software, sizeof software, "lunette %s", lun_version());
     snprintf(step, sizeof step, "%" PRIu64, f->step);
     snprintf(seed, sizeof seed, "%" PRIu64, f->seed);
     snprintf(steps, sizeof steps, "%d", f->steps);
-    const lun_png_text texts[] = {{"Software", software},   {"model", f->model},
-                                  {"training steps", step}, {"seed", seed},
-                                  {"sampler", f->sampler},  {"steps", steps},
-                                  {"clip", clips[f->clip]}, {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"}};
+    const lun_png_text texts[] = {{"Software", software},
+                                  {"model", f->model},
+                                  {"training steps", step},
+                                  {"seed", seed},
+                                  {"sampler", f->sampler},
+                                  {"steps", steps},
+                                  {"clip", clips[f->clip]},
+                                  {"norm mode", f->norm == LUN_NORM_EVAL ? "eval" : "train"},
+                                  {"moving average", lun_rate_text(f->ema, ema) ? ema : "none"}};
     lun_picture picture;
     LUN_TRY(lun_picture_from_floats(images, (size_t)count, channels, height, width, count, GAP, magnified(width),
                                     &picture));

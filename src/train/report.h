@@ -4,18 +4,24 @@
 
 #include <lunette/train.h>
 
-/* One log line kept for the chart. */
+/* A log line kept for the chart. */
+typedef struct lun_history_line {
+    double step, loss;
+    double holdout, average; /* the held-out pictures' losses as measured at that step, of the weights and of their
+                                first moving average; else NaN */
+} lun_history_line;
+
 typedef struct lun_history {
-    double *step, *loss;
+    lun_history_line *lines;
     size_t count, room;
 } lun_history;
 
-lun_status lun_history_add(lun_history *history, double step, double loss);
+lun_status lun_history_add(lun_history *history, const lun_history_line *line);
 void lun_history_free(lun_history *history);
 
 /* Every picture carries text chunks that say what it is of. Those smaller than 64 pixels are magnified in whole steps.
  *
- * RUN/loss.png: the logged losses, and their mean over a moving window. */
+ * RUN/loss.png: the logged losses, their mean over a moving window, and the losses of held-out pictures. */
 lun_status lun_report_loss(const char *folder, const lun_history *history, const lun_train_config *config);
 /* RUN/data.png: a strip of the first ten pictures as the network sees them. */
 lun_status lun_report_data(const char *folder, const lun_dataset *dataset, const lun_train_config *config);
@@ -31,6 +37,7 @@ typedef struct lun_report_facts {
     int steps;
     lun_clip_mode clip;
     lun_norm_mode norm;
+    double ema; /* rate of the moving average that the weights are; 0: the weights themselves */
 } lun_report_facts;
 
 /* A strip of `count` images (count, channels, height, width) as a PNG with those facts. */

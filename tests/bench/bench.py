@@ -123,7 +123,13 @@ def fit(points):
     return a, b, max(abs(a + b * x - y) / y for x, y in points)
 
 
-def growth(device, mode, update_s):
+def tune(device, mode, batch, size):
+    """What 'train' does before its first step: measure the kernels at these shapes, for half a minute at most."""
+    command = [lunette, "tune", "--device", device, "--for", mode, "--batch", str(batch), "--size", str(size), "--seconds", "30"]
+    subprocess.run(command + CHANNELS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def growth(device, mode, passes_s):
     """Time and memory over images x pixels."""
     batches = (1, 2, 4) if QUICK else (1, 2, 4, 8, 16, 32, 64)
     sizes = (8, 16, 32) if QUICK else (32, 64, 128, 256)
@@ -132,6 +138,7 @@ def growth(device, mode, update_s):
         heading("growth with the %s: %s on %s" % (name, mode, device))
         rows = []
         for batch, size in places:
+            tune(device, mode, batch, size)
             line = ours(mode, device, batch, size)
             if not line:
                 return
@@ -143,12 +150,17 @@ def growth(device, mode, update_s):
             print("%6d %5d %12d %12.5f %9.1f%% %10.1f %9.1f%%" % (batch, size, x, t, 100 * (a + b * x - t) / t, 1e-6 * m, 100 * (ma + mb * x - m) / m))
         print("time   = %.5f s + %.4g s a pixel, off by %.1f %% at worst" % (a, b, 100 * worst))
         print("memory = %.1f MB + %.4g bytes a pixel, off by %.1f %% at worst" % (1e-6 * ma, mb, 100 * mworst))
-        if update_s:
-            print("the constant part is %.2f times what the update of the parameters takes at the speed of copying (%.5f s)" % (a / update_s, update_s))
+        if passes_s:
+            print("the constant part is %.2f times what passing over the parameters' bytes must take (%.5f s)" % (a / passes_s, passes_s))
 
 
 def ops(device, batch):
-    """The table of single ops, and the floor. The seconds that the update's bytes take to copy, or None."""
+    """The table of single ops, and the floor.
+
+    Returns the seconds that a step's passes over the parameters take at the speed of copying, or None: seven by the update
+    (which reads parameter, gradient and two moments, and writes all but the gradient), and one each forward, for the
+    gradients of the activations and for writing those of the parameters.
+    """
     command = [lunette, "bench", "ops", "--device", device, "--batch", str(batch), "--size", str(SIZE), "--steps", str(STEPS)] + CHANNELS
     line = run(device, command + ["--json"])
     if not line:
@@ -157,7 +169,7 @@ def ops(device, batch):
         heading("ops of a training step, batch %d: %s" % (batch, device))
         print(subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout, end="")
     update = sum(op["mb"] for op in line["ops"] if op["direction"] == "update")
-    return 1e-3 * update / line["copy_gb_s"] if line["copy_gb_s"] else None
+    return 1e-3 * update * 10 / 7 / line["copy_gb_s"] if line["copy_gb_s"] else None
 
 
 def main():
@@ -174,9 +186,9 @@ def main():
             pairs(mode, batch, [("cpu", isa) for isa in ("avx512", "avx2", "baseline")])
     if "growth" in PARTS or "ops" in PARTS:
         for device in DEVICES:
-            update_s = ops(device, WORKS[0][1])
+            passes_s = ops(device, WORKS[0][1])
             if "growth" in PARTS:
-                growth(device, "train", update_s)
+                growth(device, "train", passes_s)
                 growth(device, "sample", None)
     print("\nload %.2f at the end" % os.getloadavg()[0])
     return 0 if len(absent) < len(DEVICES) or "cpu" not in absent else 1

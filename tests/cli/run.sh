@@ -1,5 +1,6 @@
 #!/bin/sh
 # From craters to pictures: every file that a run promises, and what sampling, info and resume make of it.
+golden=$(cd "$(dirname "$0")/../model/golden" && pwd)
 . "$(dirname "$0")/lib.sh"
 
 succeeds craters pictures --count 17 --size 16 --seed 3
@@ -62,8 +63,61 @@ refuses 2 'takes no labels' sample run --out g.png --steps 2 --guidance 2 --devi
 refuses 2 'learned no variance' sample run --out g.png --steps 2 --variance learned --device cpu
 refuses 2 'not the picture' sample run --out g.png --sampler dpm --clip xt --device cpu
 
+# Moving averages, a schedule, parts of a batch: what is said, logged, kept and drawn
+succeeds train pictures --out ema --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --steps 8 --sample-every 1 --log-every 1 \
+    --optimizer adamw --weight-decay 0.01 --warmup 2 --decay linear --clip-norm 1 --ema 0.5,0.9 --micro-batch 2
+check "the update is said" grep -q '^update: AdamW, weight decay 0.01, warm-up of 2 steps, linear decay to 0, gradient clipped at norm 1, moving averages 0.5,0.9, 2 x 2 pictures$' out
+check "batch norms are warned of" grep -q 'warning: .*batch norms' err
+check "rates and norms are logged" [ "$(grep -c '"lr": .*"grad_norm": ' ema/log.jsonl)" = 8 ]
+check "a run without them has no norms" [ "$(grep -c '"grad_norm"' run/log.jsonl)" = 0 ]
+check "the decay's end is recorded" grep -q '"steps": 8,' ema/config.json
+for part in '' .optimizer .ema-0.5 .ema-0.9; do
+    check "the checkpoint's $part" [ -s ema/checkpoints/step-00000008$part.safetensors ]
+done
+succeeds info ema/checkpoints/step-00000008.ema-0.9.safetensors
+check "info knows averages" grep -q '^weights     moving average of rate 0.9$' out
+succeeds sample ema --out a.png --count 1 --steps 5 --device cpu --threads 1
+check "drawn with the first average" grep -q '^model: ema/checkpoints/step-00000008.ema-0.5.safetensors' out
+check "text chunk of it" grep -a -q 'tEXtmoving average' a.png
+succeeds sample ema --out b.png --count 1 --steps 5 --weights ema --device cpu --threads 1
+check "that is the default" cmp a.png b.png
+succeeds sample ema --out c.png --count 1 --steps 5 --weights 0.9 --device cpu --threads 1
+succeeds sample ema/checkpoints/step-00000008.ema-0.9.safetensors --out d.png --count 1 --steps 5 --device cpu --threads 1
+check "a rate is its file" cmp c.png d.png
+succeeds sample ema --out e.png --count 1 --steps 5 --weights raw --device cpu --threads 1
+cmp -s a.png c.png && fail "two rates, the same picture"
+cmp -s a.png e.png && fail "the average and the weights, the same picture"
+refuses 2 'moving averages of 0.5,0.9' sample ema --out f.png --weights 0.99
+refuses 2 'no moving average' sample run --out f.png --weights ema
+refuses 2 'chooses among' sample ema/checkpoints/step-00000008.safetensors --out f.png --weights raw
+refuses 2 '--ema 0.5: .*0.5,0.9' train pictures --out ema --resume --ema 0.5
+refuses 2 '--clip-norm 2: .*1;' train pictures --out ema --resume --clip-norm 2
+refuses 2 '--micro-batch 1: .*2;' train pictures --out ema --resume --micro-batch 1
+refuses 2 '--optimizer adam: .*adamw' train pictures --out ema --resume --optimizer adam
+refuses 2 '--decay-steps 9: .*8;' train pictures --out ema --resume --decay-steps 9
+succeeds train pictures --out ema --resume --steps 9 --device cpu --threads 1 --optimizer adamw --betas 0.9,0.999 --weight-decay 0.01 \
+    --warmup 2 --decay linear --decay-steps 8 --lr-end 0 --clip-norm 1 --ema 0.5,0.9 --accumulate 2
+check "past the decay's end" grep -q 'warning: .*reaches its end, 0, at step 8' err
+rm -r ema
+
+# UNets: what the file says is what is drawn
+succeeds info $golden/adm.model.safetensors
+check "a UNet" grep -q '^network     adm UNet, channels 8,16,16' out
+check "classes" grep -q '^classes     5, and none' out
+check "prediction" grep -q '^prediction  eps, and the variance' out
+succeeds sample $golden/adm.model.safetensors --out adm.png --count 2 --size 16 --steps 4 --class 4 --guidance 2 --device cpu --threads 1
+for word in learned 'norm mode' eval guidance class; do
+    check "text chunk $word" grep -a -q "$word" adm.png
+done
+succeeds sample $golden/adm.model.safetensors --out adm.png --count 1 --size 16 --steps 4 --variance small --device cpu --threads 1
+grep -a -q learned adm.png && fail "--variance small is not heard"
+refuses 2 '--class 5.*0 to 4' sample $golden/adm.model.safetensors --out g.png --size 16 --steps 2 --class 5 --device cpu
+refuses 2 'never trained without a label' sample $golden/plain.model.safetensors --out g.png --size 16 --steps 2 --class 0 --guidance 2 --device cpu
+refuses 2 'learned no variance' sample $golden/ddpm.model.safetensors --out g.png --size 16 --steps 2 --variance learned --device cpu
+succeeds sample $golden/iddpm.model.safetensors --out iddpm.png --count 3 --size 16 --sampler dpm --steps 4 --device cpu --threads 1
 # Info
 succeeds info run
+check "schedule" grep -q '^schedule    300 steps, linear from 0.0001 to 0.02$' out
 check "parameters" grep -q '^parameters  13723$' out
 check "channels" grep -q 'channels 8,16' out
 check "steps" grep -q '^trained     8 steps' out
@@ -98,6 +152,10 @@ for file in loss.png data.png forward.png samples/epoch-00001.png; do
 done
 
 # Bench
+succeeds bench ops --batch 2 --size 8 --channels 4,8 --steps 2 --device cpu --threads 1 --clip-norm 1 --ema 0.9,0.99 --accumulate 2
+for op in accumulate sum_squares clip_norm adam ema; do
+    check "bench ops: $op" grep -q " update  *$op " out
+done
 for mode in train sample ops; do
     succeeds bench $mode --batch 2 --size 8 --channels 4,8 --steps 2 --device cpu --threads 1 --json
     for key in device images_per_s step_s peak_bytes batch size steps; do

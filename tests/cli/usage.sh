@@ -10,7 +10,7 @@ grep -q '^lunette [0-9]' out || fail "--version prints no version"
 succeeds --help
 refuses 2 "unknown command 'tarin' (did you mean train" tarin
 
-for command in train sample devices bench predict craters info; do
+for command in train sample compare devices bench predict craters convert info; do
     succeeds $command --help
     grep -q "^usage: lunette $command" out || fail "$command --help: no usage"
     grep -q '^example:' out || fail "$command --help: no example"
@@ -49,6 +49,33 @@ for value in nan inf -inf -1 0 1e39 0x1p3 1,5 abc '' +1 '1 ' .; do
     refuses 2 '^lunette: error: --lr' train pictures --out r --lr "$value"
     refuses 2 '^lunette: error: --hours' train pictures --out r --hours "$value"
 done
+for option in --weight-decay --clip-norm --lr-end; do
+    for value in nan -1 x '' 1e400; do
+        refuses 2 "^lunette: error: $option" train pictures --out r $option "$value"
+    done
+done
+for option in --ema --betas; do
+    for value in '' , 0.5, ,0.5 x 0.5,x -0.5 nan 0.1,0.2,0.3,0.4,0.5; do
+        refuses 2 "^lunette: error: $option" train pictures --out r $option "$value"
+    done
+done
+refuses 2 'two numbers' train pictures --out r --betas 0.9
+refuses 2 'betas' train pictures --out r --betas 0.9,1
+refuses 2 "moving average's rate 1" train pictures --out r --ema 1
+refuses 2 'given twice' train pictures --out r --ema 0.9,0.9
+refuses 2 "moving average's rate 0" train pictures --out r --ema 0,0.9
+refuses 2 'must be one of constant, linear, cosine' train pictures --out r --decay exponential
+refuses 2 'must be one of adam, adamw' train pictures --out r --optimizer sgd
+refuses 2 'must be one of none, power, ramp' train pictures --out r --ema 0.9 --ema-warmup slow
+refuses 2 'only with --ema' train pictures --out r --ema-warmup power
+refuses 2 '\-\-lr-end: only with --decay' train pictures --out r --lr-end 1e-5
+refuses 2 '\-\-decay-steps: only with --decay' train pictures --out r --decay constant --decay-steps 5
+refuses 2 'before the warm-up' train pictures --out r --decay linear --decay-steps 5 --warmup 5
+refuses 2 'the end must be 0 to 0.001' train pictures --out r --decay linear --lr-end 0.1
+refuses 2 '\-\-decay-steps' train pictures --out r --decay linear --hours 1
+refuses 2 'must divide it' train pictures --out r --accumulate 3
+refuses 2 '\-\-micro-batch 5: does not divide the batch of 16' train pictures --out r --micro-batch 5
+refuses 2 'exclude each other' train pictures --out r --micro-batch 4 --accumulate 4
 # Lists and choices
 for value in '' , 8, ,8 8,,16 8,x 8,-16 8,0 1,2,3,4,5,6,7,8,9 99999999999; do
     refuses 2 '^lunette: error: --channels' train pictures --out r --channels "$value"

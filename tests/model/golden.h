@@ -57,12 +57,18 @@ double relative(const float *got, const float *want, size_t count);
 void compare_predict(const char *name, const char *model, lun_predict_norm norm, const char *mode, lun_loss_type loss,
                      const char *kind);
 
+/* All tensors of both files are equal in name, type, shape and bytes; both files are. */
+void same_tensors(const char *path_a, const char *path_b);
+void same_files(const char *path_a, const char *path_b);
+
 /* Tests of the other files. */
 void add_file_tests(TCase *group);
+void add_interop_tests(TCase *group);
 void add_sampling_tests(TCase *group);
 void add_unet_tests(TCase *group);
 void add_winograd_tests(TCase *group);
 void add_objective_tests(TCase *group);
 void add_sampler_tests(TCase *group); /* a group of its own: it has a fixture */
+void add_optimizer_tests(TCase *group);
 
 #endif

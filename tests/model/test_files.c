@@ -37,6 +37,8 @@ START_TEST(files_round_trip)
     info.batches_tracked = 99;
     info.beta_first = 2e-4;
     info.beta_last = 0.03;
+    info.schedule = LUN_SCHEDULE_SCALED;
+    info.prediction = LUN_PREDICTION_V;
     snprintf(info.preset, sizeof info.preset, "notebook");
     const char *path = scratch_path("saved.safetensors");
     MUST(lun_model_save(a.store, &info, "0123", path));
@@ -52,6 +54,8 @@ START_TEST(files_round_trip)
     ck_assert_str_eq(b.info.preset, "notebook");
     ck_assert_double_eq(b.info.beta_first, 2e-4);
     ck_assert_double_eq(b.info.beta_last, 0.03);
+    ck_assert_int_eq(b.info.schedule, LUN_SCHEDULE_SCALED);
+    ck_assert_int_eq(b.info.prediction, LUN_PREDICTION_V);
     same_values(a.store, b.store);
 
     network c = network_open(golden_path("small.stream.safetensors"), shape, LUN_NORM_EVAL);
@@ -148,6 +152,9 @@ START_TEST(files_that_do_not_fit_are_refused)
                                        CONFIG("[8,16,24]", "0", ""),
                                        CONFIG("[8,16,24]", "2000000000", ""),
                                        CONFIG("[8,16,24]", "300", ",\"more\":1"),
+                                       CONFIG("[8,16,24]", "300", ",\"schedule\":\"quadratic\""),
+                                       CONFIG("[8,16,24]", "300", ",\"schedule\":2"),
+                                       CONFIG("[8,16,24]", "300", ",\"prediction\":\"epsilon\""),
                                        "{",
                                        "[]"};
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
@@ -157,6 +164,10 @@ START_TEST(files_that_do_not_fit_are_refused)
     write_variant(path, NULL, NULL, NULL, CONFIG("[8,16,24]", "77", ""));
     MUST(lun_model_inspect(path, &info));
     ck_assert_int_eq(info.config.steps, 77);
+    ck_assert(info.schedule == LUN_SCHEDULE_LINEAR && info.prediction == LUN_PREDICTION_EPS);
+    write_variant(path, NULL, NULL, NULL, CONFIG("[8,16,24]", "77", ",\"prediction\":\"x0\",\"schedule\":\"sigmoid\""));
+    MUST(lun_model_inspect(path, &info));
+    ck_assert(info.schedule == LUN_SCHEDULE_SIGMOID && info.prediction == LUN_PREDICTION_X0);
     /* A PyTorch of before 0.4.1 counted no batches. */
     write_variant(path, "downs.0.bnorm1.num_batches_tracked", NULL, NULL, NULL);
     MUST(lun_model_inspect(path, &info));
@@ -181,8 +192,33 @@ START_TEST(files_that_do_not_fit_are_refused)
 }
 END_TEST
 
+/* What the first version wrote is said as it was then: such files are the same bytes, and it can read them. */
+START_TEST(usual_kinds_are_not_said)
+{
+    const char *path = scratch_path("saved.safetensors");
+    network n = network_open(golden_path("small.model.safetensors"), lun_shape4(1, 3, 8, 8), LUN_NORM_EVAL);
+    network_ready(&n, golden_path("small.model.safetensors"), 0);
+    for (int kind = 0; kind <= LUN_SCHEDULE_KINDS; kind++) {
+        n.info.schedule = (lun_schedule_kind)kind;
+        n.info.prediction = (lun_prediction)(kind < LUN_PREDICTIONS ? kind : 0);
+        if (kind == LUN_SCHEDULE_KINDS) {
+            ck_assert_int_eq(lun_model_save(n.store, &n.info, NULL, path), LUN_ERR_USAGE);
+            break;
+        }
+        MUST(lun_model_save(n.store, &n.info, NULL, path));
+        lun_safetensors *file = golden_open(path);
+        const char *text = lun_safetensors_metadata(file, "lunette.model");
+        ck_assert(!strstr(text, "schedule") == (kind == 0));
+        ck_assert(!strstr(text, "prediction") == (n.info.prediction == LUN_PREDICTION_EPS));
+        lun_safetensors_close(file);
+    }
+    network_close(&n);
+}
+END_TEST
+
 void add_file_tests(TCase *group)
 {
+    tcase_add_test(group, usual_kinds_are_not_said);
     tcase_add_test(group, files_round_trip);
     tcase_add_test(group, files_that_do_not_fit_are_refused);
 }

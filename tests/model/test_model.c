@@ -507,10 +507,12 @@ int main(int argc, char **argv)
     tcase_add_test(group, statistics_update_in_training_only);
     tcase_add_test(group, ten_steps_of_adam);
     add_file_tests(group);
+    add_interop_tests(group);
     add_sampling_tests(group);
     add_unet_tests(group);
     add_winograd_tests(group);
     add_objective_tests(group);
+    add_optimizer_tests(group);
     suite_add_tcase(suite, group);
     TCase *samplers = tcase_create("samplers");
     tcase_set_timeout(samplers, 0);

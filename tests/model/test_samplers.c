@@ -46,7 +46,7 @@ static void close_all(void)
 
 /* make_sampling.py's Wide: labels shift the input, and three channels may stand behind the prediction. */
 typedef struct variant {
-    bool labels, wide;
+    bool labels, wide, no_null;
 } variant;
 
 static lun_value record(void *payload, lun_graph *g, lun_value x, lun_value t, lun_value labels, lun_norm_mode norm)
@@ -65,7 +65,12 @@ static lun_value record(void *payload, lun_graph *g, lun_value x, lun_value t, l
 
 static lun_denoiser denoiser_of(variant *v)
 {
-    return (lun_denoiser){.record = record, .payload = v, .channels = 3, .steps = 300, .classes = v->labels ? 4 : 0};
+    return (lun_denoiser){.record = record,
+                          .payload = v,
+                          .channels = 3,
+                          .steps = 300,
+                          .classes = v->labels ? 4 : 0,
+                          .null_label = v->no_null ? -1 : 3};
 }
 
 static lun_sampler *sampler_open(lun_sampler_params params, variant *v)
@@ -133,7 +138,8 @@ static void follow(const char *name, lun_sampler_params params, const lun_schedu
 }
 
 #define PARAMS(...) ((lun_sampler_params){__VA_ARGS__})
-static const variant plain = {false, false}, wide = {false, true}, labelled = {true, false}, both = {true, true};
+static const variant plain = {.labels = false}, wide = {.wide = true}, labelled = {.labels = true},
+                     both = {.labels = true, .wide = true};
 
 START_TEST(ancestral_matches)
 {
@@ -176,15 +182,12 @@ END_TEST
 START_TEST(guidance_matches)
 {
     const lun_clip_mode x0 = LUN_CLIP_MODE_X0;
-    follow("ddim.labelled", PARAMS(.kind = LUN_SAMPLER_DDIM, .clip = x0, .null_label = 3), &whole, "ddim25", labelled);
-    follow("ddim.labelled", PARAMS(.kind = LUN_SAMPLER_DDIM, .clip = x0, .null_label = 3, .guidance = 1), &whole,
-           "ddim25", labelled);
-    follow("ddim.guided", PARAMS(.kind = LUN_SAMPLER_DDIM, .clip = x0, .null_label = 3, .guidance = 2.5), &whole,
-           "ddim25", labelled);
-    follow("ddim.guided", PARAMS(.kind = LUN_SAMPLER_DDIM, .clip = x0, .null_label = 3, .guidance = 2.5), &whole,
-           "ddim25", both);
-    follow("ancestral.learned.guided",
-           PARAMS(.clip = x0, .null_label = 3, .guidance = 2.5, .variance = LUN_VARIANCE_LEARNED), &twenty, "20", both);
+    follow("ddim.labelled", PARAMS(.kind = LUN_SAMPLER_DDIM, .clip = x0), &whole, "ddim25", labelled);
+    follow("ddim.labelled", PARAMS(.kind = LUN_SAMPLER_DDIM, .clip = x0, .guidance = 1), &whole, "ddim25", labelled);
+    follow("ddim.guided", PARAMS(.kind = LUN_SAMPLER_DDIM, .clip = x0, .guidance = 2.5), &whole, "ddim25", labelled);
+    follow("ddim.guided", PARAMS(.kind = LUN_SAMPLER_DDIM, .clip = x0, .guidance = 2.5), &whole, "ddim25", both);
+    follow("ancestral.learned.guided", PARAMS(.clip = x0, .guidance = 2.5, .variance = LUN_VARIANCE_LEARNED), &twenty,
+           "20", both);
 }
 END_TEST
 
@@ -215,10 +218,10 @@ END_TEST
 START_TEST(pictures_are_their_seeds)
 {
     static const lun_sampler_params kinds[] = {
-        {.clip = LUN_CLIP_MODE_X0, .variance = LUN_VARIANCE_LEARNED, .null_label = 3, .guidance = 2},
-        {.kind = LUN_SAMPLER_DDIM, .clip = LUN_CLIP_MODE_X0, .eta = 0.5, .null_label = 3},
-        {.kind = LUN_SAMPLER_DPM, .clip = LUN_CLIP_MODE_X0, .null_label = 3, .guidance = 2},
-        {.kind = LUN_SAMPLER_HEUN, .clip = LUN_CLIP_MODE_X0, .steps = 6, .null_label = 3}};
+        {.clip = LUN_CLIP_MODE_X0, .variance = LUN_VARIANCE_LEARNED, .guidance = 2},
+        {.kind = LUN_SAMPLER_DDIM, .clip = LUN_CLIP_MODE_X0, .eta = 0.5},
+        {.kind = LUN_SAMPLER_DPM, .clip = LUN_CLIP_MODE_X0, .guidance = 2},
+        {.kind = LUN_SAMPLER_HEUN, .clip = LUN_CLIP_MODE_X0, .steps = 6}};
     lun_schedule schedule;
     MUST(lun_schedule_respace(&whole, 10, &schedule));
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
@@ -252,6 +255,23 @@ START_TEST(pictures_are_their_seeds)
         lun_sampler_destroy(&two);
     }
     lun_schedule_free(&schedule);
+}
+END_TEST
+
+/* A network that has no null label wants one of the others for every picture. */
+START_TEST(labels_may_be_needed)
+{
+    variant v = {.labels = true, .no_null = true};
+    lun_sampler *sampler = sampler_open(PARAMS(.kind = LUN_SAMPLER_DDIM, .guidance = 1, .schedule = &twenty), &v);
+    const uint64_t seeds[] = {1, 2};
+    const int32_t labels[] = {3, 0}, wrong[] = {1, -1};
+    float images[SIZE];
+    ck_assert_int_eq(lun_sampler_classes(sampler), 4);
+    ck_assert_int_eq(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = seeds}, images), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = seeds, .labels = wrong}, images),
+                     LUN_ERR_USAGE);
+    MUST(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = seeds, .labels = labels}, images));
+    lun_sampler_destroy(&sampler);
 }
 END_TEST
 
@@ -308,7 +328,7 @@ START_TEST(wrong_samplers_are_refused)
     ck_assert_int_eq(refused(PARAMS(.kind = LUN_SAMPLER_DDIM, .variance = LUN_VARIANCE_LARGE), plain), LUN_ERR_USAGE);
     ck_assert_int_eq(refused(PARAMS(.guidance = 2), plain), LUN_ERR_USAGE);
     ck_assert_int_eq(refused(PARAMS(.guidance = NAN), labelled), LUN_ERR_USAGE);
-    ck_assert_int_eq(refused(PARAMS(.null_label = 4), labelled), LUN_ERR_USAGE);
+    ck_assert_int_eq(refused(PARAMS(.guidance = 2), (variant){.labels = true, .no_null = true}), LUN_ERR_USAGE);
     ck_assert_int_eq(refused(PARAMS(.steps = 7), plain), LUN_ERR_USAGE);
 }
 END_TEST
@@ -322,6 +342,7 @@ void add_sampler_tests(TCase *group)
     tcase_add_test(group, dpm_matches);
     tcase_add_test(group, heun_matches);
     tcase_add_test(group, pictures_are_their_seeds);
+    tcase_add_test(group, labels_may_be_needed);
     tcase_add_test(group, between_two_seeds);
     tcase_add_test(group, wrong_samplers_are_refused);
 }

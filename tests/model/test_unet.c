@@ -42,8 +42,7 @@ END_TEST
 
 /* ---- Files ------------------------------------------------------------------------------------------------------- */
 
-/* All tensors of both are equal in name, type, shape and bytes. */
-static void same_tensors(const char *path_a, const char *path_b)
+void same_tensors(const char *path_a, const char *path_b)
 {
     lun_safetensors *a = golden_open(path_a), *b = golden_open(path_b);
     ck_assert_uint_eq(lun_safetensors_count(a), lun_safetensors_count(b));
@@ -79,7 +78,7 @@ static char *bytes_of(const char *path, size_t *size)
     return bytes;
 }
 
-static void same_files(const char *path_a, const char *path_b)
+void same_files(const char *path_a, const char *path_b)
 {
     size_t size_a = 0, size_b = 0;
     char *a = bytes_of(path_a, &size_a), *b = bytes_of(path_b, &size_b);
@@ -176,7 +175,7 @@ static void write_bare(const char *from_path, const char *path, const char *skip
 
 /* A published network of 32 channels a group, without any metadata. */
 static void told(const char *published, int base, int levels, const int *channels, lun_naming naming,
-                 lun_model_config *out)
+                 lun_schedule_kind schedule, lun_model_config *out)
 {
     const char *const path = scratch_path("saved.safetensors");
     lun_model_file_info info = {.naming = naming, .beta_first = 1e-4, .beta_last = 0.02}, read;
@@ -200,6 +199,8 @@ static void told(const char *published, int base, int levels, const int *channel
     write_bare(path, scratch_path("variant.safetensors"), NULL, NULL);
     MUST(lun_model_inspect(scratch_path("variant.safetensors"), &read));
     ck_assert_int_eq(read.naming, naming);
+    ck_assert_int_eq(read.schedule, schedule);
+    ck_assert_int_eq(read.prediction, LUN_PREDICTION_EPS);
     const lun_model_config *is = &read.config, *was = &info.config;
     ck_assert_int_eq(is->network, was->network);
     ck_assert_int_eq(is->levels, was->levels);
@@ -225,16 +226,16 @@ static void told(const char *published, int base, int levels, const int *channel
 START_TEST(networks_are_told_from_their_tensors)
 {
     lun_model_config config;
-    told("ddpm-cifar10", 32, 3, (const int[]){32, 64, 32}, LUN_NAMING_DDPM, &config);
+    told("ddpm-cifar10", 32, 3, (const int[]){32, 64, 32}, LUN_NAMING_DDPM, LUN_SCHEDULE_LINEAR, &config);
     ck_assert_int_eq(config.heads, 1);
-    told("ddpm-cifar10", 32, 3, (const int[]){32, 64, 32}, LUN_NAMING_DIFFUSERS, &config);
+    told("ddpm-cifar10", 32, 3, (const int[]){32, 64, 32}, LUN_NAMING_DIFFUSERS, LUN_SCHEDULE_LINEAR, &config);
     ck_assert_int_eq(config.heads, 1);
-    told("iddpm-cifar10", 32, 3, (const int[]){32, 64, 64}, LUN_NAMING_GUIDED, &config);
+    told("iddpm-cifar10", 32, 3, (const int[]){32, 64, 64}, LUN_NAMING_GUIDED, LUN_SCHEDULE_COSINE, &config);
     ck_assert_int_eq(config.heads, 4);
     ck_assert_int_eq(config.qkv_order, LUN_QKV_HEADS);
-    told("adm-64", 32, 3, (const int[]){64, 64, 128}, LUN_NAMING_GUIDED, &config);
+    told("adm-64", 32, 3, (const int[]){64, 64, 128}, LUN_NAMING_GUIDED, LUN_SCHEDULE_LINEAR, &config);
     ck_assert_int_eq(config.head_width, 64);
-    told("adm-64", 32, 3, (const int[]){64, 64, 128}, LUN_NAMING_DIFFUSERS, &config);
+    told("adm-64", 32, 3, (const int[]){64, 64, 128}, LUN_NAMING_DIFFUSERS, LUN_SCHEDULE_LINEAR, &config);
     ck_assert_int_eq(config.head_width, 64);
 }
 END_TEST
@@ -257,7 +258,8 @@ START_TEST(files_that_lie_are_refused)
         const char *from, *to, *says;
     } lies[] = {
         {"\"channels\": [8, 16, 16]", "\"channels\": [8, 16, 32]", "and should be"},
-        {"\"blocks\": 1", "\"blocks\": 2", "is missing"},
+        {"\"blocks\": 1", "\"blocks\": 2",
+         "input_blocks.3.0.in_layers.2.weight is (16, 8, 3, 3) and should be (8, 8, 3, 3)"},
         {"\"attention\": [1, 2]", "\"attention\": [0, 1]", "is missing"},
         {"\"classes\": 5", "\"classes\": 4", "label_emb.weight is (6, 32) and should be (5, 32)"},
         {"\"scale_shift\": true", "\"scale_shift\": false", "and should be"},
@@ -377,6 +379,59 @@ START_TEST(dropout_is_drawn_from_its_rows)
 }
 END_TEST
 
+/* ---- Sampling ---------------------------------------------------------------------------------------------------- */
+
+static lun_sampler *sampler_of(const network *n, const lun_schedule *schedule, int batch, double guidance)
+{
+    lun_sampler *sampler = NULL;
+    const lun_sampler_params params = {.batch = batch,
+                                       .height = 8,
+                                       .width = 16,
+                                       .clip = LUN_CLIP_MODE_X0,
+                                       .norm = LUN_NORM_BATCH,
+                                       .schedule = schedule,
+                                       .variance = LUN_VARIANCE_LEARNED,
+                                       .guidance = guidance};
+    MUST(lun_sampler_create(n->store, golden_device, &n->info.config, &params, NULL, &sampler));
+    return sampler;
+}
+
+/* Classes, the null class, guidance and the learned variance of a network that a configuration describes; and its
+ * pictures depend on no batch, whatever the norm mode. */
+START_TEST(unets_are_sampled)
+{
+    enum { EACH = 3 * 8 * 16 };
+    network n = declared(file_of("adm", "model"));
+    lun_schedule full, schedule;
+    MUST(lun_schedule_create(n.info.schedule, n.info.config.steps, n.info.beta_first, n.info.beta_last, &full));
+    MUST(lun_schedule_respace(&full, 5, &schedule));
+    const uint64_t seeds[] = {3, 8};
+    const int32_t labels[] = {4, 0}, null[] = {5, 5}, beyond[] = {0, 6};
+    float two[2 * EACH], one[EACH], again[2 * EACH];
+    for (int guided = 0; guided < 2; guided++) {
+        lun_sampler *pair = sampler_of(&n, &schedule, 2, guided ? 2 : 0);
+        lun_sampler *single = sampler_of(&n, &schedule, 1, guided ? 2 : 0);
+        ck_assert_int_eq(lun_sampler_classes(pair), 5);
+        MUST(lun_sampler_draw(pair, &(lun_sampler_run){.seeds = seeds, .labels = labels}, two));
+        for (int k = 0; k < 2; k++) {
+            MUST(lun_sampler_draw(single, &(lun_sampler_run){.seeds = seeds + k, .labels = labels + k}, one));
+            ck_assert(relative(one, two + k * EACH, EACH) < 1e-4);
+        }
+        MUST(lun_sampler_draw(pair, &(lun_sampler_run){.seeds = seeds, .labels = null}, again));
+        ck_assert(relative(again, two, 2 * EACH) > 1e-3);
+        MUST(lun_sampler_draw(pair, &(lun_sampler_run){.seeds = seeds}, two));
+        ck_assert_mem_eq(again, two, sizeof two);
+        ck_assert_int_eq(lun_sampler_draw(pair, &(lun_sampler_run){.seeds = seeds, .labels = beyond}, two),
+                         LUN_ERR_USAGE);
+        lun_sampler_destroy(&pair);
+        lun_sampler_destroy(&single);
+    }
+    lun_schedule_free(&schedule);
+    lun_schedule_free(&full);
+    network_close(&n);
+}
+END_TEST
+
 void add_unet_tests(TCase *group)
 {
     tcase_add_test(group, unets_match);
@@ -387,4 +442,5 @@ void add_unet_tests(TCase *group)
     tcase_add_test(group, files_that_lie_are_refused);
     tcase_add_test(group, no_labels_is_the_null_class);
     tcase_add_test(group, dropout_is_drawn_from_its_rows);
+    tcase_add_test(group, unets_are_sampled);
 }

@@ -7,8 +7,8 @@
  * e_m^2. E[x^2] - m^2 in float32 would err by S u m^2: the cases with m = 100 deviations fail it, as they should. e_r/r
  * = e_v / (2 (var + eps)) + 12 u           OpenCL allows sqrt 3 ulp and division 2.5 ulp, an ulp is 2 u e_y   = |gamma|
  * (r e_d + |d| r (e_r/r) + 2 u |d| r) + 2 u (|y| + |beta|) and twice u (|x| + |m|) in e_d, so that x scale + shift is
- * as welcome as (x - m) r gamma + beta. In evaluation m is given (e_m = 0) and so is var (e_v = 0). What is added to
- * each sample's channels counts as beta does.
+ * as welcome as (x - m) r gamma + beta. In evaluation, and with .given, m is given (e_m = 0) and so is var (e_v = 0).
+ * What is added to each sample's channels counts as beta does.
  *
  * Backward, mean and rstd given, xhat = (x - m) r, e_x = 2 u (|x| + |m|) r + 2 u |xhat|:
  *   e_dbeta  = S u sum |dy| + u |dbeta|
@@ -64,10 +64,10 @@ static const norm_shape grad[] = {
 static int count(oc_set set)
 {
     switch (set) {
-    case OC_SUITE: return 3 * COUNT(shapes);
-    case OC_TINY: return 2 * COUNT(tiny);
+    case OC_SUITE: return 4 * COUNT(shapes);
+    case OC_TINY: return 3 * COUNT(tiny);
     case OC_LONG: return COUNT(layers) + 100;
-    case OC_PERF: return 2 * COUNT(layers);
+    case OC_PERF: return 3 * COUNT(layers);
     default: return 2 * COUNT(grad);
     }
 }
@@ -110,6 +110,18 @@ static int merging(oc_set set, int index)
     }
 }
 
+/* Whether a convolution has left the statistics (only in training, and only forward). */
+static bool given(oc_set set, int index)
+{
+    switch (set) {
+    case OC_SUITE: return index >= 3 * COUNT(shapes);
+    case OC_TINY: return index >= 2 * COUNT(tiny);
+    case OC_LONG: return index % 3 == 2;
+    case OC_PERF: return index >= 2 * COUNT(layers);
+    default: return false;
+    }
+}
+
 /* Equal numbers of a_c - 1 and a_c + 1, a_c a small integer. */
 static void fill_two_point(oc_case *c, int s)
 {
@@ -130,6 +142,7 @@ static void make_forward(oc_case *c, oc_set set, int index, oc_rng *rng)
     a->momentum = (float)s.momentum;
     const int merge = merging(set, index);
     a->bare = !s.training && merge > 2;
+    a->given = s.training && given(set, index);
     c->layout = oc_turn(index);
     const int src = oc_source(c, lun_image(s.n, s.c, s.h, s.w));
     if (s.data == TWO_POINT)
@@ -142,6 +155,14 @@ static void make_forward(oc_case *c, oc_set set, int index, oc_rng *rng)
     oc_fill_reals(c, oc_source(c, vector), rng, 1, 0.9);
     if (merge == 1 || merge == 4 || (merge > 0 && s.training))
         oc_fill_reals(c, oc_source(c, lun_image(s.n, s.c, 1, 1)), rng, 0.1, 1);
+    if (a->given) { /* not quite those of src, which the op may not use */
+        const int stats = oc_source(c, lun_image(2, s.c, 1, 1));
+        for (int64_t i = 0; i < 2 * s.c; i++)
+            oc_set_float(c, stats, i,
+                         i >= s.c           ? 1 + 0.9 * oc_real(rng)
+                         : s.data == OFFSET ? 100 + oc_real(rng)
+                                            : oc_real(rng));
+    }
     oc_dest(c, lun_shape4(s.n, s.c, s.h, s.w));
     for (int d = 0; d < (s.update ? 4 : a->bare ? 0 : 2); d++)
         oc_dest(c, vector.shape);
@@ -165,8 +186,8 @@ static void bound_forward(oc_case *c)
         double e_m = 0, e_v = 0, var = 0;
         if (a.training) {
             var = fmax(floor - (double)a.eps, 0);
-            e_m = two_point(c) ? 0 : S * OC_U * c->mag[1][ch] + OC_U * fabs(m);
-            e_v = two_point(c) ? 0 : (S + 4) * OC_U * var + e_m * e_m;
+            e_m = two_point(c) || a.given ? 0 : S * OC_U * c->mag[1][ch] + OC_U * fabs(m);
+            e_v = two_point(c) || a.given ? 0 : (S + 4) * OC_U * var + e_m * e_m;
         }
         const double e_r = e_v / (2 * floor) + 12 * OC_U;
         if (!a.bare) {
@@ -181,7 +202,7 @@ static void bound_forward(oc_case *c)
         }
         const double gamma = c->src[1][ch], beta = c->src[2][ch];
         for (int64_t n = 0; n < s.n; n++) {
-            const double added = fabs(beta) + (c->op.nsrc > 5 ? fabs(c->src[5][n * s.c + ch]) : 0);
+            const double added = fabs(beta) + (lun_norm_is_shifted(&c->op) ? fabs(c->src[5][n * s.c + ch]) : 0);
             for (int64_t i = (n * s.c + ch) * area; i < (n * s.c + ch + 1) * area; i++) {
                 const double x = c->src[0][i], xhat = (x - m) * r;
                 const double e_d = e_m + 2 * OC_U * (fabs(x) + fabs(m));

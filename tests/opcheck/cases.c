@@ -94,6 +94,30 @@ int oc_exact_limit(int64_t terms)
     return limit;
 }
 
+/* Channels that fill no vector and such that do, so that vectors lie askew and even. In place all operands have one
+ * pitch; else different ones, and some of those that may have one have none. */
+bool oc_pitch(oc_case *c, int index)
+{
+    static const int more[] = {1, 16, 3, 64, 61};
+    const lun_op_info *info = lun_op_info_of(c->op.kind);
+    const bool one = c->layout == OC_INPLACE;
+    int given = 0, number = index;
+    for (int i = 0; i < c->op.nsrc + c->op.ndst; i++) {
+        const bool is_src = i < c->op.nsrc;
+        const int k = is_src ? i : i - c->op.nsrc;
+        if (!((is_src ? info->pitched_src : info->pitched_dst) >> k & 1u))
+            continue;
+        const int64_t channels = is_src ? c->op.src[k].shape.c : c->op.dst[k].shape.c;
+        const int pitch = (int)channels + more[(one ? index : number) % (int)LUN_COUNT(more)];
+        const bool left_out = !one && number++ % 4 == 3 && (is_src || given > 0);
+        if (left_out)
+            continue;
+        *(is_src ? &c->op.src_pitch[k] : &c->op.dst_pitch[k]) = pitch;
+        given++;
+    }
+    return given > 0;
+}
+
 double oc_sum_factor(double terms)
 {
     return fmin(6 * sqrt(terms), terms);

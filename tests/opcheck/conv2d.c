@@ -3,12 +3,20 @@
  * Bound. Each result is a sum of T products (T = C R S, K R S or N Ho Wo, one more with a bias). Any order of float32
  * additions, fused or not, stays within gamma_T |W||X| with gamma_T = T u / (1 - T u) (Higham, Accuracy and Stability,
  * 3.1): that is the certain bound. Roundings being as good as random, c u sqrt(T) |W||X| with c = 6 is asked for where
- * it is smaller, and u |y| for the last rounding; relu moves no two numbers apart. */
+ * it is smaller, and u |y| for the last rounding; relu moves no two numbers apart.
+ *
+ * Statistics (.stats) of M results y_i a channel that may be off by b_i each, d_i = y_i - mean, A = mean |y|,
+ * S = min(6 sqrt M, M):
+ *   e_mean = mean b + S u A + u |mean|
+ *   e_var  = 2 mean(|d| b) + mean b^2 + (S + 4) u var + e^2, e = S u A + u |mean|
+ * The first terms are the results' errors: sum (d_i + e_i - mean e)^2 = sum d_i^2 + 2 sum d_i e_i + sum (e_i - mean
+ * e)^2. The others are those of batch_norm.c, where it says why E[y^2] - mean^2 would fail: the cases with a bias of
+ * 1000 try it. */
 #include <string.h>
 
 #include "opcheck.h"
 
-enum { N, C, K, H, W, R, S, SH, SW, PH, PW, BIAS, MH, MW, REAL, LAYOUT, DIMS };
+enum { N, C, K, H, W, R, S, SH, SW, PH, PW, BIAS, MH, MW, REAL, LAYOUT, DIMS, STATS = DIMS, ALL };
 
 static const oc_dim dims[DIMS] = {
     [N] = OC_DIM(1, 2, 3, 5),
@@ -100,6 +108,15 @@ static const int sided[][14] = {
     {4, 20, 130, 5, 5, 1, 1, 1, 1, 0, 1, 0, 2, -1}, {1, 130, 6, 3, 3, 3, 3, 1, 1, 2, 0, 1, -2, 2},
     {5, 40, 80, 8, 8, 4, 4, 2, 2, 1, 1, 0, -1, 1},  {1, 80, 40, 8, 9, 3, 3, 1, 1, 1, 1, 1, -1, 1},
 };
+/* Statistics over a common offset, the bias: for every candidate; more pixels than a piece of any of them, phases of
+ * uneven sizes and empty ones, tiles that hang over, and pieces to be merged more than once. */
+static const int offset[][12] = {
+    {2, 16, 33, 17, 19, 3, 3, 1, 1, 1, 1, 1}, {3, 17, 16, 23, 9, 4, 4, 2, 2, 1, 1, 1},
+    {1, 5, 7, 5, 3, 4, 4, 2, 2, 1, 1, 1},     {2, 3, 5, 31, 29, 5, 2, 3, 1, 0, 2, 1},
+    {1, 2, 3, 130, 131, 3, 3, 1, 1, 1, 1, 1}, {1, 33, 34, 1, 3, 3, 3, 1, 1, 1, 1, 1},
+    {1, 3, 5, 17, 19, 3, 4, 9, 8, 1, 2, 1},   {2, 40, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},
+};
+enum { OFFSET = 1000 };
 /* Two groups a dimension and more: the tiles of cl/gpu are 64 rows (pixels; taps and channels for wgrad) x 64 channels,
  * 16 deep. Oclgrind is slow, so the tiled sum is just two steps deep, which differs from direction to direction. */
 static const int tiny[][12] = {{1, 2, 66, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1}};
@@ -140,16 +157,28 @@ static const int timed[] = {0, 2, 3, 5, 8, 11, 12, 13, 20, 22};
 
 enum { COVERED = 120, COVERED_LONG = 400 };
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+/* The suite, after the first of each: */
+#define MINIMAL    (2 * COUNT(fixed) + COVERED)
+#define SIDED      (MINIMAL + COUNT(minimal))
+#define WITH_STATS (SIDED + 2 * COUNT(sided))
+#define OFFSETS    (WITH_STATS + COUNT(minimal))
+#define SUITE      (OFFSETS + COUNT(offset))
 
 static int count(oc_set set)
 {
     switch (set) {
-    case OC_SUITE: return 2 * COUNT(fixed) + COVERED + COUNT(minimal) + 2 * COUNT(sided);
+    case OC_SUITE: return SUITE;
     case OC_TINY: return COUNT(tiny) + TINY_PANEL;
     case OC_LONG: return COUNT(layers) + COVERED_LONG;
-    case OC_PERF: return COUNT(timed);
+    case OC_PERF: return 2 * COUNT(timed); /* without and with statistics */
     default: return COUNT(grad);
     }
+}
+
+/* The weight gradient has no statistics, so that the last cases are not for it. */
+static int count_wgrad(oc_set set)
+{
+    return set == OC_SUITE ? WITH_STATS : set == OC_PERF ? COUNT(timed) : count(set);
 }
 
 static void take_layer(const int *layer, int batch, int *v)
@@ -167,11 +196,11 @@ static void take_layer(const int *layer, int batch, int *v)
 
 static void choose(lun_op_kind kind, oc_set set, int index, int *v)
 {
-    memset(v, 0, DIMS * sizeof *v);
+    memset(v, 0, ALL * sizeof *v);
     v[REAL] = index & 1;
     v[LAYOUT] = index / 2 % 3;
     if (set == OC_PERF) {
-        take_layer(layers[timed[index]], 16, v);
+        take_layer(layers[timed[index % COUNT(timed)]], 16, v);
     } else if (set == OC_TINY) {
         const int direction = kind == LUN_OP_CONV2D ? 0 : kind == LUN_OP_CONV2D_TRANSPOSE ? 1 : 2;
         const int(*const lists[3])[12] = {tiny, tiny_transpose, tiny_wgrad};
@@ -184,17 +213,28 @@ static void choose(lun_op_kind kind, oc_set set, int index, int *v)
         take_layer(layers[index], 2, v);
     } else if (set == OC_SUITE && index < 2 * COUNT(fixed)) {
         memcpy(v, fixed[index / 2], sizeof fixed[0]);
-    } else if (set == OC_SUITE && index >= 2 * COUNT(fixed) + COVERED + COUNT(minimal)) {
-        const int i = index - 2 * COUNT(fixed) - COVERED - COUNT(minimal);
-        memcpy(v, sided[i / 2], sizeof sided[0]);
-        v[REAL] = i % 2;
-    } else if (set == OC_SUITE && index >= 2 * COUNT(fixed) + COVERED) {
-        memcpy(v, minimal[index - 2 * COUNT(fixed) - COVERED], sizeof minimal[0]);
+    } else if (set == OC_SUITE && index >= SIDED && index < WITH_STATS) {
+        memcpy(v, sided[(index - SIDED) / 2], sizeof sided[0]);
+        v[REAL] = index % 2;
+    } else if (set == OC_SUITE && index >= MINIMAL) {
+        memcpy(v,
+               index >= OFFSETS      ? offset[index - OFFSETS]
+               : index >= WITH_STATS ? minimal[index - WITH_STATS]
+                                     : minimal[index - MINIMAL],
+               sizeof minimal[0]);
         v[REAL] = 1;
+        v[STATS] = index >= WITH_STATS;
     } else {
         const int skip = set == OC_SUITE ? 2 * COUNT(fixed) : COUNT(layers);
         oc_cover(dims, dims, DIMS, set == OC_SUITE ? COVERED : COVERED_LONG, oc_seed, usable, set, index - skip, v);
     }
+    /* Elsewhere some of those with real data, which fall on each layout, with relu and without. */
+    if (set == OC_PERF)
+        v[STATS] = index >= COUNT(timed);
+    else if (set != OC_GRAD && v[REAL] && (set == OC_TINY || index % 4 == 3))
+        v[STATS] = 1;
+    if (kind == LUN_OP_CONV2D_WGRAD)
+        v[STATS] = 0;
 }
 
 static void fill(oc_case *c, int s, oc_rng *rng, int limit)
@@ -210,10 +250,19 @@ static void fill(oc_case *c, int s, oc_rng *rng, int limit)
     }
 }
 
+static void fill_bias(oc_case *c, int s, oc_rng *rng, int limit, bool shifted)
+{
+    if (shifted)
+        oc_fill_reals(c, s, rng, OFFSET, 1);
+    else
+        fill(c, s, rng, limit);
+}
+
 static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
 {
-    int v[DIMS];
+    int v[ALL];
     choose(c->op.kind, set, index, v);
+    const bool shifted = set == OC_SUITE && index >= OFFSETS;
     const int ho = out_size(v[H], 2 * v[PH] + v[MH], v[R], v[SH]), wo = out_size(v[W], 2 * v[PW] + v[MW], v[S], v[SW]);
     const lun_desc big = lun_image(v[N], v[C], v[H], v[W]), small = lun_image(v[N], v[K], ho, wo);
     const lun_desc filter = lun_filter(v[K], v[C], v[R], v[S]);
@@ -230,6 +279,7 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
     a->relu = c->op.kind != LUN_OP_CONV2D_WGRAD && index % 3 == 2;
     if (a->relu)
         c->max_zero = 0.8f;
+    a->stats = v[STATS];
     c->only = set == OC_TINY && index >= COUNT(tiny) ? "panel" : NULL;
     int64_t terms;
     if (c->op.kind == LUN_OP_CONV2D) {
@@ -237,7 +287,7 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
         fill(c, oc_source(c, big), rng, oc_exact_limit(terms));
         fill(c, oc_source(c, filter), rng, oc_exact_limit(terms));
         if (v[BIAS])
-            fill(c, oc_source(c, lun_image(1, v[K], 1, 1)), rng, oc_exact_limit(terms));
+            fill_bias(c, oc_source(c, lun_image(1, v[K], 1, 1)), rng, oc_exact_limit(terms), shifted);
         oc_dest(c, small.shape);
     } else if (c->op.kind == LUN_OP_CONV2D_TRANSPOSE) {
         terms = (int64_t)v[K] * v[R] * v[S] + 1;
@@ -246,7 +296,7 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
         fill(c, oc_source(c, small), rng, oc_exact_limit(terms));
         fill(c, oc_source(c, filter), rng, oc_exact_limit(terms));
         if (v[BIAS])
-            fill(c, oc_source(c, lun_image(1, v[C], 1, 1)), rng, oc_exact_limit(terms));
+            fill_bias(c, oc_source(c, lun_image(1, v[C], 1, 1)), rng, oc_exact_limit(terms), shifted);
         oc_dest(c, big.shape);
     } else {
         terms = (int64_t)v[N] * ho * wo;
@@ -255,6 +305,29 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
         fill(c, oc_source(c, big), rng, oc_exact_limit(terms));
         fill(c, oc_source(c, small), rng, oc_exact_limit(terms));
         oc_dest(c, filter.shape);
+    }
+    if (a->stats)
+        oc_dest(c, lun_shape4(2, c->shape[0].c, 1, 1));
+}
+
+/* Destination 1 from the bound of destination 0. */
+static void bound_statistics(const oc_case *c, const double *bound, double *second)
+{
+    const lun_shape s = c->op.dst[0].shape;
+    const int64_t area = s.h * s.w, count_ = s.n * area;
+    const double M = (double)count_, factor = oc_sum_factor(M);
+    for (int64_t ch = 0; ch < s.c; ch++) {
+        const double mean = c->want[1][ch], var = c->want[1][s.c + ch];
+        double moved = 0, crossed = 0, squared = 0;
+        for (int64_t j = 0; j < count_; j++) {
+            const int64_t i = (j / area * s.c + ch) * area + j % area;
+            moved += bound[i] / M;
+            crossed += fabs(c->want[0][i] - mean) * bound[i] / M;
+            squared += bound[i] * bound[i] / M;
+        }
+        const double own = factor * OC_U * c->mag[1][ch] + OC_U * fabs(mean);
+        second[ch] = moved + own;
+        second[s.c + ch] = 2 * crossed + squared + (factor + 4) * OC_U * var + own * own;
     }
 }
 
@@ -275,11 +348,21 @@ static void bound(oc_case *c)
         c->bound[0][i] = oc_sum_factor(terms) * OC_U * c->mag[0][i] + last;
         c->certain[i] = terms * OC_U / (1 - terms * OC_U) * c->mag[0][i] + last;
     }
+    if (c->op.ndst > 1)
+        bound_statistics(c, c->bound[0], c->bound[1]);
 }
 
-const oc_op oc_conv2d = {
-    .kind = LUN_OP_CONV2D, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
-const oc_op oc_conv2d_transpose = {
-    .kind = LUN_OP_CONV2D_TRANSPOSE, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
+const oc_op oc_conv2d = {.kind = LUN_OP_CONV2D,
+                         .count = count,
+                         .make = make,
+                         .bound = bound,
+                         .bound_of = oc_winograd_bound,
+                         .follow = bound_statistics};
+const oc_op oc_conv2d_transpose = {.kind = LUN_OP_CONV2D_TRANSPOSE,
+                                   .count = count,
+                                   .make = make,
+                                   .bound = bound,
+                                   .bound_of = oc_winograd_bound,
+                                   .follow = bound_statistics};
 const oc_op oc_conv2d_wgrad = {
-    .kind = LUN_OP_CONV2D_WGRAD, .count = count, .make = make, .bound = bound, .bound_of = oc_winograd_bound};
+    .kind = LUN_OP_CONV2D_WGRAD, .count = count_wgrad, .make = make, .bound = bound, .bound_of = oc_winograd_bound};

@@ -9,8 +9,8 @@
 enum { CANARY_WORDS = 1024 };
 #define CANARY 0x7fe5c0deu /* a NaN, so that reading it shows too */
 
-/* Book `bytes` for a region: in the arena, or in a buffer of its own. */
-static void book(oc_setup *u, oc_layout layout, size_t bytes, bool changes)
+/* Book `bytes` for a region: in the arena, or in a buffer of its own. With a pitch, pixels of `channels`. */
+static void book(oc_setup *u, oc_layout layout, size_t bytes, int64_t channels, int pitch, bool changes)
 {
     const int r = u->regions++;
     oc_region *region = &u->region[r];
@@ -19,12 +19,27 @@ static void book(oc_setup *u, oc_layout layout, size_t bytes, bool changes)
     region->buffer = u->buffers - 1;
     region->words = (bytes + 3) / 4;
     region->changes = changes;
+    region->pixel = pitch ? (size_t)channels : region->words;
+    region->step = pitch ? (size_t)pitch : region->words;
     size_t at = u->bytes[region->buffer] + CANARY_WORDS * 4;
     at = (at + 255) / 256 * 256 + (size_t)(r % 3) * 256;
     if (layout == OC_ODD)
         at += (size_t)(2 * (r % 5) + 1) * 4;
     region->offset = at;
     u->bytes[region->buffer] = at + region->words * 4 + CANARY_WORDS * 4;
+}
+
+/* A region's own words, pixel by pixel, from dense ones or to them. */
+static void spread(const oc_region *region, const uint32_t *dense, uint32_t *words)
+{
+    for (size_t at = 0; at < region->words; at += region->step, dense += region->pixel)
+        memcpy(words + at, dense, region->pixel * 4);
+}
+
+static void collect(const oc_region *region, const uint32_t *words, uint32_t *dense)
+{
+    for (size_t at = 0; at < region->words; at += region->step, dense += region->pixel)
+        memcpy(dense, words + at, region->pixel * 4);
 }
 
 static lun_place place_of(const oc_setup *u, int r)
@@ -41,7 +56,7 @@ static int shared_source(const oc_case *c)
         return -1;
     int found[LUN_OP_MAX_SRC], count = 0;
     for (int s = 0; s < c->op.nsrc; s++)
-        if ((mask >> s & 1) && c->op.src[s].layout == c->op.dst[0].layout &&
+        if ((mask >> s & 1) && c->op.src[s].layout == c->op.dst[0].layout && c->op.src_pitch[s] == c->op.dst_pitch[0] &&
             lun_shape_equal(c->op.src[s].shape, c->op.dst[0].shape))
             found[count++] = s;
     return count == 0 ? -1 : found[lun_count(c->op.dst[0].shape) % count];
@@ -69,7 +84,7 @@ lun_status oc_setup_create(lun_device *dev, const oc_case *c, const char *candid
     const int shared = shared_source(c);
     lun_status status = LUN_OK;
     for (int s = 0; s < c->op.nsrc; s++)
-        book(u, c->layout, lun_bytes(c->op.src[s]), s == shared);
+        book(u, c->layout, lun_src_span(&c->op, s), c->op.src[s].shape.c, c->op.src_pitch[s], s == shared);
     for (int d = 0; d < c->op.ndst; d++) {
         const int alias = info->alias[d] > 0 ? info->alias[d] - 1 : d == 0 ? shared : -1;
         if (alias >= 0) {
@@ -77,18 +92,18 @@ lun_status oc_setup_create(lun_device *dev, const oc_case *c, const char *candid
             u->region[alias].changes = true;
         } else {
             u->dst_region[d] = u->regions;
-            book(u, c->layout, lun_bytes(c->op.dst[d]), true);
+            book(u, c->layout, lun_dst_span(&c->op, d), c->op.dst[d].shape.c, c->op.dst_pitch[d], true);
         }
     }
     u->workspace_region = -1;
     if (u->plan->workspace > 0) {
         u->workspace_region = u->regions;
-        book(u, c->layout, u->plan->workspace, true);
+        book(u, c->layout, u->plan->workspace, 0, 0, true);
     }
     u->kept_region = -1;
     if (u->plan->kept > 0) {
         u->kept_region = u->regions;
-        book(u, c->layout, u->plan->kept, true);
+        book(u, c->layout, u->plan->kept, 0, 0, true);
     }
     for (int b = 0; b < u->buffers; b++) {
         u->image[b] = oc_alloc(u->bytes[b] / 4, 4);
@@ -98,12 +113,15 @@ lun_status oc_setup_create(lun_device *dev, const oc_case *c, const char *candid
         LUN_TRY_GOTO(status, fail, lun_buffer_create(dev, u->bytes[b], &u->buffer[b]));
     }
     for (int r = 0; r < u->regions; r++) {
-        uint32_t *words = u->image[u->region[r].buffer] + u->region[r].offset / 4;
+        const oc_region *region = &u->region[r];
+        uint32_t *dense = oc_alloc(region->words, 4);
         if (r < c->op.nsrc)
-            lun_to_storage(c->op.src[r], c->bits[r], words);
+            lun_to_storage(c->op.src[r], c->bits[r], dense);
         else
-            for (size_t i = 0; i < u->region[r].words; i++)
-                words[i] = OC_UNWRITTEN;
+            for (size_t i = 0; i < region->words; i++)
+                dense[i] = OC_UNWRITTEN;
+        spread(region, dense, u->image[region->buffer] + region->offset / 4);
+        free(dense);
     }
     LUN_TRY_GOTO(status, fail, bind(u, c, false));
     return LUN_OK;
@@ -148,13 +166,16 @@ static lun_status run_once(oc_setup *u, const oc_case *c, bool keep)
     return LUN_OK;
 }
 
-/* Everything but what may change is as it was. Overwrites the changing regions of `after` with the image. */
+/* Everything but what may change is as it was. Overwrites what changes in `after` with the image. */
 static lun_status untouched(const oc_setup *u, const oc_case *c)
 {
     for (int r = 0; r < u->regions; r++)
         if (u->region[r].changes) {
-            const size_t at = u->region[r].offset / 4;
-            memcpy(u->after[u->region[r].buffer] + at, u->image[u->region[r].buffer] + at, u->region[r].words * 4);
+            const oc_region *region = &u->region[r];
+            uint32_t *after = u->after[region->buffer] + region->offset / 4;
+            const uint32_t *image = u->image[region->buffer] + region->offset / 4;
+            for (size_t at = 0; at < region->words; at += region->step)
+                memcpy(after + at, image + at, region->pixel * 4);
         }
     for (int b = 0; b < u->buffers; b++) {
         if (memcmp(u->after[b], u->image[b], u->bytes[b]) == 0)
@@ -205,8 +226,11 @@ lun_status oc_run(lun_device *dev, const oc_case *c, const char *candidate, int 
         LUN_TRY_GOTO(status, done, untouched(u, c));
     }
     for (int d = 0; d < c->op.ndst; d++) {
+        uint32_t *dense = oc_alloc((size_t)lun_count(c->op.dst[d].shape), 4);
+        collect(&u->region[u->dst_region[d]], first[d], dense);
         got[d] = oc_alloc((size_t)lun_count(c->op.dst[d].shape), 4);
-        lun_from_storage(c->op.dst[d], first[d], got[d]);
+        lun_from_storage(c->op.dst[d], dense, got[d]);
+        free(dense);
     }
 done:
     for (int d = 0; d < LUN_OP_MAX_DST; d++)

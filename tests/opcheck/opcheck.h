@@ -76,6 +76,8 @@ typedef struct oc_op {
     /* May be NULL. Candidates of another algorithm have a bound of their own, for exact cases too: fill bound[] of
      * destination 0 and return true, or return false for the common one. */
     bool (*bound_of)(const oc_case *c, const char *candidate, double *bound);
+    /* May be NULL, else with bound_of: bound[] of destination 1, which is made of destination 0, from its `bound`. */
+    void (*follow)(const oc_case *c, const double *bound, double *second);
 } oc_op;
 
 extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_sum, oc_spatial_sum, oc_batch_norm,
@@ -84,7 +86,7 @@ extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_s
     oc_concat, oc_slice, oc_embed, oc_noise, oc_loss, oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step,
     oc_store, oc_embed_backward, oc_upsample2, oc_pool2, oc_attention, oc_attention_backward, oc_loss_each,
     oc_loss_each_backward, oc_weighted_mean, oc_weighted_mean_backward, oc_variational, oc_variational_backward,
-    oc_guide;
+    oc_guide, oc_accumulate, oc_sum_squares, oc_clip_norm, oc_ema;
 /* winograd.c: bound_of of the convolutions. */
 bool oc_winograd_bound(const oc_case *c, const char *candidate, double *bound);
 extern const oc_op *const oc_ops[];
@@ -121,6 +123,9 @@ static inline int64_t oc_src_count(const oc_case *c, int s)
 oc_layout oc_turn(int index);
 /* Whole values so small that `terms` products of two of them sum exactly in float32. */
 int oc_exact_limit(int64_t terms);
+/* Give operands of a made case pitches, where the op's kind may have them, and otherwise leave it: the results must be
+ * the same. Which operands and which pitches, `index` decides. False: none has one. */
+bool oc_pitch(oc_case *c, int index);
 /* min(6 sqrt(K), K): the factor of u |W||X| that K roundings are allowed. */
 double oc_sum_factor(double terms);
 

@@ -30,6 +30,30 @@ static void clamp(const lun_op *op, double *values)
         values[i] = values[i] < 0 ? 0 : values[i];
 }
 
+/* With .stats: of each channel of the result the mean, then the biased variance. mag: the mean of |dst|, for both. */
+static void statistics(const lun_op *op, double *const *dst, double *const *mag)
+{
+    const lun_shape s = op->dst[0].shape;
+    const int64_t area = s.h * s.w;
+    const double count = (double)(s.n * area);
+    for (int64_t c = 0; op->attrs.conv.stats && c < s.c; c++) {
+        double sum = 0, sum_abs = 0, square = 0;
+        for (int64_t i = 0; i < s.n * area; i++) {
+            const double value = dst[0][(i / area * s.c + c) * area + i % area];
+            sum += value;
+            sum_abs += fabs(value);
+        }
+        for (int64_t i = 0; i < s.n * area; i++) {
+            const double d = dst[0][(i / area * s.c + c) * area + i % area] - sum / count;
+            square += d * d;
+        }
+        dst[1][c] = sum / count;
+        dst[1][s.c + c] = square / count;
+        if (mag[1] != NULL)
+            mag[1][c] = mag[1][s.c + c] = sum_abs / count;
+    }
+}
+
 /* Visit every (n, k, c, ho, wo, r, s) whose source pixel lies in the picture. */
 #define CONV_VISIT(a, big, filter, small, BODY)                                                                        \
     for (int64_t n = 0; n < (small).n; n++)                                                                            \
@@ -50,7 +74,7 @@ static void clamp(const lun_op *op, double *values)
                     }
 
 /* dst[n,k,ho,wo] = bias[k] + sum over c,r,s of weight[k,c,r,s] src[n,c,ho stride - pad + r, wo stride - pad + s],
- * with .relu not below 0 */
+ * with .relu not below 0, and with .stats what statistics() says */
 void ref_conv2d(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
     const lun_conv_attrs a = op->attrs.conv;
@@ -64,9 +88,10 @@ void ref_conv2d(const lun_op *op, const double *const *src, double *const *dst, 
         for (int64_t i = 0; i < lun_count(small); i++)
             gather(dst[0], mag[0], i, src[2][i / (small.h * small.w) % small.c]);
     clamp(op, dst[0]);
+    statistics(op, dst, mag);
 }
 
-/* dst[n,c,h,w] = bias[c] + the same products, scattered back to where conv2d gathered from; .relu as above */
+/* dst[n,c,h,w] = bias[c] + the same products, scattered back to where conv2d gathered from; .relu, .stats as above */
 void ref_conv2d_transpose(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
     const lun_conv_attrs a = op->attrs.conv;
@@ -80,6 +105,7 @@ void ref_conv2d_transpose(const lun_op *op, const double *const *src, double *co
         for (int64_t i = 0; i < lun_count(big); i++)
             gather(dst[0], mag[0], i, src[2][i / (big.h * big.w) % big.c]);
     clamp(op, dst[0]);
+    statistics(op, dst, mag);
 }
 
 /* dweight[k,c,r,s] = sum over n,ho,wo of small[n,k,ho,wo] big[n,c,ho stride - pad + r, wo stride - pad + s] */

@@ -9,8 +9,8 @@ static int64_t at(lun_shape s, int64_t n, int64_t c, int64_t i)
 }
 
 /* dst = gamma (x - mean) rstd + beta (+ shift[n][c]); training: mean and biased variance of the batch, else the running
- * ones. mag[1] is the mean of |x| (what the mean sums); the others are computed by the case, which knows the
- * cancellations.
+ * ones; given: those of the last source, mean then biased variance. mag[1] is the mean of |x| (what the mean sums); the
+ * others are computed by the case, which knows the cancellations.
  */
 void ref_batch_norm(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
 {
@@ -30,9 +30,13 @@ void ref_batch_norm(const lun_op *op, const double *const *src, double *const *d
             for (int64_t i = 0; i < area; i++)
                 sum_sq += (src[0][at(s, n, c, i)] - mean) * (src[0][at(s, n, c, i)] - mean);
         double var = sum_sq / count;
+        if (a.given) {
+            mean = src[op->nsrc - 1][c];
+            var = src[op->nsrc - 1][s.c + c];
+        }
         if (a.training && a.update) {
             dst[3][c] = (1 - (double)a.momentum) * src[3][c] + (double)a.momentum * mean;
-            dst[4][c] = (1 - (double)a.momentum) * src[4][c] + (double)a.momentum * sum_sq / (count - 1);
+            dst[4][c] = (1 - (double)a.momentum) * src[4][c] + (double)a.momentum * (var * count / (count - 1));
         }
         if (!a.training) {
             mean = src[3][c];
@@ -48,7 +52,7 @@ void ref_batch_norm(const lun_op *op, const double *const *src, double *const *d
         for (int64_t n = 0; n < s.n; n++)
             for (int64_t i = 0; i < area; i++)
                 dst[0][at(s, n, c, i)] = src[1][c] * (src[0][at(s, n, c, i)] - mean) * rstd + src[2][c] +
-                                         (op->nsrc > 5 ? src[5][n * s.c + c] : 0);
+                                         (op->nsrc - a.given > 5 ? src[5][n * s.c + c] : 0);
     }
 }
 

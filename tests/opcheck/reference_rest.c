@@ -184,9 +184,9 @@ void ref_adam(const lun_op *op, const double *const *src, double *const *dst, do
 {
     const lun_adam_attrs a = op->attrs.adam;
     const double b1 = (double)a.beta1, b2 = (double)a.beta2, wd = (double)a.weight_decay;
-    const double lr = src[4][0], correct1 = src[4][1], correct2 = src[4][2];
+    const double lr = src[4][0], correct1 = src[4][1], correct2 = src[4][2], scale = op->nsrc > 5 ? src[5][0] : 1;
     for (int64_t i = 0; i < lun_count(op->src[0].shape); i++) {
-        double p = src[0][i], g = src[1][i];
+        double p = src[0][i], g = scale * src[1][i];
         if (a.decoupled)
             p -= lr * wd * p;
         else

@@ -9,7 +9,8 @@
 typedef struct oc_region {
     int buffer;
     size_t offset, words;
-    bool changes; /* a destination, the workspace or the kept memory */
+    bool changes;       /* a destination, the workspace or the kept memory */
+    size_t pixel, step; /* words of a pixel, and from one to the next; between them are canaries. Dense: both are all */
 } oc_region;
 
 typedef struct oc_setup {

@@ -34,6 +34,7 @@ OWN = {
     "NORM_COLUMNS": {1: 256, 64: 1},
     "ATTENTION_COLUMNS": {1: 64, 64: 16},
     "ATTENTION_PARTS": {1: 2, 64: 16},
+    "SQUARE_COLUMNS": {1: 256, 64: 1},
 }
 
 

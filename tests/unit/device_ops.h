@@ -24,13 +24,14 @@ static lun_op small_op(lun_op_kind kind)
     case LUN_OP_CONV2D:
         op.src[1] = lun_filter(17, 5, 3, 2);
         op.src[2] = lun_image(1, 17, 1, 1);
-        op.attrs.conv = (lun_conv_attrs){.stride_h = 1, .stride_w = 2, .pad_h = 1, .pad_w = 0, .relu = true};
+        op.attrs.conv =
+            (lun_conv_attrs){.stride_h = 1, .stride_w = 2, .pad_h = 1, .pad_w = 0, .relu = true, .stats = true};
         break;
     case LUN_OP_CONV2D_TRANSPOSE:
         op.src[1] = lun_filter(5, 9, 4, 4);
         op.src[2] = lun_image(1, 9, 1, 1);
-        op.attrs.conv =
-            (lun_conv_attrs){.stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1, .out_h = 14, .out_w = 12};
+        op.attrs.conv = (lun_conv_attrs){
+            .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1, .out_h = 14, .out_w = 12, .stats = true};
         break;
     case LUN_OP_CONV2D_WGRAD:
         op.src[1] = lun_image(3, 17, 7, 6);
@@ -41,7 +42,9 @@ static lun_op small_op(lun_op_kind kind)
         for (int s = 1; s < 5; s++)
             op.src[s] = vector;
         op.src[5] = lun_image(3, 5, 1, 1);
-        op.attrs.norm = (lun_norm_attrs){.eps = 1e-5f, .momentum = 0.1f, .training = true, .update = true};
+        op.src[6] = lun_image(2, 5, 1, 1);
+        op.attrs.norm =
+            (lun_norm_attrs){.eps = 1e-5f, .momentum = 0.1f, .training = true, .update = true, .given = true};
         break;
     case LUN_OP_BATCH_NORM_BACKWARD:
         for (int s = 2; s < 5; s++)
@@ -102,6 +105,7 @@ static lun_op small_op(lun_op_kind kind)
         break;
     case LUN_OP_ADAM:
         op.src[4] = lun_image(1, 4, 1, 1);
+        op.src[5] = one;
         op.attrs.adam = (lun_adam_attrs){0.9f, 0.999f, 1e-8f, 0.01f, true};
         break;
     case LUN_OP_RANDINT:
@@ -144,6 +148,16 @@ static lun_op small_op(lun_op_kind kind)
         op.src[1] = one;
         op.attrs.guide.channels = 3;
         break;
+    case LUN_OP_ACCUMULATE: op.src[2] = lun_typed(one, LUN_I32); break;
+    case LUN_OP_SUM_SQUARES:
+        op.src[1] = lun_image(1, 6, 1, 1);
+        op.attrs.squares = (lun_squares_attrs){4};
+        break;
+    case LUN_OP_CLIP_NORM:
+        op.src[0] = lun_image(1, 6, 1, 1);
+        op.attrs.clip = (lun_clip_attrs){0.5f};
+        break;
+    case LUN_OP_EMA: op.src[1] = lun_image(1, 4, 1, 1); break;
     default: break;
     }
     ck_assert_msg(lun_op_infer(&op) == LUN_OK, "%s: %s", lun_op_info_of(kind)->name, lun_error_detail());
@@ -155,9 +169,9 @@ static float *source_data(const lun_op *op, int s)
 {
     const int64_t count = lun_count(op->src[s].shape);
     float *data = malloc((size_t)count * 4);
-    const bool positive = (op->kind == LUN_OP_BATCH_NORM && s == 4) ||
+    const bool positive = (op->kind == LUN_OP_BATCH_NORM && (s == 4 || s == 6)) ||
                           (op->kind == LUN_OP_BATCH_NORM_BACKWARD && s == 4) || (op->kind == LUN_OP_ADAM && s >= 3) ||
-                          (op->kind == LUN_OP_GROUP_NORM_BACKWARD && s == 5);
+                          (op->kind == LUN_OP_GROUP_NORM_BACKWARD && s == 5) || op->kind == LUN_OP_CLIP_NORM;
     for (int64_t i = 0; i < count; i++) {
         const float u = lun_random_uniform(7, LUN_RANDOM_TEST, (uint64_t)op->kind, (uint32_t)s, (uint32_t)i);
         const int32_t small = (int32_t)(u * 4);

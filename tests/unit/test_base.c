@@ -1,4 +1,5 @@
 #include <check.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,6 +98,42 @@ START_TEST(details_are_one_tame_line)
 }
 END_TEST
 
+START_TEST(rates_in_decimal)
+{
+    static const struct {
+        double rate;
+        const char *text;
+    } good[] = {{0.9999, "0.9999"},
+                {0.5, "0.5"},
+                {0.1 + 0.2, NULL},
+                {0.999999999999999, "0.999999999999999"},
+                {1e-15, "0.000000000000001"},
+                {1e-16, NULL},
+                {0.07, "0.07"},
+                {0, NULL},
+                {1, NULL},
+                {-0.5, NULL},
+                {NAN, NULL},
+                {1.0 / 3, NULL}};
+    static const char *const wrong[] = {
+        "",  "0.",  "1.0", "0.50", "0.0", "0.5 ", " 0.5", ".5", "0,5", "0.5x", "5e-1", "+0.5", "0.9999999999999999",
+        "1", "0.-5"};
+    for (size_t i = 0; i < LUN_COUNT(good); i++) {
+        char text[LUN_RATE_TEXT];
+        double back = 7;
+        ck_assert_int_eq(lun_rate_text(good[i].rate, text), good[i].text != NULL);
+        if (!good[i].text)
+            continue;
+        ck_assert_str_eq(text, good[i].text);
+        ck_assert(lun_rate_parse(text, &back) && back == good[i].rate);
+    }
+    for (size_t i = 0; i < LUN_COUNT(wrong); i++) {
+        double untouched = 7;
+        ck_assert_msg(!lun_rate_parse(wrong[i], &untouched) && untouched == 7, "'%s'", wrong[i]);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("base");
@@ -107,6 +144,7 @@ int main(void)
     tcase_add_test(tests, layouts_round_trip);
     tcase_add_test(tests, shapes_out_of_range_are_refused);
     tcase_add_test(tests, details_are_one_tame_line);
+    tcase_add_test(tests, rates_in_decimal);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -8,7 +8,7 @@
 
 static uint64_t hash_of(uint64_t seed, uint32_t index, int size)
 {
-    lun_picture picture = {0, 0, NULL};
+    lun_picture picture = {0};
     ck_assert_int_eq(lun_craters_draw(seed, index, size, &picture), LUN_OK);
     ck_assert_int_eq(picture.width, size);
     ck_assert_int_eq(picture.height, size);
@@ -126,7 +126,7 @@ START_TEST(sizes_out_of_range_are_refused)
 {
     static const int bad[] = {-1, 0, 1, 7, 513, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < LUN_COUNT(bad); i++) {
-        lun_picture picture = {17, 19, NULL};
+        lun_picture picture = {17, 19, NULL, 3};
         ck_assert_int_eq(lun_craters_draw(1, 0, bad[i], &picture), LUN_ERR_USAGE);
         ck_assert(picture.width == 17 && picture.height == 19 && picture.pixels == NULL);
     }

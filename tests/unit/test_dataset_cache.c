@@ -290,6 +290,9 @@ START_TEST(sizes_and_fits_have_files_of_their_own)
     const lun_dataset_params kinds[] = {{.width = 8, .height = 6},
                                         {.width = 6, .height = 8},
                                         {.width = 8, .height = 6, .fit = LUN_FIT_CROP},
+                                        {.width = 8, .height = 6, .fit = LUN_FIT_COVER},
+                                        {.width = 8, .height = 6, .channels = 1},
+                                        {.width = 8, .height = 6, .channels = 4},
                                         {.width = 8, .height = 6, .orient = 1}};
     for (size_t round = 0; round < 2; round++) {
         for (size_t k = 0; k < LUN_COUNT(kinds); k++) {
@@ -302,9 +305,9 @@ START_TEST(sizes_and_fits_have_files_of_their_own)
         }
         ck_assert_int_eq(count_entries(scratch("cache")), (int)LUN_COUNT(kinds));
     }
-    /* The same folder by another way. */
+    /* The same folder by another way, and with the usual number of channels said. */
     const lun_dataset_params params = {
-        .folder = scratch("pictures/../pictures/."), .width = 8, .height = 6, .cache = scratch("cache")};
+        .folder = scratch("pictures/../pictures/."), .width = 8, .height = 6, .channels = 3, .cache = scratch("cache")};
     lun_dataset *d = NULL;
     OK(lun_dataset_open(&params, &d));
     lun_dataset_close(&d);
@@ -363,13 +366,13 @@ START_TEST(no_lie_is_believed)
     ck_assert_uint_lt(number[4], sizeof key);
     memcpy(key, whole + HEAD, (size_t)number[4]);
     lun_pixel_cache c;
-    OK(lun_pixel_cache_open(cache_file(), key, BYTES, &c));
+    OK(lun_pixel_cache_open(cache_file(), key, 3, &c));
     ck_assert_uint_eq(c.count, PICTURES);
     lun_pixel_cache_close(&c);
     /* Another key is no damage, but another file. */
-    OK(lun_pixel_cache_open(cache_file(), "other", BYTES, &c));
+    OK(lun_pixel_cache_open(cache_file(), "other", 3, &c));
     ck_assert(c.fd < 0 && c.count == 0 && log_count == 0);
-    OK(lun_pixel_cache_open(cache_file(), key, BYTES / 2, &c));
+    OK(lun_pixel_cache_open(cache_file(), key, 4, &c));
     ck_assert(c.fd < 0 && c.count == 0 && log_count == 0);
 
     const char *bad = scratch("bad");
@@ -382,13 +385,13 @@ START_TEST(no_lie_is_believed)
         memcpy(copy, whole, size);
         copy[at] = (char)(copy[at] ^ (1 << at % 8));
         put_file(bad, copy, size);
-        OK(lun_pixel_cache_open(bad, key, BYTES, &c));
+        OK(lun_pixel_cache_open(bad, key, 3, &c));
         ck_assert_msg(c.fd < 0 && c.count == 0 && !c.entries, "byte %zu", at);
     }
     /* Every length. */
     for (size_t length = 0; length < size; length += length < 300 || length > table ? 1 : 97) {
         put_file(bad, whole, length);
-        OK(lun_pixel_cache_open(bad, key, BYTES, &c));
+        OK(lun_pixel_cache_open(bad, key, 3, &c));
         ck_assert_msg(c.fd < 0 && c.count == 0 && !c.entries, "length %zu", length);
     }
     /* Lies with a right checksum of the head. */
@@ -402,7 +405,7 @@ START_TEST(no_lie_is_believed)
             const uint64_t hash = lun_hash(LUN_HASH_START, copy, HEAD_HASH);
             memcpy(copy + HEAD_HASH, &hash, 8);
             put_file(bad, copy, size);
-            OK(lun_pixel_cache_open(bad, key, BYTES, &c));
+            OK(lun_pixel_cache_open(bad, key, 3, &c));
             ck_assert_msg(c.fd < 0 && c.count == 0 && !c.entries, "field %zu says %llx", field,
                           (unsigned long long)lies[k]);
         }
@@ -416,15 +419,28 @@ START_TEST(no_lie_is_believed)
         hash = lun_hash(LUN_HASH_START, copy, HEAD_HASH);
         memcpy(copy + HEAD_HASH, &hash, 8);
         put_file(bad, copy, size);
-        OK(lun_pixel_cache_open(bad, key, BYTES, &c));
+        OK(lun_pixel_cache_open(bad, key, 3, &c));
         ck_assert_msg(c.fd < 0 && c.count == 0 && !c.entries, "a name of %llx", (unsigned long long)lies[k]);
+    }
+    /* A picture's size, with all checksums right: the pixels then do not fill what lies before the table. */
+    static const int32_t sides[] = {0, 1, -1, WIDTH - 1, WIDTH + 1, 65536, 65537, INT32_MAX, INT32_MIN};
+    for (size_t k = 0; k < 2 * LUN_COUNT(sides); k++) {
+        memcpy(copy, whole, size);
+        memcpy(copy + table + 40 + 4 * (k % 2), &sides[k / 2], 4);
+        uint64_t hash = lun_hash(lun_hash(LUN_HASH_START, copy + HEAD, (size_t)number[4]), copy + table, size - table);
+        memcpy(copy + HEAD_HASH - 8, &hash, 8);
+        hash = lun_hash(LUN_HASH_START, copy, HEAD_HASH);
+        memcpy(copy + HEAD_HASH, &hash, 8);
+        put_file(bad, copy, size);
+        OK(lun_pixel_cache_open(bad, key, 3, &c));
+        ck_assert_msg(c.fd < 0 && c.count == 0 && !c.entries, "a side of %d", (int)sides[k / 2]);
     }
     /* No regular file; a pipe is not waited for. */
     unlink(bad);
     ck_assert_int_eq(mkfifo(bad, 0600), 0);
-    OK(lun_pixel_cache_open(bad, key, BYTES, &c));
+    OK(lun_pixel_cache_open(bad, key, 3, &c));
     ck_assert(c.fd < 0);
-    OK(lun_pixel_cache_open(scratch("pictures"), key, BYTES, &c));
+    OK(lun_pixel_cache_open(scratch("pictures"), key, 3, &c));
     ck_assert(c.fd < 0);
     free(copy);
     free(whole);

@@ -283,6 +283,26 @@ static void places_refused(const char *spec)
     OK(lun_device_finish(dev));
     lun_op_plan_destroy(&plan);
 
+    /* Two channels of five, three pixels: 48 bytes. Others' channels may lie between them. */
+    static const struct {
+        size_t offset;
+        bool fits;
+    } between[] = {{8, true}, {12, true}, {0, true}, {4, false}, {16, false}, {20, false}};
+    relu.src[0] = relu.dst[0] = lun_image(1, 2, 3, 1);
+    relu.src_pitch[0] = relu.dst_pitch[0] = 5;
+    OK(lun_op_plan_create(dev, &relu, NULL, &plan));
+    for (size_t i = 0; i < LUN_COUNT(between); i++)
+        ck_assert_int_eq(lun_op_plan_bind(plan, &good, &(lun_place){buffer, between[i].offset}, workspace),
+                         between[i].fits ? LUN_OK : LUN_ERR_INTERNAL);
+    lun_op_plan_destroy(&plan);
+    relu.dst_pitch[0] = 0;
+    OK(lun_op_plan_create(dev, &relu, NULL, &plan));
+    FAILS(LUN_ERR_INTERNAL, lun_op_plan_bind(plan, &good, &good, workspace)); /* not in place: pixels lie otherwise */
+    FAILS(LUN_ERR_INTERNAL, lun_op_plan_bind(plan, &good, &(lun_place){buffer, 32}, workspace));
+    lun_op_plan_destroy(&plan);
+    relu.dst_pitch[0] = 1;
+    FAILS(LUN_ERR_USAGE, lun_op_plan_create(dev, &relu, NULL, &plan));
+
     OK(lun_buffer_create(dev, 100, &none));
     lun_device_memory(dev, &now, &peak);
     ck_assert_uint_eq(now, 164);

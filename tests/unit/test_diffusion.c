@@ -77,6 +77,8 @@ START_TEST(schedules_match_float64)
     }
     ck_assert_str_eq(lun_schedule_kind_name(LUN_SCHEDULE_SIGMOID), "sigmoid");
     ck_assert_ptr_null(lun_schedule_kind_name((lun_schedule_kind)LUN_SCHEDULE_KINDS));
+    ck_assert_str_eq(lun_prediction_name(LUN_PREDICTION_V), "v");
+    ck_assert_ptr_null(lun_prediction_name((lun_prediction)LUN_PREDICTIONS));
 }
 END_TEST
 

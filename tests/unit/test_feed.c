@@ -22,6 +22,11 @@ static lun_dataset *open_set(const char *cache)
     return d;
 }
 
+static lun_status start_feed(const lun_dataset *d, uint64_t seed, uint64_t step, lun_feed **out)
+{
+    return lun_feed_start(&(lun_feed_params){.dataset = d, .batch = BATCH, .seed = seed, .step = step}, out);
+}
+
 static void setup(void)
 {
     scratch_make();
@@ -47,19 +52,20 @@ START_TEST(batches_come_in_order)
     for (int start = 0; start < 2; start++) {
         const uint64_t first = start ? 7 : 0; /* as a resumed run begins */
         lun_feed *feeds[2] = {NULL, NULL};
-        OK(lun_feed_start(plain, 5, BATCH, first, &feeds[0]));
-        OK(lun_feed_start(cached, 5, BATCH, first, &feeds[1]));
+        OK(start_feed(plain, 5, first, &feeds[0]));
+        OK(start_feed(cached, 5, first, &feeds[1]));
         for (uint64_t step = first; step < first + 20; step++) {
             uint32_t order[PICTURES];
             float want[ELEMENTS];
             lun_random_permutation(5, step / PER_EPOCH, PICTURES, order);
             OK(lun_dataset_images(plain, order + step % PER_EPOCH * BATCH, BATCH, want));
             for (int k = 0; k < 2; k++) {
-                const float *images = NULL;
-                OK(lun_feed_next(feeds[k], &images));
+                lun_feed_batch batch = {0};
+                OK(lun_feed_next(feeds[k], &batch));
+                ck_assert_ptr_null(batch.labels);
                 if (step % 3 == 0)
                     usleep(2000); /* the thread is ahead by as much as it may: what was handed out stays */
-                ck_assert_mem_eq(images, want, sizeof want);
+                ck_assert_mem_eq(batch.images, want, sizeof want);
             }
         }
         lun_feed_stop(&feeds[0]);
@@ -77,14 +83,21 @@ START_TEST(a_feed_ends_at_any_time)
     lun_dataset *d = open_set(NULL);
     for (int i = 0; i < 60; i++) {
         lun_feed *feed = NULL;
-        const float *images = NULL;
-        OK(lun_feed_start(d, 1, BATCH, 0, &feed));
+        lun_feed_batch batch = {0};
+        OK(start_feed(d, 1, 0, &feed));
         for (int k = 0; k < i % 5; k++)
-            OK(lun_feed_next(feed, &images));
+            OK(lun_feed_next(feed, &batch));
         lun_feed_stop(&feed);
     }
     lun_feed *feed = NULL;
-    ck_assert_int_eq(lun_feed_start(d, 1, PICTURES + 1, 0, &feed), LUN_ERR_DATA);
+    const uint32_t outside[BATCH] = {0, 1, 2, PICTURES};
+    ck_assert_int_eq(lun_feed_start(&(lun_feed_params){.dataset = d, .batch = PICTURES + 1}, &feed), LUN_ERR_DATA);
+    ck_assert_int_eq(
+        lun_feed_start(&(lun_feed_params){.dataset = d, .batch = BATCH, .pictures = outside, .count = 3}, &feed),
+        LUN_ERR_DATA);
+    ck_assert_int_eq(
+        lun_feed_start(&(lun_feed_params){.dataset = d, .batch = BATCH, .pictures = outside, .count = 4}, &feed),
+        LUN_ERR_USAGE);
     ck_assert_ptr_null(feed);
     lun_dataset_close(&d);
 }
@@ -104,15 +117,90 @@ START_TEST(an_error_comes_in_its_turn)
     ck_assert_int_eq(system(command), 0);
     ck_assert_int_eq(unlink(scratch(name)), 0);
     lun_feed *feed = NULL;
-    const float *images = NULL;
-    OK(lun_feed_start(d, 3, BATCH, 0, &feed));
-    OK(lun_feed_next(feed, &images));
+    lun_feed_batch batch = {0};
+    OK(start_feed(d, 3, 0, &feed));
+    OK(lun_feed_next(feed, &batch));
     for (int again = 0; again < 2; again++) {
-        ck_assert_int_eq(lun_feed_next(feed, &images), LUN_ERR_DATA);
+        ck_assert_int_eq(lun_feed_next(feed, &batch), LUN_ERR_DATA);
         ck_assert_ptr_nonnull(strstr(lun_error_detail(), strchr(name, '/') + 1));
     }
     lun_feed_stop(&feed);
     lun_dataset_close(&d);
+}
+END_TEST
+
+/* Varied, labelled and of some pictures only: every batch is what the sample's number says, however it was come by. */
+START_TEST(what_varies_is_drawn_by_number)
+{
+    static const uint32_t some[] = {9, 1, 2, 3, 4, 7};
+    enum { SOME = 6, WIDE = 2 };
+    lun_dataset *sets[2] = {NULL, NULL};
+    for (int i = 0; i < PICTURES; i++) { /* in two folders, and wider than the window */
+        char from[40], to[40];
+        lun_picture square, wide;
+        mkdir(scratch(i % 2 ? "pictures/b" : "pictures/a"), 0755);
+        snprintf(from, sizeof from, "pictures/%03d.png", i);
+        snprintf(to, sizeof to, "pictures/%s/%03d.png", i % 2 ? "b" : "a", i);
+        OK(lun_picture_load(scratch(from), 0, &square));
+        OK(lun_picture_resize(&square, WIDE * SIDE, SIDE, &wide));
+        OK(lun_png_write(scratch(to), &wide, NULL, 0));
+        ck_assert_int_eq(unlink(scratch(from)), 0);
+        lun_picture_free(&square);
+        lun_picture_free(&wide);
+    }
+    for (int k = 0; k < 2; k++) {
+        const lun_dataset_params params = {.folder = scratch("pictures"),
+                                           .width = SIDE,
+                                           .height = SIDE,
+                                           .fit = LUN_FIT_COVER,
+                                           .labels = 1,
+                                           .cache = k ? scratch("cache") : NULL};
+        OK(lun_dataset_open(&params, &sets[k]));
+    }
+    lun_feed_params params = {.pictures = some,
+                              .count = SOME,
+                              .batch = BATCH,
+                              .seed = 77,
+                              .augment = {.flip = 1, .window = 1},
+                              .label_dropout = 0.4};
+    int dropped = 0, told = 0;
+    for (uint64_t first = 0; first < 8; first += 5) {
+        lun_feed *feeds[2];
+        for (int k = 0; k < 2; k++) {
+            params.dataset = sets[k];
+            params.step = first;
+            OK(lun_feed_start(&params, &feeds[k]));
+        }
+        for (uint64_t step = first; step < first + 10; step++) {
+            uint32_t order[SOME];
+            lun_feed_batch batch[2];
+            lun_random_permutation(77, step / (SOME / BATCH), SOME, order);
+            for (int k = 0; k < 2; k++)
+                OK(lun_feed_next(feeds[k], &batch[k]));
+            ck_assert_mem_eq(batch[0].images, batch[1].images, ELEMENTS * sizeof(float));
+            for (size_t i = 0; i < BATCH; i++) {
+                /* One sample by itself. */
+                const uint64_t number = step * BATCH + i;
+                const uint32_t picture = some[order[step % (SOME / BATCH) * BATCH + i]];
+                const lun_augment augment = {.seed = 77, .flip = 1, .window = 1};
+                float want[ELEMENTS / BATCH];
+                OK(lun_dataset_draw(sets[0], &augment, number, &picture, 1, want));
+                ck_assert_mem_eq(batch[0].images + i * (ELEMENTS / BATCH), want, sizeof want);
+                const bool drop = lun_feed_drops_label(77, number, 0.4);
+                const int label = drop ? 2 : lun_dataset_label(sets[0], picture);
+                ck_assert_int_eq(batch[0].labels[i], label);
+                ck_assert_int_eq(batch[1].labels[i], label);
+                dropped += drop;
+                told += !drop;
+            }
+        }
+        for (int k = 0; k < 2; k++)
+            lun_feed_stop(&feeds[k]);
+    }
+    ck_assert_int_gt(dropped, 10);
+    ck_assert_int_gt(told, dropped);
+    lun_dataset_close(&sets[0]);
+    lun_dataset_close(&sets[1]);
 }
 END_TEST
 
@@ -124,6 +212,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, batches_come_in_order);
     tcase_add_test(tests, a_feed_ends_at_any_time);
+    tcase_add_test(tests, what_varies_is_drawn_by_number);
     tcase_add_test(tests, an_error_comes_in_its_turn);
     suite_add_tcase(suite, tests);
     return run_suite(suite);

@@ -54,8 +54,14 @@ START_TEST(a_training_step_is_merged)
     ck_assert_int_eq(count_kind(f, LUN_OP_CHANNEL_SUM), sums - 1);
     ck_assert_int_eq(f->node_count, nodes - relus - 4);
     const lun_node *norm = only(f, LUN_OP_BATCH_NORM), *back = only(f, LUN_OP_BATCH_NORM_BACKWARD);
-    ck_assert_int_eq(norm->op.nsrc, 6);
+    ck_assert_int_eq(norm->op.nsrc, 7);
     ck_assert_int_eq(norm->op.ndst, 5);
+    ck_assert(norm->op.attrs.norm.given && lun_norm_is_shifted(&norm->op));
+    const lun_node *conv = &f->nodes[f->tensors[norm->src[0]].node];
+    ck_assert_int_eq(conv->op.kind, LUN_OP_CONV2D);
+    ck_assert(conv->op.attrs.conv.stats && conv->op.attrs.conv.relu && conv->dst[1] == norm->src[6]);
+    ck_assert_int_eq(conv->dst[1], m.graph->tensor_count); /* after all that were recorded */
+    ck_assert_int_eq(f->tensor_count, m.graph->tensor_count + 1);
     ck_assert(back->op.attrs.norm.relu && back->op.attrs.norm.dbias && back->op.attrs.norm.dshift);
     ck_assert_int_eq(back->op.ndst, 5);
     ck_assert_int_eq(f->tensors[back->dst[3]].grad_of, lun_store_find(m.store, "conv.bias"));
@@ -102,8 +108,9 @@ START_TEST(numbers_stay)
     }
     ck_assert_int_lt(nodes[0] + 4, nodes[1]);
     ck_assert_float_eq_tol(losses[0], losses[1], 1e-6f * losses[1]);
+    /* Sums of the same few hundred numbers of size 1, in the convolution's order and in the norm's. */
     for (int i = 0; i < 4; i++)
-        ck_assert_float_eq(mean[0][i], mean[1][i]);
+        ck_assert_float_eq_tol(mean[0][i], mean[1][i], 1e-6f);
     for (int i = 0; i < 32; i++) {
         free(grads[0][i]);
         free(grads[1][i]);
@@ -196,6 +203,84 @@ START_TEST(order_of_changes_is_kept)
         if (between == 1) {
             OK(lun_plan_read(plan, seen, got));
             ck_assert_float_eq(got[0], 2);
+        }
+        lun_plan_destroy(&plan);
+        lun_graph_destroy(&g);
+        lun_store_destroy(&s);
+    }
+}
+END_TEST
+
+/* Whose statistics a convolution leaves: of its own result, once, whoever reads that, and in training only. */
+START_TEST(statistics_come_from_the_convolution)
+{
+    for (int wanted = 0; wanted < 5; wanted++) {
+        lun_store *s = NULL;
+        lun_graph *g = NULL, *f = NULL;
+        lun_plan *plan = NULL;
+        OK(lun_store_create(&s));
+        OK(lun_graph_create(s, &g));
+        const lun_init zero = {LUN_INIT_ZERO, 0}, one = {LUN_INIT_ONE, 0};
+        const lun_value x = lun_graph_input(g, "x", lun_image(1, 1, 2, 2)), w = filter(g, "w", 1, 1, 1, 1);
+        const lun_value gamma = vector(g, "gamma", 1, LUN_ROLE_PARAM, one),
+                        beta = vector(g, "beta", 1, LUN_ROLE_PARAM, zero);
+        const lun_value mean = vector(g, "mean", 1, LUN_ROLE_BUFFER, zero),
+                        var = vector(g, "var", 1, LUN_ROLE_BUFFER, one);
+        lun_value c = wanted == 4 ? lun_conv2d_transpose(g, x, w, -1, 1, 0, 0) : lun_conv2d(g, x, w, -1, 1, 0);
+        const lun_value made = c;
+        if (wanted == 1) /* something in between */
+            c = lun_add(g, c, x);
+        const int training = wanted != 2;
+        const lun_value y = lun_batch_norm(g, c, gamma, beta, mean, var, 3, 0.5f, training, training);
+        lun_graph_output(g, y);
+        lun_graph_output(g, y + 1);
+        lun_graph_output(g, y + 2);
+        lun_value other = -1;
+        if (wanted == 3) { /* two norms of one result, which is read otherwise as well */
+            lun_graph_output(g, made);
+            lun_graph_output(g, other = lun_batch_norm(g, c, gamma, beta, mean, var, 3, 0.5f, 1, 0));
+        }
+        OK(lun_store_allocate(s, dev, 0));
+        OK(lun_store_init(s, 1));
+        OK(lun_store_write(s, 0, LUN_SLOT_VALUE, (float[]){2}));
+        OK(lun_graph_fuse(g, &f));
+        well_formed(f);
+        const bool merged = wanted == 0 || wanted > 2;
+        ck_assert_int_eq(f->node_count, g->node_count);
+        ck_assert_int_eq(f->tensor_count, g->tensor_count + merged);
+        ck_assert_int_eq(f->nodes[0].op.attrs.conv.stats, merged);
+        for (int n = 0; n < f->node_count; n++)
+            if (f->nodes[n].op.kind == LUN_OP_BATCH_NORM) {
+                ck_assert_int_eq(f->nodes[n].op.attrs.norm.given, merged);
+                ck_assert_int_eq(f->nodes[n].op.nsrc, merged ? 6 : 5);
+            }
+        lun_graph_free_fused(&f);
+        OK(lun_graph_compile(g, dev, NULL, &plan));
+        OK(lun_plan_write(plan, x, (float[]){1000.5f, 1000.5f, 999.5f, 999.5f}));
+        OK(lun_plan_run(plan));
+        float got[4], value;
+        /* The convolution doubles: mean 2000, variance 1, and rstd 1 / 2. x more: 3000 and 9 / 4. */
+        const float want_mean = wanted == 1 ? 3000 : wanted == 2 ? 0 : 2000;
+        const float rstd = wanted == 1 ? 1 / sqrtf(5.25f) : 0.5f;
+        OK(lun_plan_read(plan, y + 1, &value));
+        ck_assert_float_eq(value, want_mean);
+        OK(lun_plan_read(plan, y + 2, &value));
+        ck_assert_float_eq_tol(value, rstd, 1e-6f);
+        OK(lun_plan_read(plan, y, got));
+        ck_assert_float_eq_tol(got[0], wanted == 2 ? 1000.5f : wanted == 1 ? 1.5f * rstd : 0.5f, 1e-5f);
+        ck_assert_float_eq_tol(got[3], wanted == 2 ? 999.5f : wanted == 1 ? -1.5f * rstd : -0.5f, 1e-5f);
+        if (wanted == 3) {
+            float again[4];
+            OK(lun_plan_read(plan, other, again));
+            ck_assert_mem_eq(again, got, sizeof got);
+            OK(lun_plan_read(plan, made, got));
+            ck_assert_float_eq(got[0], 2001);
+        }
+        if (training) {
+            OK(lun_store_read(s, (size_t)lun_store_find(s, "mean"), LUN_SLOT_VALUE, &value));
+            ck_assert_float_eq(value, want_mean / 2);
+            OK(lun_store_read(s, (size_t)lun_store_find(s, "var"), LUN_SLOT_VALUE, &value));
+            ck_assert_float_eq_tol(value, 0.5f + 0.5f * 4 / 3 * (wanted == 1 ? 2.25f : 1), 1e-5f);
         }
         lun_plan_destroy(&plan);
         lun_graph_destroy(&g);
@@ -473,6 +558,7 @@ int main(void)
     tcase_add_test(tc, numbers_stay);
     tcase_add_test(tc, other_readers_keep_ops_apart);
     tcase_add_test(tc, order_of_changes_is_kept);
+    tcase_add_test(tc, statistics_come_from_the_convolution);
     tcase_add_test(tc, evaluation_is_one_pass);
     tcase_add_test(tc, a_residual_block_is_merged);
     tcase_add_test(tc, inner_values_keep_norms_apart);

@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "base/philox.h"
 #include "kernel.h"
+#pragma GCC diagnostic ignored "-Wunused-function" /* dropout */
 #include "random.cl"
 
 enum { COUNT = 1 << 23 };
@@ -112,6 +113,7 @@ END_TEST
 
 int main(void)
 {
+    (void)dropout; /* tests/opcheck has it */
     Suite *suite = suite_create("normals");
     TCase *tcase = tcase_create("normals");
     tcase_set_timeout(tcase, 60);

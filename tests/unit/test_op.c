@@ -74,6 +74,9 @@ START_TEST(conv2d_rules)
     ACCEPTED(conv(OP(CONV2D, lun_image(4, 32, 1, 1), lun_filter(8, 32, 1, 1), V(8)), 1, 1, 0, 0),
              lun_image(4, 8, 1, 1));
     ACCEPTED(conv(OP(CONV2D, lun_image(1, 1, 1, 1), lun_filter(1, 1, 3, 3)), 1, 1, 1, 1), lun_image(1, 1, 1, 1));
+    lun_op counted = conv(OP(CONV2D, x, w), 1, 1, 0, 0); /* src/graph/fuse.c makes these */
+    counted.attrs.conv.stats = true;
+    ACCEPTED(counted, lun_image(2, 5, 7, 8), lun_image(2, 5, 1, 1));
     REFUSED(conv(OP(CONV2D, x), 1, 1, 0, 0), "conv2d: 1 sources");
     REFUSED(conv(OP(CONV2D, x, w, V(5), V(5)), 1, 1, 0, 0), "conv2d: 4 sources");
     REFUSED(conv(OP(CONV2D, lun_typed(x, LUN_I32), w), 1, 1, 0, 0), "src must be float");
@@ -188,6 +191,21 @@ START_TEST(batch_norm_rules)
     merged = norm(op, 1e-5f, 0.1f, true, true);
     merged.attrs.norm.relu = true;
     REFUSED(merged, "of its gradient");
+    const lun_desc stats = lun_image(2, 6, 1, 1), shift = lun_image(x.shape.n, 6, 1, 1);
+    merged = norm(OP(BATCH_NORM, x, V(6), V(6), V(6), V(6), stats), 1e-5f, 0.1f, true, true);
+    merged.attrs.norm.given = true;
+    ACCEPTED(merged, x, V(6), V(6), V(6), V(6));
+    merged.attrs.norm.training = merged.attrs.norm.update = false;
+    REFUSED(merged, "for training only");
+    merged = norm(OP(BATCH_NORM, x, V(6), V(6), V(6), V(6), shift, stats), 1e-5f, 0.1f, true, false);
+    REFUSED(merged, "7 sources beside the statistics");
+    merged.attrs.norm.given = true;
+    ACCEPTED(merged, x, V(6), V(6));
+    merged.src[6] = V(6);
+    REFUSED(merged, "stats is");
+    merged = norm(op, 1e-5f, 0.1f, true, true);
+    merged.attrs.norm.given = true;
+    REFUSED(merged, "4 sources beside the statistics");
     merged = norm(back, 1e-5f, 0.1f, true, false);
     merged.attrs.norm.relu = merged.attrs.norm.dshift = true;
     ACCEPTED(merged, x, V(6), V(6), lun_image(x.shape.n, 6, 1, 1));
@@ -361,6 +379,42 @@ START_TEST(loss_and_adam_rules)
     adam.attrs.adam = good;
     adam.attrs.adam.weight_decay = -1;
     REFUSED(adam, "weight decay");
+    adam = OP(ADAM, f, f, f, f, V(4), V(1));
+    adam.attrs.adam = good;
+    ACCEPTED(adam, f, f, f);
+    adam.src[5] = V(2);
+    REFUSED(adam, "scale is");
+}
+END_TEST
+
+START_TEST(update_rules)
+{
+    const lun_desc f = lun_filter(4, 3, 8, 8), x = lun_image(1, 777, 1, 1);
+    ACCEPTED(OP(ACCUMULATE, f, f, I32(1)), f);
+    REFUSED(OP(ACCUMULATE, f, x, I32(1)), "grad must be");
+    REFUSED(OP(ACCUMULATE, x, V(776), I32(1)), "grad is");
+    REFUSED(OP(ACCUMULATE, x, x, I32(2)), "first is");
+    REFUSED(OP(ACCUMULATE, x, x, V(1)), "first must be");
+    lun_op squares = OP(SUM_SQUARES, f, V(64));
+    squares.attrs.squares.slot = 63;
+    ACCEPTED(squares, V(64));
+    squares.attrs.squares.slot = 64;
+    REFUSED(squares, "slot 64");
+    squares.attrs.squares.slot = -1;
+    REFUSED(squares, "slot -1");
+    REFUSED(OP(SUM_SQUARES, f, lun_image(2, 32, 1, 1)), "parts is");
+    lun_op clip = OP(CLIP_NORM, V(64));
+    clip.attrs.clip.limit = 1;
+    ACCEPTED(clip, V(1), V(1));
+    clip.attrs.clip.limit = 0;
+    REFUSED(clip, "limit 0");
+    clip.attrs.clip.limit = (float)INFINITY;
+    REFUSED(clip, "limit inf");
+    ACCEPTED(OP(EMA, x, V(4), x), x);
+    ACCEPTED(OP(EMA, f, V(4), f, f, f, f), f, f, f, f);
+    REFUSED(OP(EMA, f, V(3), f), "weights is");
+    REFUSED(OP(EMA, f, V(4), f, x), "average must be");
+    REFUSED(OP(EMA, x, V(4), x, x, V(776)), "average is");
 }
 END_TEST
 
@@ -553,12 +607,61 @@ START_TEST(any_op_refuses_nonsense)
 }
 END_TEST
 
+/* Operands with a pitch: which may have one, how large, and what they span. */
+START_TEST(pitches)
+{
+    const lun_desc x = lun_image(2, 3, 4, 5);
+    lun_op op = OP(ADD, x, x);
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    ck_assert_int_eq(lun_src_pitch(&op, 0), 3);
+    ck_assert_uint_eq(lun_src_span(&op, 0), 480);
+    ck_assert_uint_eq(lun_dst_span(&op, 0), 480);
+    op.src_pitch[1] = 7;
+    op.dst_pitch[0] = 3;
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    ck_assert_int_eq(lun_src_pitch(&op, 1), 7);
+    ck_assert_int_eq(op.dst_pitch[0], 3);
+    ck_assert_uint_eq(lun_src_span(&op, 1), (39 * 7 + 3) * 4);
+    ck_assert_uint_eq(lun_dst_span(&op, 0), 480);
+    op.src_pitch[1] = 2;
+    REFUSED(op, "source 1 of 3 channels cannot have a pitch of 2");
+    op.src_pitch[1] = -7;
+    REFUSED(op, "cannot have a pitch of -7");
+    op.src_pitch[1] = 0;
+    op.dst_pitch[0] = INT32_MAX / 39 + 1;
+    REFUSED(op, "destination 0 of 3 channels cannot have a pitch");
+    op.dst_pitch[0] = (INT32_MAX - 3) / 39;
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    op = OP(ADD, lun_filter(3, 4, 3, 3), lun_filter(3, 4, 3, 3));
+    op.src_pitch[0] = 8;
+    REFUSED(op, "no image of floats");
+    op = conv(OP(CONV2D, x, lun_filter(5, 3, 3, 3), V(5)), 1, 1, 1, 1);
+    op.src_pitch[2] = 8;
+    REFUSED(op, "source 2 must lie dense");
+    op = sized(conv(OP(CONV2D_WGRAD, x, lun_image(2, 6, 4, 5)), 1, 1, 1, 1), 3, 3, 0, 0);
+    op.src_pitch[0] = 4;
+    op.src_pitch[1] = 9;
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    op.dst_pitch[0] = 64;
+    REFUSED(op, "destination 0 must lie dense");
+    op = OP(ADD_CHANNEL, x, lun_image(2, 3, 1, 1));
+    op.src_pitch[0] = 4;
+    REFUSED(op, "source 0 must lie dense");
+}
+END_TEST
+
 START_TEST(descriptions)
 {
     char text[128];
     lun_op op = conv(OP(CONV2D, lun_image(16, 64, 64, 64), lun_filter(128, 64, 3, 3)), 1, 1, 1, 1);
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "conv2d 16x64x64x64 (128,64,3,3) s1x1 p1x1");
+    op.src_pitch[0] = 96;
+    op.dst_pitch[0] = 256;
+    ck_assert_int_eq(lun_op_infer(&op), LUN_OK);
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "conv2d 16x64x64x64/96 (128,64,3,3) s1x1 p1x1 into /256");
+    op = conv(OP(CONV2D, lun_image(16, 64, 64, 64), lun_filter(128, 64, 3, 3)), 1, 1, 1, 1);
     char tiny[8];
     lun_op_describe(&op, tiny, sizeof tiny);
     ck_assert_str_eq(tiny, "conv2d ");
@@ -567,6 +670,9 @@ START_TEST(descriptions)
     op = sized(conv(OP(CONV2D_TRANSPOSE, lun_image(1, 5, 4, 4), lun_filter(5, 3, 4, 4)), 2, 2, 1, 1), 0, 0, 8, 9);
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "conv2d_transpose 1x5x4x4 (5,3,4,4) s2x2 p1x1 to 8x9");
+    op.attrs.conv.relu = op.attrs.conv.stats = true; /* the tuner tells ops apart by this text */
+    lun_op_describe(&op, text, sizeof text);
+    ck_assert_str_eq(text, "conv2d_transpose 1x5x4x4 (5,3,4,4) s2x2 p1x1 to 8x9 relu stats");
     op = sided(conv(OP(CONV2D, lun_image(1, 3, 8, 8), lun_filter(5, 3, 3, 3)), 2, 2, 0, 1), 1, 0);
     lun_op_describe(&op, text, sizeof text);
     ck_assert_str_eq(text, "conv2d 1x3x8x8 (5,3,3,3) s2x2 p0x1:1x1");
@@ -765,8 +871,10 @@ int main(void)
     tcase_add_test(tests, group_norm_rules);
     tcase_add_test(tests, activation_rules);
     tcase_add_test(tests, attention_and_resampling_rules);
+    tcase_add_test(tests, update_rules);
     tcase_add_test(tests, random_rules);
     tcase_add_test(tests, any_op_refuses_nonsense);
+    tcase_add_test(tests, pitches);
     tcase_add_test(tests, descriptions);
     tcase_add_test(tests, gradients);
     suite_add_tcase(suite, tests);

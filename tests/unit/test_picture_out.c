@@ -35,13 +35,19 @@ static int entries(void)
     return count;
 }
 
-static lun_picture pattern(int width, int height)
+static lun_picture pattern_of(int channels, int width, int height)
 {
-    lun_picture p = {width, height, malloc((size_t)width * (size_t)height * 3)};
+    const size_t count = (size_t)width * (size_t)height * (size_t)channels;
+    lun_picture p = {width, height, malloc(count), channels};
     ck_assert_ptr_nonnull(p.pixels);
-    for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++)
+    for (size_t i = 0; i < count; i++)
         p.pixels[i] = (uint8_t)lun_random_u32(1, LUN_RANDOM_TEST, 0, 0, (uint32_t)i); /* cannot be compressed */
     return p;
+}
+
+static lun_picture pattern(int width, int height)
+{
+    return pattern_of(3, width, height);
 }
 
 /* ---- PNG ---- */
@@ -55,13 +61,16 @@ static void read_png(const char *path, lun_picture *picture, png_structp *png, p
     *info = png_create_info_struct(*png);
     png_init_io(*png, file);
     png_read_info(*png, *info);
-    ck_assert_uint_eq(png_get_color_type(*png, *info), PNG_COLOR_TYPE_RGB);
+    const int color = png_get_color_type(*png, *info);
+    ck_assert(color == PNG_COLOR_TYPE_GRAY || color == PNG_COLOR_TYPE_RGB || color == PNG_COLOR_TYPE_RGB_ALPHA);
     ck_assert_uint_eq(png_get_bit_depth(*png, *info), 8);
+    picture->channels = png_get_channels(*png, *info);
     picture->width = (int)png_get_image_width(*png, *info);
     picture->height = (int)png_get_image_height(*png, *info);
-    picture->pixels = malloc((size_t)picture->width * (size_t)picture->height * 3);
+    const size_t row = (size_t)picture->width * (size_t)picture->channels;
+    picture->pixels = malloc((size_t)picture->height * row);
     for (int y = 0; y < picture->height; y++)
-        png_read_row(*png, picture->pixels + (size_t)y * (size_t)picture->width * 3, NULL);
+        png_read_row(*png, picture->pixels + (size_t)y * row, NULL);
     png_read_end(*png, *info);
     fclose(file);
 }
@@ -69,24 +78,30 @@ static void read_png(const char *path, lun_picture *picture, png_structp *png, p
 START_TEST(png_round_trip)
 {
     static const int sizes[][2] = {{1, 1}, {1, 33}, {31, 1}, {65, 17}, {300, 200}};
-    for (size_t i = 0; i < LUN_COUNT(sizes); i++) {
-        lun_picture p = pattern(sizes[i][0], sizes[i][1]), back;
+    static const int kinds[] = {3, 1, 4};
+    for (size_t i = 0; i < LUN_COUNT(sizes) * LUN_COUNT(kinds); i++) {
+        const int channels = kinds[i / LUN_COUNT(sizes)];
+        const int *size = sizes[i % LUN_COUNT(sizes)];
+        lun_picture p = pattern_of(channels, size[0], size[1]), back;
+        const size_t bytes = (size_t)p.width * (size_t)p.height * (size_t)channels;
         ck_assert_int_eq(lun_png_write(in_folder("a.png"), &p, NULL, 0), LUN_OK);
         png_structp png;
         png_infop info;
         read_png(in_folder("a.png"), &back, &png, &info);
         ck_assert_int_eq(back.width, p.width);
         ck_assert_int_eq(back.height, p.height);
-        ck_assert_mem_eq(back.pixels, p.pixels, (size_t)p.width * (size_t)p.height * 3);
+        ck_assert_int_eq(back.channels, channels);
+        ck_assert_mem_eq(back.pixels, p.pixels, bytes);
         png_textp text;
         ck_assert_int_eq(png_get_text(png, info, &text, NULL), 0);
         png_destroy_read_struct(&png, &info, NULL);
         free(back.pixels);
         ck_assert_int_eq(entries(), 1);
         /* and our own reader agrees */
-        ck_assert_int_eq(lun_picture_load(in_folder("a.png"), 0, &back), LUN_OK);
+        ck_assert_int_eq(lun_picture_load_as(in_folder("a.png"), 0, 0, &back), LUN_OK);
         ck_assert_int_eq(back.width, p.width);
-        ck_assert_mem_eq(back.pixels, p.pixels, (size_t)p.width * (size_t)p.height * 3);
+        ck_assert_int_eq(back.channels, channels);
+        ck_assert_mem_eq(back.pixels, p.pixels, bytes);
         lun_picture_free(&back);
         lun_picture_free(&p);
     }
@@ -160,7 +175,8 @@ START_TEST(png_refuses_bad_arguments)
     const lun_png_text no_value = {"k", NULL};
     ck_assert_int_eq(lun_png_write(in_folder("bad.png"), &p, &no_value, 1), LUN_ERR_USAGE);
     ck_assert_int_eq(lun_png_write(in_folder("bad.png"), &p, NULL, 1), LUN_ERR_USAGE);
-    const lun_picture bad[] = {{0, 2, p.pixels}, {2, -1, p.pixels}, {1000001, 1, p.pixels}, {2, 2, NULL}};
+    const lun_picture bad[] = {{0, 2, p.pixels, 3}, {2, -1, p.pixels, 3}, {1000001, 1, p.pixels, 3},
+                               {2, 2, NULL, 3},     {2, 2, p.pixels, 2},  {2, 2, p.pixels, 0}};
     for (size_t i = 0; i < LUN_COUNT(bad); i++)
         ck_assert_int_eq(lun_png_write(in_folder("bad.png"), &bad[i], NULL, 0), LUN_ERR_USAGE);
     ck_assert_int_eq(entries(), 0);
@@ -211,7 +227,7 @@ END_TEST
 
 static const uint8_t *at(const lun_picture *p, int x, int y)
 {
-    return p->pixels + 3 * ((size_t)y * (size_t)p->width + (size_t)x);
+    return p->pixels + (size_t)p->channels * ((size_t)y * (size_t)p->width + (size_t)x);
 }
 
 START_TEST(values_become_bytes)
@@ -223,8 +239,8 @@ START_TEST(values_become_bytes)
     ck_assert_int_eq(lun_picture_from_floats(values, 1, 1, 1, (int)LUN_COUNT(values), 1, 0, 1, &p), LUN_OK);
     ck_assert_int_eq(p.width, (int)LUN_COUNT(values));
     for (int i = 0; i < p.width; i++)
-        for (int c = 0; c < 3; c++)
-            ck_assert_int_eq(at(&p, i, 0)[c], want[i]);
+        ck_assert_int_eq(at(&p, i, 0)[0], want[i]);
+    ck_assert_int_eq(p.channels, 1);
     lun_picture_free(&p);
     /* every byte survives the way to float and back */
     float bytes[256];
@@ -232,7 +248,7 @@ START_TEST(values_become_bytes)
         bytes[i] = (float)i / 127.5f - 1;
     ck_assert_int_eq(lun_picture_from_floats(bytes, 1, 1, 16, 16, 1, 0, 1, &p), LUN_OK);
     for (int i = 0; i < 256; i++)
-        ck_assert_int_eq(p.pixels[3 * i], i);
+        ck_assert_int_eq(p.pixels[i], i);
     lun_picture_free(&p);
 }
 END_TEST
@@ -243,8 +259,9 @@ START_TEST(grid_geometry_is_exact)
     static const struct {
         int count, channels, height, width, columns, gap, scale, want_w, want_h;
     } cases[] = {
-        {1, 3, 2, 3, 1, 0, 1, 3, 2},  {5, 3, 2, 3, 2, 1, 1, 9, 10},  {5, 1, 3, 2, 5, 2, 3, 42, 13},
-        {4, 3, 1, 1, 99, 0, 1, 4, 1}, {6, 3, 2, 2, 3, 4, 2, 28, 20}, {7, 1, 1, 2, 3, 0, 4, 24, 12},
+        {1, 3, 2, 3, 1, 0, 1, 3, 2},   {5, 3, 2, 3, 2, 1, 1, 9, 10},  {5, 1, 3, 2, 5, 2, 3, 42, 13},
+        {4, 4, 1, 1, 99, 0, 1, 4, 1},  {3, 4, 3, 2, 2, 2, 3, 18, 24}, {6, 3, 2, 2, 3, 4, 2, 28, 20},
+        {7, 1, 1, 2, 3, 0, 4, 24, 12},
     };
     for (size_t n = 0; n < LUN_COUNT(cases); n++) {
         const int count = cases[n].count, channels = cases[n].channels, height = cases[n].height;
@@ -268,10 +285,10 @@ START_TEST(grid_geometry_is_exact)
                 const int image = row * columns + column;
                 const int inside =
                     column >= 0 && row >= 0 && in_x < width * scale && in_y < height * scale && image < count;
-                for (int c = 0; c < 3; c++) {
-                    const int plane = channels == 1 ? 0 : c;
-                    const int index = ((image * channels + plane) * height + in_y / scale) * width + in_x / scale;
-                    ck_assert_int_eq(at(&p, x, y)[c], inside ? index * 7 % 256 : 40);
+                ck_assert_int_eq(p.channels, channels);
+                for (int c = 0; c < channels; c++) {
+                    const int index = ((image * channels + c) * height + in_y / scale) * width + in_x / scale;
+                    ck_assert_int_eq(at(&p, x, y)[c], inside ? index * 7 % 256 : c == 3 ? 255 : 40);
                 }
             }
         }
@@ -283,7 +300,7 @@ END_TEST
 START_TEST(grids_out_of_range_are_refused)
 {
     const float v[12] = {0};
-    lun_picture p = {1, 2, NULL};
+    lun_picture p = {1, 2, NULL, 3};
     ck_assert_int_eq(lun_picture_from_floats(NULL, 1, 1, 1, 1, 1, 0, 1, &p), LUN_ERR_USAGE);
     ck_assert_int_eq(lun_picture_from_floats(v, 0, 1, 1, 1, 1, 0, 1, &p), LUN_ERR_USAGE);
     ck_assert_int_eq(lun_picture_from_floats(v, 1, 2, 1, 1, 1, 0, 1, &p), LUN_ERR_USAGE);
@@ -306,7 +323,7 @@ END_TEST
 static lun_picture draw(const char *title, int log_y, const lun_chart_series *series, size_t count)
 {
     const lun_chart chart = {title, "step", "loss", log_y, series, count, 400, 300};
-    lun_picture p = {0, 0, NULL};
+    lun_picture p = {0};
     ck_assert_int_eq(lun_chart_draw(&chart, &p), LUN_OK);
     ck_assert_int_eq(p.width, 400);
     ck_assert_int_eq(p.height, 300);
@@ -479,7 +496,7 @@ START_TEST(charts_out_of_range_are_refused)
     memset(lengthy, 'W', sizeof lengthy - 1);
     const double v[] = {1, 2};
     const lun_chart_series none = {"x", NULL, v, 2, {0, 0, 0}}, wordy = {lengthy, v, v, 2, {255, 0, 0}};
-    lun_picture p = {1, 2, NULL};
+    lun_picture p = {1, 2, NULL, 3};
     const lun_chart bad[] = {
         {NULL, NULL, NULL, 0, NULL, 0, 239, 300},  {NULL, NULL, NULL, 0, NULL, 0, 300, 159},
         {NULL, NULL, NULL, 0, NULL, 0, 8193, 300}, {NULL, NULL, NULL, 0, NULL, 0, 300, 8193},

@@ -1,5 +1,6 @@
 #include <check.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,26 +59,34 @@ static lun_picture read_ppm(const char *path)
     p.pixels = malloc(count);
     ck_assert_uint_eq(fread(p.pixels, 1, count, file), count);
     fclose(file);
+    p.channels = 3;
     return p;
 }
 
 /* The source of the resized pictures; the same generator is in generate.py. */
-static lun_picture noise(int width, int height)
+static lun_picture noise_of(int channels, int width, int height)
 {
-    lun_picture p = {width, height, malloc((size_t)width * (size_t)height * 3)};
+    const size_t count = (size_t)width * (size_t)height * (size_t)channels;
+    lun_picture p = {width, height, malloc(count), channels};
     uint32_t seed = 1;
-    for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++) {
+    for (size_t i = 0; i < count; i++) {
         seed = seed * 1664525u + 1013904223u;
         p.pixels[i] = (uint8_t)(seed >> 24);
     }
     return p;
 }
 
+static lun_picture noise(int width, int height)
+{
+    return noise_of(3, width, height);
+}
+
 static void compare(const char *what, const lun_picture *got, const char *expected, int tolerance)
 {
     lun_picture want = read_ppm(path_in(cases_folder, expected));
-    ck_assert_msg(got->width == want.width && got->height == want.height, "%s: %d x %d, not %d x %d", what, got->width,
-                  got->height, want.width, want.height);
+    ck_assert_msg(got->width == want.width && got->height == want.height && got->channels == 3,
+                  "%s: %d x %d x %d, not %d x %d", what, got->width, got->height, got->channels, want.width,
+                  want.height);
     for (size_t i = 0; i < (size_t)want.width * (size_t)want.height * 3; i++) {
         const int error = abs(got->pixels[i] - want.pixels[i]);
         ck_assert_msg(error <= tolerance, "%s: byte %zu is %d, not %d", what, i, got->pixels[i], want.pixels[i]);
@@ -88,7 +97,7 @@ static void compare(const char *what, const lun_picture *got, const char *expect
 /* Refused with a reason, and the output untouched. */
 static void refuse(const char *path, const char *reason)
 {
-    lun_picture out = {-1, -2, NULL};
+    lun_picture out = {-1, -2, NULL, -3};
     const lun_status status = lun_picture_load(path, 1, &out);
     ck_assert_msg(status == LUN_ERR_DATA, "%s: %s", path, lun_status_name(status));
     ck_assert_msg(strstr(lun_error_detail(), reason) != NULL, "'%s' lacks '%s'", lun_error_detail(), reason);
@@ -157,10 +166,82 @@ START_TEST(listed_cases)
 }
 END_TEST
 
+/* Grey and RGBA, against Pillow, by their hashes. */
+START_TEST(other_channels)
+{
+    FILE *list = fopen(path_in(cases_folder, "channels.txt"), "r");
+    ck_assert_ptr_nonnull(list);
+    char line[256], name[128];
+    int loads = 0, fits = 0;
+    while (fgets(line, sizeof line, list)) {
+        int channels = 0, found = 0, w = 0, h = 0, new_w = 0, new_h = 0;
+        uint64_t hash = 0;
+        lun_picture got = {0};
+        if (sscanf(line, "load %127s %d %d %" SCNx64, name, &channels, &found, &hash) == 4) {
+            const char *path = path_in(cases_folder, name);
+            ck_assert_msg(lun_picture_load_as(path, 0, channels, &got) == LUN_OK, "%s", lun_error_detail());
+            lun_picture as_found = {0};
+            ck_assert_int_eq(lun_picture_load_as(path, 0, 0, &as_found), LUN_OK);
+            ck_assert_msg(as_found.channels == found, "%s has %d channels, not %d", name, as_found.channels, found);
+            lun_picture_free(&as_found);
+            loads++;
+        } else if (sscanf(line, "fit %127s %d %d %d %d %d %" SCNx64, name, &channels, &w, &h, &new_w, &new_h, &hash) ==
+                   7) {
+            lun_picture src = noise_of(channels, w, h);
+            const lun_fit fit = strcmp(name, "stretch") == 0 ? LUN_FIT_STRETCH : LUN_FIT_CROP;
+            ck_assert_int_eq(lun_picture_fit(&src, fit, new_w, new_h, &got), LUN_OK);
+            ck_assert(got.width == new_w && got.height == new_h);
+            lun_picture_free(&src);
+            fits++;
+        } else {
+            ck_abort_msg("a line of channels.txt is not understood: %s", line);
+        }
+        ck_assert_int_eq(got.channels, channels);
+        const size_t count = (size_t)got.width * (size_t)got.height * (size_t)channels;
+        ck_assert_msg(lun_hash(LUN_HASH_START, got.pixels, count) == hash, "other pixels: %s", line);
+        lun_picture_free(&got);
+    }
+    fclose(list);
+    ck_assert_int_ge(loads, 33);
+    ck_assert_int_ge(fits, 24);
+    lun_picture untouched = {-1, -2, NULL, -3};
+    ck_assert_int_eq(lun_picture_load_as(path_in(cases_folder, "rgb8.png"), 0, 2, &untouched), LUN_ERR_USAGE);
+    ck_assert_int_eq(untouched.channels, -3);
+}
+END_TEST
+
+/* LUN_FIT_COVER is LUN_FIT_CROP before the cut. */
+START_TEST(cover_holds_the_crop)
+{
+    static const int sizes[][4] = {{40, 20, 10, 10}, {20, 40, 10, 10}, {37, 29, 12, 8}, {8, 8, 8, 8}, {5, 19, 8, 8}};
+    for (size_t i = 0; i < LUN_COUNT(sizes); i++) {
+        const int w = sizes[i][2], h = sizes[i][3];
+        lun_picture src = noise_of(i % 2 ? 4 : 3, sizes[i][0], sizes[i][1]), cover, crop, cut;
+        ck_assert_int_eq(lun_picture_fit(&src, LUN_FIT_COVER, w, h, &cover), LUN_OK);
+        ck_assert_int_eq(lun_picture_fit(&src, LUN_FIT_CROP, w, h, &crop), LUN_OK);
+        ck_assert(cover.width == w || cover.height == h);
+        ck_assert_int_eq(
+            lun_picture_crop(&cover, lun_picture_half(cover.width - w), lun_picture_half(cover.height - h), w, h, &cut),
+            LUN_OK);
+        ck_assert_mem_eq(cut.pixels, crop.pixels, (size_t)w * (size_t)h * (size_t)crop.channels);
+        lun_picture_free(&src);
+        lun_picture_free(&cover);
+        lun_picture_free(&crop);
+        lun_picture_free(&cut);
+    }
+    /* No longer than four windows. */
+    lun_picture src = noise(3, 1000), cover;
+    ck_assert_int_eq(lun_picture_fit(&src, LUN_FIT_COVER, 9, 7, &cover), LUN_OK);
+    ck_assert(cover.width == 9 && cover.height == 28);
+    lun_picture_free(&cover);
+    lun_picture_free(&src);
+}
+END_TEST
+
 /* Decode from memory, as if it were a file. */
 static lun_status decode_bytes(const char *name, uint8_t *data, size_t count, lun_picture *out)
 {
-    lun_decode decode = {.orient = 1, .file_bytes = count};
+    lun_decode decode = {.orient = 1, .channels = 3, .file_bytes = count};
     FILE *file = fmemopen(data, count, "rb");
     ck_assert_ptr_nonnull(file);
     const lun_status status = is_jpeg(name) ? lun_jpeg_decode(file, &decode, out) : lun_png_decode(file, &decode, out);
@@ -620,6 +701,8 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, lies_take_no_memory); /* first: it watches the peak */
     tcase_add_test(tests, listed_cases);
+    tcase_add_test(tests, other_channels);
+    tcase_add_test(tests, cover_holds_the_crop);
     tcase_add_test(tests, prefixes_are_refused);
     tcase_add_test(tests, flipped_bits_do_no_harm);
 #ifdef LUN_HAVE_JPEG

@@ -82,7 +82,7 @@ static void damage(const char *path)
 
 static int64_t newest(bool with_optimizer)
 {
-    lun_checkpoint found = {77, NULL, NULL};
+    lun_checkpoint found = {.step = 77};
     const lun_status status = lun_runfolder_newest(scratch("run"), with_optimizer, &found);
     if (status != LUN_OK) {
         ck_assert_ptr_null(found.weights);
@@ -232,6 +232,73 @@ START_TEST(damaged_checkpoints_are_passed_over)
     ck_assert_int_eq(newest(true), -(int64_t)LUN_ERR_CHECKPOINT);
     ck_contains("8 checkpoints");
     ck_assert_ptr_nonnull(strstr(logged, "lunette.pair"));
+    lun_runfolder_close(run);
+}
+END_TEST
+
+/* With two averages, whose numbers are `value` too. */
+static lun_status save_averages(const lun_runfolder *run, uint64_t step, float value, int keep)
+{
+    static const double rates[] = {0.9999, 0.5};
+    const int64_t dims[1] = {1};
+    lun_safetensors_writer *writers[4] = {NULL};
+    LUN_TRY(lun_runfolder_checkpoint_begin_with(run, step, rates, 2, &writers[0], &writers[1], &writers[2]));
+    for (int i = 0; i < 4; i++) {
+        lun_safetensors_writer_declare(writers[i], "weight", LUN_ST_F32, 1, dims);
+        lun_safetensors_writer_data(writers[i], &value, sizeof value);
+    }
+    return lun_runfolder_checkpoint_commit_with(run, step, writers[0], writers[1], writers + 2, 2, keep);
+}
+
+static const char *average_of(uint64_t step, const char *rate)
+{
+    char name[96];
+    snprintf(name, sizeof name, "run/checkpoints/step-%08llu.ema-%s.safetensors", (unsigned long long)step, rate);
+    return scratch(name);
+}
+
+START_TEST(averages_belong_to_checkpoints)
+{
+    lun_runfolder *run = open_run(false);
+    put_file(average_of(5, "0.9"), "lone", 4);
+    put_file(optimizer_of(5), "lone", 4);      /* written first, removed last: it leads to the averages */
+    put_file(average_of(100, "0.25"), "x", 1); /* of an older run of that step: not listed, and goes with it */
+    put_file(average_of(100, "0.50"), "x", 1); /* no name of ours */
+    ck_assert_msg(save_averages(run, 100, 1, 2) == LUN_OK, "%s", lun_error_detail());
+    ck_assert(!lun_file_exists(average_of(5, "0.9")) && !lun_file_exists(optimizer_of(5)));
+    lun_checkpoint c;
+    ck_assert_int_eq(lun_runfolder_newest(scratch("run"), false, &c), LUN_OK);
+    ck_assert(c.averages == 2 && c.rate[0] == 0.9999 && c.rate[1] == 0.5);
+    ck_assert_str_eq(c.average[0], average_of(100, "0.9999"));
+    ck_assert_str_eq(c.average[1], average_of(100, "0.5"));
+    lun_checkpoint_free(&c);
+    ck_assert(c.averages == 0 && !c.weights && !c.average[0]);
+    for (uint64_t step = 200; step <= 400; step += 100)
+        ck_assert_int_eq(save_averages(run, step, (float)step, 2), LUN_OK);
+    ck_assert(!lun_file_exists(average_of(100, "0.9999")) && !lun_file_exists(average_of(100, "0.25")));
+    ck_assert(lun_file_exists(average_of(100, "0.50")) && !lun_file_exists(average_of(200, "0.5")));
+    ck_assert_int_eq(count_entries(scratch("run/checkpoints")), 2 * 4 + 1);
+    ck_assert_str_eq(logged, "");
+    /* each of them is a part */
+    damage(average_of(400, "0.5"));
+    ck_assert_int_eq(newest(false), 300);
+    put_file(average_of(400, "0.5"), "", 0);
+    ck_assert_int_eq(newest(true), 300);
+    size_t bytes = 0;
+    char *data = get_file(average_of(300, "0.9999"), &bytes);
+    put_file(average_of(400, "0.5"), data, bytes);
+    free(data);
+    ck_assert_int_eq(newest(true), 300);
+    unlink(average_of(300, "0.9999"));
+    ck_assert_int_eq(newest(true), -(int64_t)LUN_ERR_CHECKPOINT);
+    lun_runfolder_close(run);
+
+    lun_safetensors_writer *w = NULL, *o = NULL, *a[2] = {NULL};
+    run = open_run(true);
+    ck_assert_int_eq(lun_runfolder_checkpoint_begin_with(run, 1, (double[]){1.0 / 3}, 1, &w, &o, a), LUN_ERR_USAGE);
+    ck_assert_int_eq(lun_runfolder_checkpoint_begin_with(run, 1, NULL, LUN_RUNFOLDER_AVERAGES + 1, &w, &o, a),
+                     LUN_ERR_USAGE);
+    ck_assert(!w && !o && !a[0]);
     lun_runfolder_close(run);
 }
 END_TEST
@@ -439,6 +506,7 @@ int main(void)
     tcase_add_test(tests, two_at_once_are_refused);
     tcase_add_test(tests, checkpoints_come_and_go);
     tcase_add_test(tests, damaged_checkpoints_are_passed_over);
+    tcase_add_test(tests, averages_belong_to_checkpoints);
     tcase_add_test(tests, the_same_training_gives_the_same_bytes);
     tcase_add_test(tests, a_full_disk_keeps_older_checkpoints);
     tcase_add_test(tests, leftover_temporaries_go_on_resume);

@@ -1,69 +1,12 @@
 /* The trainer and whole runs, on a network small enough to train here: 8x8 pictures, channels 8 and 16, batches of 4.
  */
-#include "scratch.h"
-#include "small_config.h"
+#include "small_run.h"
 
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <lunette/picture_out.h>
-
 #include "base/philox.h"
-#include "checkpoint/runfolder.h"
-#include "model/model_file.h"
-#include "train/config.h"
-#include "train/trainer.h"
-
-enum { PICTURES = 11, PER_EPOCH = PICTURES / BATCH };
-
-static lun_device *dev; /* plain C, one thread */
-static lun_dataset *dataset;
-
-static void draw_folder(const char *folder, int count, int size)
-{
-    mkdir(folder, 0755);
-    for (int i = 0; i < count; i++) {
-        char path[1200];
-        lun_picture picture;
-        snprintf(path, sizeof path, "%s/%03d.png", folder, i);
-        OK(lun_craters_draw(7, (uint32_t)i, size, &picture));
-        OK(lun_png_write(path, &picture, NULL, 0));
-        lun_picture_free(&picture);
-    }
-}
-
-static lun_dataset *open_folder(const char *folder, int size)
-{
-    lun_dataset *opened = NULL;
-    OK(lun_dataset_open(&(lun_dataset_params){.folder = folder, .width = size, .height = size, .threads = 1}, &opened));
-    return opened;
-}
-
-static void setup(void)
-{
-    scratch_make();
-    draw_folder(scratch("pictures"), PICTURES, SIDE);
-    dataset = open_folder(scratch("pictures"), SIDE);
-    OK(lun_device_open("cpu", &(lun_device_params){.threads = 1}, &dev));
-}
-
-static void teardown(void)
-{
-    size_t now = 1;
-    lun_device_memory(dev, &now, NULL);
-    ck_assert_uint_eq(now, 0);
-    lun_device_close(&dev);
-    lun_dataset_close(&dataset);
-    scratch_remove();
-}
-
-static lun_trainer *make(lun_device *device, const lun_train_config *c)
-{
-    lun_trainer *t = NULL;
-    OK(lun_trainer_create(device, c, lun_dataset_count(dataset), NULL, &t));
-    return t;
-}
 
 static void step(lun_trainer *t)
 {
@@ -330,28 +273,6 @@ static void run_to(const char *folder, uint64_t count, int resume)
     lun_run_params p = run_params(folder, count);
     p.resume = resume;
     OK(lun_train_run(dev, dataset, &c, &p));
-}
-
-static const char *checkpoint(const char *run, int count, const char *tail)
-{
-    char name[200];
-    snprintf(name, sizeof name, "%s/checkpoints/step-%08d%s.safetensors", run, count, tail);
-    return scratch(name);
-}
-
-static void same_file(const char *a, const char *b)
-{
-    size_t m = 0, n = 0;
-    char *x = get_file(a, &m), *y = get_file(b, &n);
-    ck_assert_msg(m == n && memcmp(x, y, m) == 0, "%s and %s differ", a, b);
-    free(x);
-    free(y);
-}
-
-static void same_checkpoint(const char *a, const char *b, int count)
-{
-    same_file(checkpoint(a, count, ""), checkpoint(b, count, ""));
-    same_file(checkpoint(a, count, ".optimizer"), checkpoint(b, count, ".optimizer"));
 }
 
 /* The log's steps rise, its times do not fall, and its last line is of step `last`. */

@@ -17,6 +17,8 @@ static double usual;             /* seconds that a run takes */
 static const char *fast, *wrong; /* candidates: one that takes 1 s instead, one whose results are spoiled */
 static const char *not_allowed;  /* one that fails the test if it is run */
 static double spoil;             /* by how much, of every result */
+static int spoilt;               /* which destination */
+static size_t spoil_at;          /* bytes from its start; where nothing was written it is spoilt by being written to */
 static int runs;
 static lun_place last_dst[64];
 static lun_op_plan *last_plan[64];
@@ -31,7 +33,7 @@ static lun_status test_bind(lun_op_plan *plan, const lun_place *src, const lun_p
                             lun_place kept)
 {
     last_plan[bound % 64] = plan;
-    last_dst[bound++ % 64] = dst[0];
+    last_dst[bound++ % 64] = dst[spoilt];
     return original->bind(plan, src, dst, workspace, kept);
 }
 
@@ -47,10 +49,11 @@ static lun_status test_run(lun_op_plan *plan, lun_part part)
         if (last_plan[i % 64] != plan)
             continue;
         float value = 0;
+        const lun_place at = {last_dst[i % 64].buffer, last_dst[i % 64].offset + spoil_at};
         OK(original->finish(dev));
-        OK(original->read(last_dst[i % 64], &value, sizeof value));
-        value += (float)spoil;
-        OK(original->write(last_dst[i % 64], &value, sizeof value));
+        OK(original->read(at, &value, sizeof value));
+        value = (isnan(value) ? 0 : value) + (float)spoil;
+        OK(original->write(at, &value, sizeof value));
         break;
     }
     return LUN_OK;
@@ -67,10 +70,11 @@ static void begin(void)
     wrapped.bind = test_bind;
     wrapped.run = test_run;
     dev->driver = &wrapped;
-    now = spoil = 0;
+    now = spoil = spoilt = 0;
     usual = 3;
     fast = wrong = not_allowed = NULL;
     runs = bound = 0;
+    spoil_at = 0;
 }
 
 static void end(void)
@@ -183,6 +187,52 @@ START_TEST(a_wrong_candidate_is_never_chosen)
     const seen s = tune_with(tuning, &op, 1, (lun_tune_params){.force = 1, .seconds = 1e6}, 0);
     ck_assert_str_eq(s.chosen, wrong);
     ck_assert(s.error <= s.bound);
+    lun_tuning_close(&tuning);
+}
+END_TEST
+
+/* Statistics that come with a result are held against the reference's too. */
+START_TEST(wrong_statistics_are_seen)
+{
+    lun_tune_op op = conv(9);
+    op.op.attrs.conv.relu = op.op.attrs.conv.stats = true;
+    OK(lun_op_infer(&op.op));
+    fast = wrong = "winograd_4x4";
+    spoilt = 1;
+    for (int seeing = 0; seeing < 2; seeing++) {
+        lun_tuning *tuning = opened();
+        spoil = seeing ? 1 : 1e-7;
+        const seen s = tune_with(tuning, &op, 1, (lun_tune_params){.force = 1, .seconds = 1e6}, 0);
+        ck_assert_int_eq(s.results, 1);
+        ck_assert_int_eq(strcmp(s.chosen, wrong) == 0, !seeing);
+        ck_assert_int_eq(s.error <= s.bound, !seeing);
+        lun_tuning_close(&tuning);
+    }
+}
+END_TEST
+
+/* Channels of wider images are an op of their own; who writes between them is wrong. */
+START_TEST(pitches_are_measured)
+{
+    lun_tuning *tuning = opened();
+    lun_tune_op ops[2] = {conv(9), conv(9)};
+    ops[1].op.src_pitch[0] = 8;
+    ops[1].op.dst_pitch[0] = 32;
+    OK(lun_op_infer(&ops[1].op));
+    fast = "winograd_4x4";
+    seen s = tune_with(tuning, ops, 2, (lun_tune_params){.seconds = 1e6}, 0);
+    ck_assert_int_eq(s.results, 2);
+    ck_assert_str_eq(s.chosen, fast);
+    ck_assert_uint_eq(lun_tuning_count(tuning), 2);
+    wrong = fast;
+    spoil = 1e-7;
+    spoil_at = 9 * 4;
+    s = tune_with(tuning, ops + 1, 1, (lun_tune_params){.force = 1, .seconds = 1e6}, 0);
+    ck_assert_str_ne(s.chosen, wrong);
+    ck_assert(!(s.error <= s.bound));
+    spoil_at = 8 * 4;
+    s = tune_with(tuning, ops + 1, 1, (lun_tune_params){.force = 1, .seconds = 1e6}, 0);
+    ck_assert_str_eq(s.chosen, wrong);
     lun_tuning_close(&tuning);
 }
 END_TEST
@@ -418,6 +468,8 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, the_fastest_is_chosen);
     tcase_add_test(tests, a_wrong_candidate_is_never_chosen);
+    tcase_add_test(tests, wrong_statistics_are_seen);
+    tcase_add_test(tests, pitches_are_measured);
     tcase_add_test(tests, a_wrong_reference_chooses_nothing);
     tcase_add_test(tests, the_reference_is_never_hopeless);
     tcase_add_test(tests, what_is_known_is_not_measured);

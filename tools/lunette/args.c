@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base.h"
+
 int report(lun_status status)
 {
     fflush(stdout);
@@ -93,6 +95,50 @@ static lun_status parse_ints(const arg_option *option, const char *text)
     return LUN_OK;
 }
 
+static lun_status parse_doubles(const arg_option *option, const char *text)
+{
+    double values[8];
+    int count = 0;
+    const char *p = text;
+    for (;;) {
+        char part[40];
+        const size_t length = strcspn(p, ",");
+        double value = 0;
+        if (length == 0 || length >= sizeof part || count == (int)option->max || count == (int)LUN_COUNT(values))
+            return lun_fail(LUN_ERR_USAGE, "%s %s: must be at most %d numbers separated by commas", option->name, text,
+                            (int)option->max);
+        memcpy(part, p, length);
+        part[length] = 0;
+        if (!parse_number(part, &value) || value < option->min)
+            return lun_fail(LUN_ERR_USAGE, "%s %s: '%s' is not a number of at least %.15g", option->name, text, part,
+                            option->min);
+        values[count++] = value;
+        if (!p[length])
+            break;
+        p += length + 1;
+    }
+    memcpy(option->value, values, sizeof(double) * (size_t)count);
+    *option->count = count;
+    return LUN_OK;
+}
+
+static lun_status parse_size(const arg_option *option, const char *text)
+{
+    char part[2][16];
+    const char *cross = strchr(text, 'x');
+    const size_t first = cross ? (size_t)(cross - text) : strlen(text);
+    int64_t side[2];
+    snprintf(part[0], sizeof part[0], "%.*s", (int)(first < 15 ? first : 15), text);
+    snprintf(part[1], sizeof part[1], "%s", cross ? cross + 1 : part[0]);
+    for (int i = 0; i < 2; i++) {
+        if (!parse_integer(part[i], false, &side[i]) || (double)side[i] < option->min || (double)side[i] > option->max)
+            return wrong_range(option, text, "a whole number, or two as WxH,");
+    }
+    ((int *)option->value)[0] = (int)side[0];
+    ((int *)option->value)[1] = (int)side[1];
+    return LUN_OK;
+}
+
 static lun_status parse_choice(const arg_option *option, const char *text)
 {
     char list[256] = "";
@@ -141,6 +187,8 @@ static lun_status set_value(const arg_option *option, const char *text)
     case ARG_CHOICE: return parse_choice(option, text);
     case ARG_INTS: return parse_ints(option, text);
     case ARG_U64_TWO: break; /* arg_parse */
+    case ARG_DOUBLES: return parse_doubles(option, text);
+    case ARG_SIZE: return parse_size(option, text);
     }
     return LUN_OK;
 }
@@ -189,7 +237,7 @@ static lun_status unknown_option(const arg_command *command, const char *name)
 lun_status arg_parse(const arg_command *command, int argc, char **argv, const char **positional, int *positionals,
                      bool *help)
 {
-    enum { MAX_OPTIONS = 64 };
+    enum { MAX_OPTIONS = 128 };
     bool seen[MAX_OPTIONS] = {false};
     bool options_ended = false;
     *positionals = 0;
@@ -278,7 +326,7 @@ bool arg_begin(const arg_command *command, int argc, char **argv, const char **p
     }
     if (help) {
         arg_help(command);
-        *exit_code = fflush(stdout) == 0 ? 0 : LUN_ERR_STORAGE;
+        *exit_code = fflush(stdout) == 0 && !ferror(stdout) ? 0 : LUN_ERR_STORAGE;
         return true;
     }
     return false;

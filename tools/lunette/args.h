@@ -9,15 +9,17 @@
 #include <lunette/lunette.h>
 
 typedef enum arg_type {
-    ARG_FLAG,   /* bool *: set true */
-    ARG_INT,    /* int *, min..max */
-    ARG_U64,    /* uint64_t *, min..max (max 0: no limit) */
-    ARG_FLOAT,  /* float *, finite, min..max */
-    ARG_DOUBLE, /* double *, finite, min..max */
-    ARG_TEXT,   /* const char **, not empty */
-    ARG_CHOICE, /* int *: index into `choices` */
-    ARG_INTS,   /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
-    ARG_U64_TWO /* uint64_t[2]: two words */
+    ARG_FLAG,    /* bool *: set true */
+    ARG_INT,     /* int *, min..max */
+    ARG_U64,     /* uint64_t *, min..max (max 0: no limit) */
+    ARG_FLOAT,   /* float *, finite, min..max */
+    ARG_DOUBLE,  /* double *, finite, min..max */
+    ARG_TEXT,    /* const char **, not empty */
+    ARG_CHOICE,  /* int *: index into `choices` */
+    ARG_INTS,    /* int *list: comma-separated, at most `max` values of at least `min`; their number in *count */
+    ARG_DOUBLES, /* double *list: the same with finite numbers */
+    ARG_U64_TWO, /* uint64_t[2]: two words */
+    ARG_SIZE     /* int[2]: width and height from "WxH", or one number for both, min..max */
 } arg_type;
 
 typedef struct arg_option {
@@ -26,7 +28,7 @@ typedef struct arg_option {
     void *value; /* holds the default on entry */
     double min, max;
     const char *const *choices; /* NULL-terminated */
-    int *count;                 /* ARG_INTS */
+    int *count;                 /* ARG_INTS, ARG_DOUBLES */
     bool *given;                /* set true when the option is on the line; may be NULL */
     const char *meta;           /* "N"; NULL for a flag */
     const char *help;
@@ -59,12 +61,15 @@ void log_warnings_only(void);
 
 /* Subcommands: argv[0] is the subcommand's name; the result is the exit code. */
 int lun_cmd_devices(int argc, char **argv);
+int lun_cmd_doctor(int argc, char **argv);
 int lun_cmd_train(int argc, char **argv);
 int lun_cmd_sample(int argc, char **argv);
 int lun_cmd_predict(int argc, char **argv);
 int lun_cmd_bench(int argc, char **argv);
 int lun_cmd_craters(int argc, char **argv);
 int lun_cmd_info(int argc, char **argv);
+int lun_cmd_compare(int argc, char **argv);
+int lun_cmd_convert(int argc, char **argv);
 int lun_cmd_tune(int argc, char **argv);
 int lun_cmd_plan(int argc, char **argv);
 

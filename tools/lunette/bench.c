@@ -17,6 +17,8 @@
 typedef struct bench {
     const char *mode, *device_spec;
     int batch, size, steps, threads, tune, channels[LUN_MODEL_MAX_LEVELS], levels;
+    int accumulate, ema_count;
+    double clip_norm, ema[LUN_MAX_EMA];
     bool json, channels_given, allow_fallback;
     lun_device *dev;
     lun_tuning *tuning;
@@ -37,6 +39,10 @@ static lun_status prepare(bench *b)
         memcpy(b->config.model.channels, b->channels, sizeof(int) * (size_t)b->levels);
         b->config.model.levels = b->levels;
     }
+    b->config.accumulate = b->accumulate;
+    b->config.clip_norm = b->clip_norm;
+    b->config.ema_count = b->ema_count;
+    memcpy(b->config.ema_rate, b->ema, sizeof b->ema);
     LUN_TRY(lun_train_config_check(&b->config));
     b->times = lun_calloc((size_t)b->steps, sizeof *b->times, "times");
     if (!b->times)
@@ -221,7 +227,10 @@ static lun_status profile(bench *b, lun_trainer *trainer)
 {
     op_table table;
     const lun_device_info *info = lun_device_get_info(b->dev);
-    const lun_status status = measure_ops(lun_trainer_plan(trainer), b->steps, &table);
+    lun_plan *const update = lun_trainer_update_plan(trainer);
+    lun_status status = measure_ops(lun_trainer_plan(trainer), b->steps, b->config.accumulate, &table);
+    if (status == LUN_OK && update)
+        status = measure_more_ops(update, b->steps, 1, &table);
     if (status == LUN_OK) {
         json_t *root = b->json ? answer(b) : NULL;
         if (!b->json)
@@ -260,7 +269,7 @@ static lun_status run(bench *b)
 
 int lun_cmd_bench(int argc, char **argv)
 {
-    bench b = {.device_spec = "auto", .batch = 16, .size = 64, .steps = 5, .tune = LUN_TUNE_KNOWN};
+    bench b = {.device_spec = "auto", .batch = 16, .accumulate = 1, .size = 64, .steps = 5, .tune = LUN_TUNE_KNOWN};
     const arg_option options[] = {
         {.name = "--batch",
          .type = ARG_INT,
@@ -285,6 +294,26 @@ int lun_cmd_bench(int argc, char **argv)
          .given = &b.channels_given,
          .meta = "A,B,...",
          .help = "of the levels (64,128,256,512,1024)"},
+        {.name = "--accumulate",
+         .type = ARG_INT,
+         .value = &b.accumulate,
+         .min = 1,
+         .max = 4096,
+         .meta = "K",
+         .help = "a training step's batch in K parts (1)"},
+        {.name = "--clip-norm",
+         .type = ARG_DOUBLE,
+         .value = &b.clip_norm,
+         .max = 1e30,
+         .meta = "R",
+         .help = "clip the gradient's norm (0: don't)"},
+        {.name = "--ema",
+         .type = ARG_DOUBLES,
+         .value = b.ema,
+         .max = LUN_MAX_EMA,
+         .count = &b.ema_count,
+         .meta = "RATE,..",
+         .help = "with moving averages of the weights (none)"},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &b.device_spec,

@@ -8,7 +8,10 @@
 /* The table is in order of execution: gradients begin with that of the loss, and last come the updates. */
 static const char *direction_of(op_table *t, const char *kind)
 {
-    if (strncmp(kind, "adam", 4) == 0)
+    static const char *const updates[] = {"accumulate", "sum_squares", "clip_norm", "adam", "ema"};
+    for (size_t i = 0; i < LUN_COUNT(updates); i++)
+        t->update = t->update || strcmp(kind, updates[i]) == 0;
+    if (t->update)
         return "update";
     t->backward = t->backward || strstr(kind, "_backward") != NULL;
     if (!t->backward)
@@ -35,23 +38,29 @@ static void add_op(void *payload, const lun_plan_op *op)
                   .shape = lun_strdup(shape ? shape + 1 : ""),
                   .candidate = lun_strdup(op->candidate),
                   .direction = direction_of(t, op->kind),
-                  .flops = op->flops,
-                  .bytes = op->bytes,
-                  .seconds = op->seconds,
-                  .count = 1,
+                  .flops = op->flops * t->runs,
+                  .bytes = op->bytes * t->runs,
+                  .seconds = op->seconds * t->runs,
+                  .count = t->runs,
                   .fallback = op->fallback};
     t->failed = t->failed || !row.kind || !row.shape || !row.candidate;
     t->rows[t->count++] = row;
-    t->seconds += op->seconds;
-    t->flops += op->flops;
-    t->bytes += op->bytes;
+    t->seconds += row.seconds;
+    t->flops += row.flops;
+    t->bytes += row.bytes;
 }
 
-lun_status measure_ops(lun_plan *plan, int repeats, op_table *out)
+lun_status measure_more_ops(lun_plan *plan, int repeats, int runs, op_table *table)
+{
+    table->runs = runs;
+    LUN_TRY(lun_plan_profile(plan, repeats, add_op, table));
+    return table->failed ? LUN_ERR_MEMORY : LUN_OK;
+}
+
+lun_status measure_ops(lun_plan *plan, int repeats, int runs, op_table *out)
 {
     *out = (op_table){.rows = NULL};
-    LUN_TRY(lun_plan_profile(plan, repeats, add_op, out));
-    return out->failed ? LUN_ERR_MEMORY : LUN_OK;
+    return measure_more_ops(plan, repeats, runs, out);
 }
 
 void free_ops(op_table *t)
@@ -141,7 +150,7 @@ static void join_rows(op_table *t)
         last->seconds += r->seconds;
         last->flops += r->flops;
         last->bytes += r->bytes;
-        last->count++;
+        last->count += r->count;
         free(r->kind);
         free(r->shape);
         free(r->candidate);

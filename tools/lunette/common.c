@@ -8,10 +8,72 @@
 
 #include "base/base.h"
 #include "checkpoint/runfolder.h"
+#include "model/interop.h"
 
 const char *const clip_names[] = {"none", "x0", "xt", NULL};
 const char *const norm_names[] = {"eval", "train", NULL};
 const char *const loss_names[] = {"l1", "l2", "huber", NULL};
+const char *const schedule_names[] = {"linear", "scaled", "cosine", "sigmoid", NULL};
+const char *const prediction_names[] = {"eps", "x0", "v", NULL};
+const char *const optimizer_names[] = {"adam", "adamw", NULL};
+const char *const decay_names[] = {"constant", "linear", "cosine", NULL};
+const char *const ema_warmup_names[] = {"none", "power", "ramp", NULL};
+
+void set_channels(lun_model_config *c, const int *channels, int levels)
+{
+    memset(c->channels, 0, sizeof c->channels);
+    memcpy(c->channels, channels, sizeof(int) * (size_t)levels);
+    c->levels = levels;
+    if (c->network == LUN_NOTEBOOK)
+        return;
+    c->time_dim = channels[0];
+    for (int i = levels; i < LUN_MODEL_MAX_LEVELS; i++)
+        c->attention[i] = 0;
+}
+
+lun_status network_config(const network_args *a, lun_train_config *out, char **file)
+{
+    lun_train_config c;
+    char *model = NULL;
+    if (a->model && (a->preset_given || a->channels_given))
+        return lun_fail(LUN_ERR_USAGE, "--model says which network it is: leave out --preset and --channels");
+    LUN_TRY(lun_train_preset(a->preset, &c));
+    if (a->model) {
+        lun_model_file_info info;
+        LUN_TRY(find_model(a->model, &model));
+        const lun_status status = lun_model_inspect(model, &info);
+        if (status != LUN_OK || !file) {
+            free(model);
+            model = NULL;
+        }
+        LUN_TRY(status);
+        c.model = info.config;
+        c.data.labels = info.config.classes > 0;
+        c.schedule = info.schedule;
+        c.prediction = info.prediction;
+        c.beta_first = info.beta_first;
+        c.beta_last = info.beta_last;
+        if (info.width) {
+            c.width = info.width;
+            c.height = info.height;
+        }
+    }
+    if (a->channels_given)
+        set_channels(&c.model, a->channels, a->levels);
+    if (a->size_given)
+        c.width = c.height = a->size;
+    if (a->batch_given)
+        c.batch = a->batch;
+    const lun_status status = lun_train_config_check(&c);
+    if (status != LUN_OK) {
+        free(model);
+        return status;
+    }
+    *out = c;
+    if (file)
+        *file = model;
+    return LUN_OK;
+}
 
 lun_status open_device(const char *spec, int threads, lun_device **out)
 {
@@ -36,21 +98,92 @@ void device_text(const lun_device *dev, const char *asked, char *text, size_t si
 lun_status find_model(const char *path, char **file)
 {
     struct stat st;
-    if (stat(path, &st) != 0)
-        return lun_fail(LUN_ERR_USAGE, "%s: no such model file or run folder", path);
-    if (!S_ISDIR(st.st_mode)) {
+    if (stat(path, &st) == 0 && (!S_ISDIR(st.st_mode) || lun_is_diffusers_folder(path))) {
         *file = lun_strdup(path);
         return *file ? LUN_OK : LUN_ERR_MEMORY;
     }
+    return find_weights(path, "raw", file);
+}
+
+/* The file of a checkpoint that is meant, or NULL. */
+static char **choose(lun_checkpoint *c, const char *which)
+{
+    double rate = 0;
+    if (which && strcmp(which, "raw") == 0)
+        return &c->weights;
+    if (!which || strcmp(which, "ema") == 0)
+        return c->averages > 0 ? &c->average[0] : which ? NULL : &c->weights;
+    for (int i = 0; lun_rate_parse(which, &rate) && i < c->averages; i++)
+        if (c->rate[i] == rate)
+            return &c->average[i];
+    return NULL;
+}
+
+lun_status find_weights(const char *path, const char *which, char **file)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return lun_fail(LUN_ERR_USAGE, "%s: no such model file or run folder", path);
+    const bool model = !S_ISDIR(st.st_mode) || lun_is_diffusers_folder(path);
+    if (model && which)
+        return lun_fail(LUN_ERR_USAGE, "--weights %s: chooses among those of a run folder; %s is %s", which, path,
+                        S_ISDIR(st.st_mode) ? "a folder of diffusers" : "a file");
+    if (model)
+        return find_model(path, file);
     lun_checkpoint newest;
     LUN_TRY(lun_runfolder_newest(path, false, &newest));
     if (!newest.weights)
         return lun_fail(LUN_ERR_USAGE, "%s: a folder without checkpoints; name a run folder or a .safetensors file",
                         path);
-    *file = newest.weights;
-    newest.weights = NULL;
+    char **chosen = choose(&newest, which), rates[160];
+    lun_status status = LUN_OK;
+    if (chosen) {
+        *file = *chosen;
+        *chosen = NULL;
+    } else {
+        status =
+            lun_fail(LUN_ERR_USAGE, "--weights %s: the newest checkpoint of %s has %s%s", which, path,
+                     newest.averages ? "raw weights, and moving averages of " : "raw weights and no moving average",
+                     rates_text(newest.rate, newest.averages, rates, sizeof rates));
+    }
     lun_checkpoint_free(&newest);
-    return LUN_OK;
+    return status;
+}
+
+const char *short_number(double value, char *text, size_t size)
+{
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, size, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    return text;
+}
+
+const char *rates_text(const double *rates, int count, char *text, size_t size)
+{
+    char number[40];
+    size_t used = 0;
+    *text = 0;
+    for (int i = 0; i < count && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i ? "," : "",
+                                 short_number(rates[i], number, sizeof number));
+    return text;
+}
+
+lun_status run_differs(const char *out, const char *option, const char *given, const char *recorded)
+{
+    return lun_fail(LUN_ERR_USAGE, "%s %s: the run in %s was started with %s; leave the option out to go on with it",
+                    option, given, out, recorded);
+}
+
+lun_status run_check_number(const char *out, const char *option, bool given, double value, double recorded)
+{
+    char left[40], right[40];
+    if (!given || value == recorded)
+        return LUN_OK;
+    return run_differs(out, option, short_number(value, left, sizeof left),
+                       short_number(recorded, right, sizeof right));
 }
 
 lun_status load_model(const char *file, lun_device *dev, loaded_model *out)

@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "common.h"
 #include "live.h"
+#include "model/interop.h"
 
 static void print_unet(const lun_model_file_info *info, const char *channels)
 {
@@ -24,15 +25,16 @@ static void print_unet(const lun_model_file_info *info, const char *channels)
         printf("heads of %d\n", c->head_width);
     if (c->classes)
         printf("classes     %d%s\n", c->classes, c->null_class ? ", and none" : "");
-    printf("names       of %s\n", namings[info->naming]);
+    printf("names       of %s%s\n", namings[info->naming],
+           info->assumed ? "; what they do not show, heads among it, is assumed" : "");
 }
 
 static void print_network(const char *file, const lun_safetensors *tensors)
 {
     lun_model_file_info info;
-    char channels[128];
+    char channels[128], text[40];
     if (lun_model_inspect(file, &info) != LUN_OK) {
-        printf("network     none that lunette knows\n");
+        printf("network     none that lunette knows: %s\n", lun_error_detail());
         return;
     }
     /* Running statistics are kept with the model but are not trained. */
@@ -54,12 +56,17 @@ static void print_network(const char *file, const lun_safetensors *tensors)
         printf("preset      %s\n", info.preset);
     if (info.width)
         printf("pictures    %dx%d, %d channels\n", info.width, info.height, info.config.image_channels);
-    printf("schedule    %d steps", info.config.steps);
-    if (info.beta_last > 0)
-        printf(", linear from %g to %g", info.beta_first, info.beta_last);
-    printf("\n");
+    if (lun_safetensors_metadata(tensors, "lunette.classes"))
+        printf("class names %s\n", lun_safetensors_metadata(tensors, "lunette.classes"));
+    printf("schedule    %d steps, %s", info.config.steps, lun_schedule_kind_name(info.schedule));
+    if (info.beta_last > 0 && info.schedule <= LUN_SCHEDULE_SCALED)
+        printf(" from %g to %g", info.beta_first, info.beta_last);
+    printf("\nprediction  %s%s\n", lun_prediction_name(info.prediction),
+           info.config.learned_sigma ? ", and the variance" : "");
     if (info.step)
         printf("trained     %" PRIu64 " steps\n", info.step);
+    if (info.ema > 0)
+        printf("weights     moving average of rate %s\n", short_number(info.ema, text, sizeof text));
 }
 
 static void print_tensors(const lun_safetensors *tensors)
@@ -85,7 +92,10 @@ static lun_status show(const char *path)
     char *file = NULL, text[32];
     lun_safetensors *tensors = NULL;
     LUN_TRY(find_model(path, &file));
-    lun_status status = lun_safetensors_open(file, &tensors);
+    lun_diffusers_parts parts = {NULL};
+    lun_status status = lun_is_diffusers_folder(file) ? lun_diffusers_find(file, &parts) : LUN_OK;
+    if (status == LUN_OK)
+        status = lun_safetensors_open(parts.weights ? parts.weights : file, &tensors);
     if (status == LUN_OK)
         status = lun_safetensors_verify(tensors, 0);
     if (status == LUN_OK) {
@@ -100,6 +110,7 @@ static lun_status show(const char *path)
         print_tensors(tensors);
     }
     lun_safetensors_close(tensors);
+    lun_diffusers_parts_free(&parts);
     free(file);
     return status;
 }
@@ -108,10 +119,11 @@ int lun_cmd_info(int argc, char **argv)
 {
     const arg_option options[] = {{0}};
     const arg_command command = {
-        .usage = "info FILE.safetensors|RUN",
-        .about = "Say what is in a model file, or in the newest sound checkpoint of a run folder: the network, its "
-                 "size and training,\n"
-                 "and every tensor with its type and shape. Checksums, where the file has them, are compared.",
+        .usage = "info FILE.safetensors|RUN|FOLDER",
+        .about = "Say what is in a model file, in the newest sound checkpoint of a run folder or in a folder of "
+                 "diffusers: the\n"
+                 "network, its size and training, and every tensor with its type and shape. Checksums, where the file "
+                 "has them, are compared.",
         .notes = "example:\n  lunette info run/checkpoints/step-00003000.safetensors",
         .options = options,
         .min_positionals = 1,

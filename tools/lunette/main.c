@@ -17,11 +17,14 @@ static const struct {
     {"train", lun_cmd_train, "train a model on a folder of pictures"},
     {"plan", lun_cmd_plan, "say what training will cost, before it is begun"},
     {"sample", lun_cmd_sample, "draw new pictures with a trained model"},
+    {"compare", lun_cmd_compare, "how close pictures are to others, and whether they repeat them"},
     {"devices", lun_cmd_devices, "list what can compute on this machine"},
+    {"doctor", lun_cmd_doctor, "check that a device computes rightly"},
     {"tune", lun_cmd_tune, "measure which kernels are fastest here"},
     {"bench", lun_cmd_bench, "time training, sampling or single ops"},
     {"predict", lun_cmd_predict, "run a model on given tensors, with gradients if asked"},
     {"craters", lun_cmd_craters, "draw a data set of craters to try things on"},
+    {"convert", lun_cmd_convert, "write a model in another program's layout"},
     {"info", lun_cmd_info, "say what is in a model file"},
 };
 

@@ -12,15 +12,14 @@
 #include "common.h"
 #include "live.h"
 
-#define PANELS   10
-#define GRID_GAP 2
+#define PANELS 10
 
 typedef struct sample_args {
-    const char *model, *out, *device, *steps;
-    int count, sampler, clip, norm, size, batch, threads, label, variance;
+    const char *model, *out, *device, *weights, *steps;
+    int count, sampler, clip, norm, size[2], batch, threads, label, variance;
     double eta, guidance;
     uint64_t seed, between[2];
-    bool strip, quiet, clip_given, size_given, label_given, seed_given, between_given, allow_fallback;
+    bool strip, quiet, clip_given, size_given, label_given, seed_given, between_given, variance_given, allow_fallback;
 } sample_args;
 
 static const char *const sampler_names[] = {"ancestral", "ddim", "dpm", "heun", NULL};
@@ -34,7 +33,8 @@ typedef struct drawing {
     lun_schedule full, schedule;
     lun_tuning *tuning;
     lun_sampler *sampler;
-    int clip, steps;                  /* steps: of a drawing */
+    int clip, norm, variance, steps;  /* steps: of a drawing */
+    bool by_seed;                     /* labels: the network needs one, and none was asked for */
     int batch, height, width, panels; /* panels a picture: 1, or those of a strip */
     size_t elements;                  /* of one image */
     uint64_t *seeds, *seeds_to;       /* (batch) */
@@ -82,7 +82,7 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
 {
     const sample_args *a = d->args;
     const char *slash = strrchr(d->file, '/');
-    char seed_text[64], steps[16], training[24], eta[24], guidance[24], label[16];
+    char seed_text[64], steps[16], training[24], eta[24], guidance[24], label[32], ema[LUN_RATE_TEXT];
     if (a->between_given)
         snprintf(seed_text, sizeof seed_text, "%" PRIu64 " to %" PRIu64, a->between[0], a->between[1]);
     else if (count > d->panels)
@@ -92,21 +92,24 @@ static lun_status write_pictures(const drawing *d, const char *path, const float
     snprintf(steps, sizeof steps, "%d", d->steps);
     snprintf(eta, sizeof eta, "%g", a->eta);
     snprintf(guidance, sizeof guidance, "%g", a->guidance);
-    snprintf(label, sizeof label, "%d", a->label);
+    snprintf(label, sizeof label, d->by_seed ? "seed modulo %d" : "%d",
+             d->by_seed ? d->model.info.config.classes : a->label);
     snprintf(training, sizeof training, "%" PRIu64, d->model.info.step);
-    lun_png_text texts[12] = {{"Software", "lunette " LUN_VERSION},   {"model", slash ? slash + 1 : d->file},
+    lun_png_text texts[16] = {{"Software", "lunette " LUN_VERSION},   {"model", slash ? slash + 1 : d->file},
                               {"training steps", training},           {"seed", seed_text},
                               {"sampler", sampler_names[a->sampler]}, {"steps", steps},
-                              {"clip", clip_names[d->clip]},          {"norm mode", norm_names[a->norm]}};
+                              {"clip", clip_names[d->clip]},          {"norm mode", norm_names[d->norm]}};
     size_t text_count = 8;
     if (a->sampler == LUN_SAMPLER_DDIM)
         texts[text_count++] = (lun_png_text){"eta", eta};
-    if (a->variance != LUN_VARIANCE_SMALL)
-        texts[text_count++] = (lun_png_text){"variance", variance_names[a->variance]};
+    if (d->variance != LUN_VARIANCE_SMALL)
+        texts[text_count++] = (lun_png_text){"variance", variance_names[d->variance]};
     if (a->guidance != 0)
         texts[text_count++] = (lun_png_text){"guidance", guidance};
-    if (a->label_given)
+    if (a->label_given || d->by_seed)
         texts[text_count++] = (lun_png_text){"class", label};
+    if (lun_rate_text(d->model.info.ema, ema))
+        texts[text_count++] = (lun_png_text){"moving average", ema};
     /* Tiny pictures are magnified, so that a grid can be looked at. */
     const int scale = d->width < 64 && !d->folder ? 64 / d->width : 1;
     lun_picture picture;
@@ -183,7 +186,7 @@ static lun_status draw_all(drawing *d)
                                  .want = wants,
                                  .progress = takes,
                                  .payload = d,
-                                 .labels = a->label_given ? d->labels : NULL,
+                                 .labels = a->label_given || d->by_seed ? d->labels : NULL,
                                  .seeds_to = a->between_given ? d->seeds_to : NULL,
                                  .mix = d->mix};
     d->started = lun_clock();
@@ -194,7 +197,7 @@ static lun_status draw_all(drawing *d)
             d->seeds[k] = a->between_given ? a->between[0] : a->seed + (uint64_t)number;
             d->seeds_to[k] = a->between[1];
             d->mix[k] = a->count > 1 ? fmin((double)number / (a->count - 1), 1) : 0;
-            d->labels[k] = a->label;
+            d->labels[k] = d->by_seed ? (int32_t)(d->seeds[k] % (uint64_t)d->model.info.config.classes) : a->label;
         }
         LUN_TRY(lun_sampler_draw(d->sampler, &run, d->images));
         if (d->panels == 1)
@@ -233,42 +236,58 @@ static lun_status choose_steps(drawing *d)
     return LUN_OK;
 }
 
+/* The null class is not for asking: it is what is drawn without --class. */
+static lun_status check_label(drawing *d)
+{
+    const sample_args *a = d->args;
+    const lun_model_config *config = &d->model.info.config;
+    if (a->label_given && config->classes == 0)
+        return lun_fail(LUN_ERR_USAGE, "--class %d: this network takes no labels", a->label);
+    if (a->label_given && a->label >= config->classes)
+        return lun_fail(LUN_ERR_USAGE, "--class %d: this network knows 0 to %d", a->label, config->classes - 1);
+    d->by_seed = config->classes > 0 && !config->null_class && !a->label_given;
+    return LUN_OK;
+}
+
 static lun_status prepare(drawing *d, lun_device *dev)
 {
     const sample_args *a = d->args;
     LUN_TRY(load_model(d->file, dev, &d->model));
     const lun_model_file_info *info = &d->model.info;
-    d->height = a->size_given ? a->size : info->height ? info->height : 64;
-    d->width = a->size_given ? a->size : info->width ? info->width : 64;
+    d->height = a->size_given ? a->size[1] : info->height ? info->height : 64;
+    d->width = a->size_given ? a->size[0] : info->width ? info->width : 64;
     if (!a->size_given && !info->width)
         say("the file does not say how large its pictures were: drawing 64x64 (--size)");
     LUN_TRY(lun_model_config_check(&info->config, d->height, d->width));
-    const bool known = info->beta_last > 0;
-    LUN_TRY(lun_schedule_linear(info->config.steps, known ? info->beta_first : 1e-4, known ? info->beta_last : 0.02,
-                                &d->full));
+    LUN_TRY(check_label(d));
+    LUN_TRY(lun_schedule_create(info->schedule, info->config.steps, info->beta_first, info->beta_last, &d->full));
     LUN_TRY(choose_steps(d));
-    d->clip = a->clip_given || a->sampler == LUN_SAMPLER_ANCESTRAL ? a->clip : LUN_CLIP_MODE_X0;
+    d->variance = a->variance_given || a->sampler != LUN_SAMPLER_ANCESTRAL ? a->variance
+                  : info->config.learned_sigma                             ? LUN_VARIANCE_LEARNED
+                                                                           : LUN_VARIANCE_SMALL;
+    /* The seed experiment's ways are for its network. */
+    const bool notebook = info->config.network == LUN_NOTEBOOK;
+    d->norm = notebook && a->norm;
+    d->clip = a->clip_given                                     ? a->clip
+              : notebook && a->sampler == LUN_SAMPLER_ANCESTRAL ? LUN_CLIP_MODE_XT
+                                                                : LUN_CLIP_MODE_X0;
     d->batch = a->batch < a->count ? a->batch : a->count;
     d->panels = !a->strip ? 1 : d->steps < PANELS ? d->steps : PANELS;
     const lun_sampler_params params = {.batch = d->batch,
                                        .height = d->height,
                                        .width = d->width,
                                        .clip = (lun_clip_mode)d->clip,
-                                       .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+                                       .norm = d->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
                                        .schedule = &d->schedule,
                                        .kind = (lun_sampler_kind)a->sampler,
-                                       .variance = (lun_variance)a->variance,
+                                       .prediction = info->prediction,
+                                       .variance = (lun_variance)d->variance,
                                        .eta = a->eta,
                                        .steps = a->sampler == LUN_SAMPLER_HEUN ? d->steps : 0,
                                        .guidance = a->guidance};
     LUN_TRY(lun_tuning_open(dev, &d->tuning));
     const lun_compile_params compile = {.allow_fallback = a->allow_fallback, .tuning = d->tuning};
     LUN_TRY(lun_sampler_create(d->model.store, dev, &info->config, &params, &compile, &d->sampler));
-    const int classes = lun_sampler_classes(d->sampler);
-    if (a->label_given && classes == 0)
-        return lun_fail(LUN_ERR_USAGE, "--class %d: this network takes no labels", a->label);
-    if (a->label_given && a->label >= classes)
-        return lun_fail(LUN_ERR_USAGE, "--class %d: this network knows 0 to %d", a->label, classes - 1);
     d->elements = (size_t)info->config.image_channels * (size_t)d->height * (size_t)d->width;
     size_t bytes = 0;
     if (!lun_mul_size((size_t)a->count * (size_t)d->panels, d->elements, &bytes) ||
@@ -291,8 +310,8 @@ static void say_start(const drawing *d, const lun_device *dev)
     say("device: %s", text);
     say("model: %s", d->file);
     say("drawing %d of %dx%d, %s, %d steps, clip %s, norm mode %s, batches of %d", a->count, d->width, d->height,
-        sampler_names[a->sampler], d->steps, clip_names[d->clip], norm_names[a->norm], d->batch);
-    if (a->norm && d->batch > 1)
+        sampler_names[a->sampler], d->steps, clip_names[d->clip], norm_names[d->norm], d->batch);
+    if (d->norm && d->batch > 1)
         say("batch statistics: a picture depends on the others of its batch too (--norm-mode eval: on its seed alone)");
 }
 
@@ -302,7 +321,7 @@ static lun_status run(const sample_args *a)
     lun_device *dev = NULL;
     lun_model_file_info info;
     lun_status status = LUN_OK;
-    LUN_TRY_GOTO(status, done, find_model(a->model, &d.file));
+    LUN_TRY_GOTO(status, done, find_weights(a->model, a->weights, &d.file));
     LUN_TRY_GOTO(status, done, lun_model_inspect(d.file, &info));
     LUN_TRY_GOTO(status, done, check_computes(a->device));
     LUN_TRY_GOTO(status, done, check_out(&d));
@@ -333,7 +352,7 @@ done:
 
 int lun_cmd_sample(int argc, char **argv)
 {
-    sample_args a = {.device = "auto", .count = 16, .batch = 16, .clip = LUN_CLIP_MODE_XT, .norm = 1};
+    sample_args a = {.device = "auto", .count = 16, .batch = 16, .norm = 1};
     const arg_option options[] = {
         {.name = "--out",
          .type = ARG_TEXT,
@@ -375,8 +394,9 @@ int lun_cmd_sample(int argc, char **argv)
          .type = ARG_CHOICE,
          .value = &a.variance,
          .choices = variance_names,
+         .given = &a.variance_given,
          .meta = "KIND",
-         .help = "ancestral: small (default), large, or learned by the network"},
+         .help = "ancestral: small, large, or learned by the network (default where it is; else small)"},
         {.name = "--class",
          .type = ARG_INT,
          .value = &a.label,
@@ -384,7 +404,7 @@ int lun_cmd_sample(int argc, char **argv)
          .max = INT32_MAX,
          .given = &a.label_given,
          .meta = "N",
-         .help = "draw pictures of class N, with a network that knows classes"},
+         .help = "draw pictures of class N, with a network that knows classes (none; or seed modulo classes)"},
         {.name = "--guidance",
          .type = ARG_DOUBLE,
          .value = &a.guidance,
@@ -398,6 +418,11 @@ int lun_cmd_sample(int argc, char **argv)
          .given = &a.between_given,
          .meta = "A B",
          .help = "pictures on the way from that of seed A to that of seed B"},
+        {.name = "--weights",
+         .type = ARG_TEXT,
+         .value = &a.weights,
+         .meta = "WHICH",
+         .help = "of a RUN: ema, its first moving average (the default where it has one); a rate as 0.999; raw"},
         {.name = "--strip",
          .type = ARG_FLAG,
          .value = &a.strip,
@@ -408,15 +433,15 @@ int lun_cmd_sample(int argc, char **argv)
          .choices = clip_names,
          .given = &a.clip_given,
          .meta = "MODE",
-         .help = "clamp to [-1, 1] after each step: xt the picture (ancestral's default), x0 the predicted end (the "
-                 "others'), "
-                 "none"},
+         .help = "clamp to [-1, 1]: xt the picture after each step (default of ancestral sampling from a notebook "
+                 "network), x0 the "
+                 "predicted end (of all else), none"},
         {.name = "--norm-mode",
          .type = ARG_CHOICE,
          .value = &a.norm,
          .choices = norm_names,
          .meta = "MODE",
-         .help = "train: statistics of the batch (default); eval: the trained ones"},
+         .help = "train: statistics of the batch (default); eval: the trained ones (notebook network only)"},
         {.name = "--batch",
          .type = ARG_INT,
          .value = &a.batch,
@@ -425,13 +450,13 @@ int lun_cmd_sample(int argc, char **argv)
          .meta = "N",
          .help = "at most N at a time (16)"},
         {.name = "--size",
-         .type = ARG_INT,
-         .value = &a.size,
+         .type = ARG_SIZE,
+         .value = a.size,
          .min = 2,
          .max = 4096,
          .given = &a.size_given,
-         .meta = "N",
-         .help = "pixels a side (that of the training)"},
+         .meta = "N|WxH",
+         .help = "pixels, a side or across and down (those of the training)"},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,
@@ -450,23 +475,25 @@ int lun_cmd_sample(int argc, char **argv)
         .about = "Draw new pictures with a model file, or with the newest sound checkpoint of a run folder. Each PNG "
                  "says in text\n"
                  "chunks how it was made.",
-        .notes = "The defaults, --clip xt and --norm-mode train, are the seed experiment's. With --norm-mode train the "
-                 "network\n"
-                 "normalises by the statistics of the pictures drawn together, so that a picture depends on its whole "
-                 "batch: the\n"
-                 "first --batch pictures are one batch, the next ones another, and the last batch is filled up with "
-                 "the seeds that\n"
-                 "follow. The same --seed, --count and --batch give the same pictures. With --norm-mode eval a picture "
-                 "depends on\n"
-                 "its own seed alone. Rounding apart, that is: 'lunette tune --for sample' may choose faster kernels. "
-                 "--clip x0\n"
-                 "keeps more of the brightness and the colours of the data.\n\n"
-                 "--steps takes 'N,M,..' too, so many of the first, second .. section of the model's steps, 'ddimN', "
-                 "every k-th\n"
-                 "step, and 'linspaceN', which dpm uses for a plain number; heun's number is one of noise levels, each "
-                 "but the last\n"
-                 "with two evaluations of the network.\n\n"
-                 "example:\n  lunette sample run --out grid.png --count 16 --seed 7",
+        .notes =
+            "Schedule, prediction and learned variance are those of the model file. The notebook network's defaults, "
+            "--clip xt\n"
+            "and --norm-mode train, are the seed experiment's. With --norm-mode train the network\n"
+            "normalises by the statistics of the pictures drawn together, so that a picture depends on its whole "
+            "batch: the\n"
+            "first --batch pictures are one batch, the next ones another, and the last batch is filled up with "
+            "the seeds that\n"
+            "follow. The same --seed, --count and --batch give the same pictures. With --norm-mode eval a picture "
+            "depends on\n"
+            "its own seed alone. Rounding apart, that is: 'lunette tune --for sample' may choose faster kernels. "
+            "--clip x0\n"
+            "keeps more of the brightness and the colours of the data.\n\n"
+            "--steps takes 'N,M,..' too, so many of the first, second .. section of the model's steps, 'ddimN', "
+            "every k-th\n"
+            "step, and 'linspaceN', which dpm uses for a plain number; heun's number is one of noise levels, each "
+            "but the last\n"
+            "with two evaluations of the network.\n\n"
+            "example:\n  lunette sample run --out grid.png --count 16 --seed 7",
         .options = options,
         .min_positionals = 1,
         .max_positionals = 1,

@@ -12,23 +12,31 @@
 #include "base/file.h"
 #include "checkpoint/runfolder.h"
 #include "common.h"
+#include "data_options.h"
 #include "device/cache.h"
 #include "live.h"
+#include "train_network.h"
+#include "train_update.h"
 #include "tuner.h"
-
-#define DEFAULT_EPOCHS 500
 
 typedef struct train_args {
     const char *folder, *out, *preset, *device, *init, *cache;
-    int tune, size, batch, threads, sample_every, log_every, keep, clip, norm, loss, channels[LUN_MODEL_MAX_LEVELS],
-        levels;
+    data_args data;
+    int tune, size[2], batch, threads, sample_every, holdout_every, log_every, keep, clip, norm, loss,
+        channels[LUN_MODEL_MAX_LEVELS], levels;
     bool size_given, batch_given, lr_given, seed_given, channels_given, preset_given, loss_given;
     bool epochs_given, steps_given, hours_given, checkpoint_given;
-    bool resume, quiet, allow_fallback, no_cache;
+    bool resume, quiet, allow_fallback, no_cache, no_doctor;
     uint64_t epochs, steps, seed, checkpoint_every;
     double hours;
     double lr;
+    int weights;
+    update_args update;
+    objective_args objective;
+    bool clip_given;
 } train_args;
+
+static const char *const weights_names[] = {"ema", "raw", NULL};
 
 /* ---- Interrupts
  * ----------------------------------------------------------------------------------------------------------- */
@@ -86,12 +94,18 @@ static int on_progress(void *payload, const lun_run_progress *p)
     else
         snprintf(done, sizeof done, "%" PRIu64, p->step);
     duration_text(p->left_s, left, sizeof left);
+    char held[64] = "";
+    if (isfinite(p->holdout_loss) && isfinite(p->holdout_average))
+        snprintf(held, sizeof held, "  held out %.4f, averaged %.4f", (double)p->holdout_loss,
+                 (double)p->holdout_average);
+    else if (isfinite(p->holdout_loss))
+        snprintf(held, sizeof held, "  held out %.4f", (double)p->holdout_loss);
     if (p->logged && !live_terminal())
-        say("step %s  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left", done, p->epoch, (double)p->loss,
+        say("step %s  epoch %" PRIu64 "  loss %.4f%s  %.1f images/s  %s left", done, p->epoch, (double)p->loss, held,
             p->images_per_s, left);
     snprintf(head, sizeof head, "step %s", done);
     if (isfinite(p->loss))
-        live_show(head, "  epoch %" PRIu64 "  loss %.4f  %.1f images/s  %s left%s%s", p->epoch, (double)p->loss,
+        live_show(head, "  epoch %" PRIu64 "  loss %.4f%s  %.1f images/s  %s left%s%s", p->epoch, (double)p->loss, held,
                   p->images_per_s, left, p->event ? "  " : "", p->event ? p->event : "");
     else
         live_show(head, "  epoch %" PRIu64 "%s%s", p->epoch, p->event ? "  " : "", p->event ? p->event : "");
@@ -102,54 +116,46 @@ static int on_progress(void *payload, const lun_run_progress *p)
 /* ---- Configuration
  * -------------------------------------------------------------------------------------------------------- */
 
-static lun_status differs(const char *out, const char *option, const char *given, const char *recorded)
+/* "64", or "96x64" */
+static const char *size_text(int width, int height, char *text, size_t size)
 {
-    return lun_fail(LUN_ERR_USAGE, "%s %s: the run in %s was started with %s; leave the option out to go on with it",
-                    option, given, out, recorded);
-}
-
-/* As few digits as give the same number back. */
-static const char *short_number(double value, char *text, size_t size)
-{
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, size, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
+    if (width == height)
+        snprintf(text, size, "%d", width);
+    else
+        snprintf(text, size, "%dx%d", width, height);
     return text;
-}
-
-static lun_status check_number(const train_args *a, const char *option, bool given, double value, double recorded)
-{
-    char left[40], right[40];
-    if (!given || value == recorded)
-        return LUN_OK;
-    return differs(a->out, option, short_number(value, left, sizeof left), short_number(recorded, right, sizeof right));
 }
 
 /* On --resume the run's own configuration counts; an option that says otherwise is a mistake. */
 static lun_status check_same(const train_args *a, const lun_train_config *c)
 {
+    LUN_TRY(update_check_same(&a->update, a->out, c));
+    LUN_TRY(objective_check_same(&a->objective, a->out, c));
     if (a->preset_given && strcmp(a->preset, c->preset) != 0)
-        return differs(a->out, "--preset", a->preset, c->preset);
-    LUN_TRY(check_number(a, "--size", a->size_given, a->size, c->width));
-    LUN_TRY(check_number(a, "--batch", a->batch_given, a->batch, c->batch));
-    LUN_TRY(check_number(a, "--lr", a->lr_given, a->lr, c->lr));
+        return run_differs(a->out, "--preset", a->preset, c->preset);
+    if (a->size_given && (a->size[0] != c->width || a->size[1] != c->height)) {
+        char left[24], right[24];
+        return run_differs(a->out, "--size", size_text(a->size[0], a->size[1], left, sizeof left),
+                           size_text(c->width, c->height, right, sizeof right));
+    }
+    LUN_TRY(data_args_check_same(&a->data, a->out, c));
+    LUN_TRY(run_check_number(a->out, "--batch", a->batch_given, a->batch, c->batch));
+    LUN_TRY(run_check_number(a->out, "--lr", a->lr_given, a->lr, c->lr));
     if (a->seed_given && a->seed != c->seed) {
         char left[24], right[24];
         snprintf(left, sizeof left, "%" PRIu64, a->seed);
         snprintf(right, sizeof right, "%" PRIu64, c->seed);
-        return differs(a->out, "--seed", left, right);
+        return run_differs(a->out, "--seed", left, right);
     }
     if (a->loss_given && a->loss != (int)c->loss)
-        return differs(a->out, "--loss", loss_names[a->loss], loss_names[c->loss]);
+        return run_differs(a->out, "--loss", loss_names[a->loss], loss_names[c->loss]);
     if (a->channels_given && (a->levels != c->model.levels ||
                               memcmp(a->channels, c->model.channels, sizeof(int) * (size_t)a->levels) != 0)) {
         char left[128], right[128];
         lun_model_config given = {.levels = a->levels};
         memcpy(given.channels, a->channels, sizeof(int) * (size_t)a->levels);
-        return differs(a->out, "--channels", channels_text(&given, left, sizeof left),
-                       channels_text(&c->model, right, sizeof right));
+        return run_differs(a->out, "--channels", channels_text(&given, left, sizeof left),
+                           channels_text(&c->model, right, sizeof right));
     }
     return LUN_OK;
 }
@@ -165,29 +171,69 @@ static lun_status make_config(const train_args *a, lun_train_config *out, lun_ru
             *length = recorded;
         return check_same(a, out);
     }
-    if (!a->epochs_given && !a->steps_given && !a->hours_given)
-        length->epochs = DEFAULT_EPOCHS;
     lun_train_config c;
+    lun_preset preset;
     LUN_TRY(lun_train_preset(a->preset, &c));
-    if (a->size_given)
-        c.width = c.height = a->size;
+    LUN_TRY(lun_preset_named(a->preset, &preset));
+    if (!a->epochs_given && !a->steps_given && !a->hours_given) {
+        length->steps = preset.steps;
+        length->epochs = preset.epochs;
+    }
+    if (a->size_given) {
+        c.width = a->size[0];
+        c.height = a->size[1];
+    }
+    LUN_TRY(data_args_apply(&a->data, &c.data));
     if (a->batch_given)
         c.batch = a->batch;
     if (a->lr_given)
         c.lr = a->lr;
     if (a->loss_given)
         c.loss = (lun_loss_type)a->loss;
-    if (a->channels_given) {
-        memset(c.model.channels, 0, sizeof c.model.channels);
-        memcpy(c.model.channels, a->channels, sizeof(int) * (size_t)a->levels);
-        c.model.levels = a->levels;
+    if (a->channels_given)
+        set_channels(&c.model, a->channels, a->levels);
+    LUN_TRY(objective_apply(&a->objective, &c));
+    /* How many classes there are the pictures will tell. */
+    if (c.data.labels && c.model.network != LUN_NOTEBOOK) {
+        c.model.classes = 1;
+        c.model.null_class = c.data.label_dropout > 0;
     }
     c.seed = a->seed;
+    LUN_TRY(update_apply(&a->update, &c));
     LUN_TRY(lun_train_config_check(&c));
+    if (c.decay != LUN_DECAY_CONSTANT && c.decay_steps == 0 && length->epochs == 0 && length->steps == 0)
+        return lun_fail(LUN_ERR_USAGE, "--hours does not say by which step the learning rate has decayed: give "
+                                       "--decay-steps, or --decay constant");
     struct stat st; /* what is no folder is a matter for check_out() */
     if (stat(a->out, &st) == 0 && S_ISDIR(st.st_mode) && lun_runfolder_holds_run(a->out))
         return lun_fail(LUN_ERR_USAGE, "%s: already holds a run; go on with --resume or choose another folder", a->out);
     *out = c;
+    return LUN_OK;
+}
+
+/* A file to start from must fit the network. */
+static lun_status check_init(const train_args *a, const lun_train_config *c)
+{
+    if (a->init) {
+        lun_model_file_info info;
+        LUN_TRY(lun_model_inspect(a->init, &info));
+        const lun_model_config *m = &info.config;
+        if (m->network != c->model.network)
+            return lun_fail(LUN_ERR_CHECKPOINT,
+                            "%s does not fit the network: it is of kind %s, the run's %s (--preset)", a->init,
+                            lun_network_name(m->network), lun_network_name(c->model.network));
+        if (m->image_channels != c->model.image_channels)
+            return lun_fail(LUN_ERR_CHECKPOINT,
+                            "%s does not fit the pictures: it draws %d channels, they have %d (--channels-in)", a->init,
+                            m->image_channels, c->model.image_channels);
+        if (m->levels != c->model.levels ||
+            memcmp(m->channels, c->model.channels, sizeof(int) * (size_t)m->levels) != 0) {
+            char left[128], right[128];
+            return lun_fail(LUN_ERR_CHECKPOINT,
+                            "%s does not fit the network: its channels are %s, the run's %s (--channels)", a->init,
+                            channels_text(m, left, sizeof left), channels_text(&c->model, right, sizeof right));
+        }
+    }
     return LUN_OK;
 }
 
@@ -199,20 +245,11 @@ static lun_status check_args(const train_args *a, const lun_train_config *c)
         return lun_fail(LUN_ERR_USAGE, "--cache and --no-cache exclude each other: give one");
     if (a->resume && a->init)
         return lun_fail(LUN_ERR_USAGE, "--init and --resume exclude each other: a run goes on from its own checkpoint");
-    if (a->init) {
-        lun_model_file_info info;
-        LUN_TRY(lun_model_inspect(a->init, &info));
-        const lun_model_config *m = &info.config;
-        if (m->levels != c->model.levels ||
-            memcmp(m->channels, c->model.channels, sizeof(int) * (size_t)m->levels) != 0) {
-            char left[128], right[128];
-            return lun_fail(LUN_ERR_CHECKPOINT,
-                            "%s does not fit the network: its channels are %s, the run's %s (--channels)", a->init,
-                            channels_text(m, left, sizeof left), channels_text(&c->model, right, sizeof right));
-        }
-    }
+    if (a->data.label_dropout_given && !c->data.labels)
+        return lun_fail(LUN_ERR_USAGE, "--label-dropout: only with --labels");
     const int shift = c->model.levels - 1;
-    if (a->sample_every > 0 && a->norm == 1 && (c->height >> shift) * (c->width >> shift) < 2)
+    if (c->model.network == LUN_NOTEBOOK && a->sample_every > 0 && a->norm == 1 &&
+        (c->height >> shift) * (c->width >> shift) < 2)
         return lun_fail(
             LUN_ERR_USAGE,
             "the network's deepest maps have one pixel at this size, too few for sample strips with batch statistics: "
@@ -246,36 +283,28 @@ static lun_status check_out(const char *out)
 /* ---- The run
  * -------------------------------------------------------------------------------------------------------------- */
 
-/* Parameters of the network, counted without a device. */
-static uint64_t count_parameters(const lun_train_config *c)
-{
-    lun_store *store = NULL;
-    lun_graph *graph = NULL;
-    uint64_t count = 0;
-    if (lun_store_create(&store) == LUN_OK && lun_graph_create(store, &graph) == LUN_OK) {
-        const lun_value x = lun_graph_input(graph, "x", lun_image(1, c->model.image_channels, c->height, c->width));
-        const lun_value t = lun_graph_input(graph, "t", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
-        lun_model_forward(graph, &c->model, x, t, LUN_NORM_EVAL);
-        count = lun_store_param_elements(store);
-    }
-    lun_graph_destroy(&graph);
-    lun_store_destroy(&store);
-    return count;
-}
-
-static void say_start(const train_args *a, const lun_train_config *c, const lun_dataset *dataset, const lun_device *dev,
-                      const lun_run_params *p)
+static void say_start(const train_args *a, const lun_train_config *c, const lun_dataset *dataset, size_t held,
+                      const lun_device *dev, const lun_run_params *p)
 {
     char text[400], channels[128];
     device_text(dev, a->device, text, sizeof text);
     say("device: %s", text);
-    say("data: %zu pictures at %dx%d from %s, %zu skipped", lun_dataset_count(dataset), c->width, c->height, a->folder,
-        lun_dataset_skipped(dataset));
+    say("data: %zu pictures at %dx%d, %s, from %s, %zu skipped", lun_dataset_count(dataset), c->width, c->height,
+        channels_name(c->model.image_channels), a->folder, lun_dataset_skipped(dataset));
+    if (c->data.crop != LUN_CROP_STRETCH || c->data.flip)
+        say("pictures: %s%s", crop_names[c->data.crop], c->data.flip ? ", mirrored by chance" : "");
+    if (held)
+        say("held out: %zu pictures (--holdout %s)", held, short_number(c->data.holdout, text, sizeof text));
+    if (lun_dataset_classes(dataset))
+        say("classes: %d, %s to %s; %g of the samples are told none", lun_dataset_classes(dataset),
+            lun_dataset_class_name(dataset, 0), lun_dataset_class_name(dataset, lun_dataset_classes(dataset) - 1),
+            c->data.label_dropout);
     if (lun_dataset_cache(dataset))
         say("cache: %s", lun_dataset_cache(dataset));
     say("model: %s, channels %s, %" PRIu64 " parameters", c->preset,
-        channels_text(&c->model, channels, sizeof channels), count_parameters(c));
-    const uint64_t per_epoch = lun_dataset_count(dataset) / (uint64_t)c->batch;
+        channels_text(&c->model, channels, sizeof channels), lun_model_parameters(&c->model, NULL));
+    objective_say(c);
+    const uint64_t per_epoch = (lun_dataset_count(dataset) - held) / (uint64_t)c->batch;
     if (p->length.steps)
         snprintf(text, sizeof text, "%" PRIu64 " steps", p->length.steps);
     else if (p->length.epochs)
@@ -284,6 +313,7 @@ static void say_start(const train_args *a, const lun_train_config *c, const lun_
         snprintf(text, sizeof text, "%g hours", p->length.hours);
     say("run: %s to %s, %" PRIu64 " steps of %d pictures an epoch, lr %g, seed %" PRIu64,
         a->resume ? "resumed, going on" : "new", text, per_epoch, c->batch, c->lr, c->seed);
+    update_say(c);
 }
 
 static int say_end(const train_args *a, const watch *w)
@@ -314,27 +344,36 @@ static lun_status run(const train_args *a, int *exit_code)
     lun_train_config config;
     lun_dataset *dataset = NULL;
     lun_device *dev = NULL;
+    size_t held = 0;
     lun_run_length length = {a->steps, a->epochs, a->hours};
     char *cache = NULL;
     LUN_TRY(make_config(a, &config, &length));
     LUN_TRY(check_args(a, &config));
     LUN_TRY(check_computes(a->device));
     LUN_TRY(check_folder(a->folder));
+    if (!a->resume) {
+        LUN_TRY(data_args_channels(&a->data, a->folder, &config.model.image_channels));
+        LUN_TRY(lun_train_config_check(&config));
+    }
+    LUN_TRY(check_init(a, &config));
     const bool made = !lun_file_exists(a->out);
     LUN_TRY(check_out(a->out));
 
     lun_status status = LUN_OK;
+    const bool notebook = config.model.network == LUN_NOTEBOOK;
     watch w = {.last = {.loss = NAN}, .tuner = {.stopped = is_caught}};
     const lun_tune_params tuner = {.progress = tuner_progress, .result = tuner_result, .payload = &w.tuner};
     if (!a->no_cache)
         cache = a->cache ? lun_strdup(a->cache) : lun_cache_folder();
     if (a->cache && !cache)
         return LUN_ERR_MEMORY;
-    /* The seed experiment stretches its pictures and ignores orientation. */
+    /* The seed experiment ignores orientation, and so does everything after it. */
     const lun_dataset_params data = {.folder = a->folder,
                                      .width = config.width,
                                      .height = config.height,
-                                     .fit = LUN_FIT_STRETCH,
+                                     .fit = lun_train_fit(&config),
+                                     .channels = config.model.image_channels,
+                                     .labels = config.data.labels,
                                      .threads = a->threads,
                                      .cache = cache};
     lun_run_params params = {.folder = a->out,
@@ -342,28 +381,37 @@ static lun_status run(const train_args *a, int *exit_code)
                              .init = a->init,
                              .length = length,
                              .sample_every = a->sample_every,
+                             .holdout_every = a->holdout_every,
                              .log_every = a->log_every,
                              .checkpoint_every = a->checkpoint_every,
                              .keep = a->keep,
-                             .clip = (lun_clip_mode)a->clip,
-                             .norm = a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+                             .clip = notebook || a->clip_given ? (lun_clip_mode)a->clip : LUN_CLIP_MODE_X0,
+                             .norm = notebook && a->norm ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+                             .raw_samples = a->weights == 1,
                              .allow_fallback = a->allow_fallback,
                              .tune = (lun_tune_mode)a->tune,
+                             .vet = !a->no_doctor,
                              .tuner = &tuner,
                              .progress = on_progress,
                              .payload = &w};
     LUN_TRY_GOTO(status, done, lun_dataset_open(&data, &dataset));
-    const size_t per_epoch = lun_dataset_count(dataset) / (size_t)config.batch;
+    if (!a->resume && config.data.labels) {
+        config.model.classes = lun_dataset_classes(dataset);
+        LUN_TRY_GOTO(status, done, lun_train_config_check(&config));
+    }
+    LUN_TRY_GOTO(status, done, count_held(dataset, config.data.holdout, &held));
+    const size_t per_epoch = (lun_dataset_count(dataset) - held) / (size_t)config.batch;
     if (per_epoch == 0) {
-        status = lun_fail(LUN_ERR_DATA, "%s: %zu usable pictures are fewer than one batch of %d; give --batch",
-                          a->folder, lun_dataset_count(dataset), config.batch);
+        status =
+            lun_fail(LUN_ERR_DATA, "%s: %zu usable pictures%s are fewer than one batch of %d; give --batch", a->folder,
+                     lun_dataset_count(dataset) - held, held ? " that are not held out" : "", config.batch);
         goto done;
     }
     if (params.log_every == 0) /* a line an epoch, of small and of large data sets too */
         params.log_every = per_epoch > 50 ? 50 : (int)per_epoch;
     LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, &dev));
     w.dev = dev;
-    say_start(a, &config, dataset, dev, &params);
+    say_start(a, &config, dataset, held, dev, &params);
     catch_signals();
     status = lun_train_run(dev, dataset, &config, &params);
     live_clear();
@@ -383,6 +431,7 @@ int lun_cmd_train(int argc, char **argv)
     train_args a = {.preset = "notebook",
                     .device = "auto",
                     .sample_every = 5,
+                    .holdout_every = 5,
                     .keep = 2,
                     .checkpoint_every = 250,
                     .clip = LUN_CLIP_MODE_XT,
@@ -399,20 +448,21 @@ int lun_cmd_train(int argc, char **argv)
          .value = &a.preset,
          .given = &a.preset_given,
          .meta = "NAME",
-         .help = "notebook (the default)"},
+         .help = PRESETS},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,
          .meta = "DEVICE",
          .help = "auto (the default), cpu, opencl[:I], check; see lunette devices"},
         {.name = "--size",
-         .type = ARG_INT,
-         .value = &a.size,
+         .type = ARG_SIZE,
+         .value = a.size,
          .min = 2,
          .max = 4096,
          .given = &a.size_given,
-         .meta = "N",
-         .help = "pixels a side (64); divisible by 2 for each level but one"},
+         .meta = "N|WxH",
+         .help = "pixels, a side or across and down (the preset's); divisible by 2 for each level but one"},
+        DATA_OPTIONS(&a.data),
         {.name = "--batch",
          .type = ARG_INT,
          .value = &a.batch,
@@ -420,7 +470,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 4096,
          .given = &a.batch_given,
          .meta = "N",
-         .help = "pictures a step (16); what is left of an epoch is skipped"},
+         .help = "pictures a step (the preset's); what is left of an epoch is skipped"},
         {.name = "--epochs",
          .type = ARG_U64,
          .value = &a.epochs,
@@ -428,7 +478,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e12,
          .given = &a.epochs_given,
          .meta = "N",
-         .help = "end after N epochs in all (500); or:"},
+         .help = "end after N epochs in all (notebook 500); or:"},
         {.name = "--steps",
          .type = ARG_U64,
          .value = &a.steps,
@@ -436,7 +486,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e15,
          .given = &a.steps_given,
          .meta = "N",
-         .help = "end after N optimiser steps in all; or:"},
+         .help = "end after N optimiser steps in all (the other presets'); or:"},
         {.name = "--hours",
          .type = ARG_DOUBLE,
          .value = &a.hours,
@@ -452,7 +502,8 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e3,
          .given = &a.lr_given,
          .meta = "R",
-         .help = "learning rate (0.001)"},
+         .help = "learning rate (the preset's)"},
+        UPDATE_OPTIONS(a.update),
         {.name = "--seed",
          .type = ARG_U64,
          .value = &a.seed,
@@ -467,14 +518,15 @@ int lun_cmd_train(int argc, char **argv)
          .count = &a.levels,
          .given = &a.channels_given,
          .meta = "A,B,...",
-         .help = "of the levels, 2 to 8 (64,128,256,512,1024)"},
+         .help = "of the levels, 1 to 8 (the preset's)"},
         {.name = "--loss",
          .type = ARG_CHOICE,
          .value = &a.loss,
          .choices = loss_names,
          .given = &a.loss_given,
          .meta = "KIND",
-         .help = "l1 (the default), l2, huber"},
+         .help = "l1 (notebook's), l2 (the others'), huber"},
+        OBJECTIVE_OPTIONS(a.objective),
         {.name = "--init",
          .type = ARG_TEXT,
          .value = &a.init,
@@ -488,18 +540,32 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e9,
          .meta = "EPOCHS",
          .help = "epochs between sample strips (5); 0: none"},
+        {.name = "--holdout-every",
+         .type = ARG_INT,
+         .value = &a.holdout_every,
+         .min = 0,
+         .max = 1e9,
+         .meta = "EPOCHS",
+         .help = "epochs between measurements of the held-out pictures (5); 0: none"},
         {.name = "--clip",
          .type = ARG_CHOICE,
          .value = &a.clip,
          .choices = clip_names,
+         .given = &a.clip_given,
          .meta = "MODE",
-         .help = "of the sample strips: xt (the default), x0, none"},
+         .help = "of the sample strips: xt (notebook's default), x0 (the others'), none"},
         {.name = "--norm-mode",
          .type = ARG_CHOICE,
          .value = &a.norm,
          .choices = norm_names,
          .meta = "MODE",
-         .help = "of the sample strips: train (the default), eval"},
+         .help = "of the sample strips: train (the default), eval; for notebook only"},
+        {.name = "--weights",
+         .type = ARG_CHOICE,
+         .value = &a.weights,
+         .choices = weights_names,
+         .meta = "WHICH",
+         .help = "of the sample strips: ema, the first moving average if there is one (the default), raw"},
         {.name = "--checkpoint-every",
          .type = ARG_U64,
          .value = &a.checkpoint_every,
@@ -543,6 +609,10 @@ int lun_cmd_train(int argc, char **argv)
          .choices = tune_names,
          .meta = "MODE",
          .help = "auto (the default): measure kernels that are not remembered; known, force, off"},
+        {.name = "--no-doctor",
+         .type = ARG_FLAG,
+         .value = &a.no_doctor,
+         .help = "trust the device's kernels without holding them against plain C first"},
         {.name = "--allow-fallback",
          .type = ARG_FLAG,
          .value = &a.allow_fallback,
@@ -555,28 +625,49 @@ int lun_cmd_train(int argc, char **argv)
         .about = "Train a diffusion model on the pictures (PNG, JPEG) in FOLDER and below it. RUN receives "
                  "config.json, log.jsonl,\n"
                  "loss.png, data.png, forward.png, samples/ and checkpoints/.",
-        .notes = "The preset notebook stretches every picture to the square and trains for 500 epochs. Ctrl-C ends "
-                 "after the step at\n"
-                 "hand and saves (exit 130); a second one leaves at once. --resume takes everything that decides the "
-                 "numbers from RUN,\n"
-                 "and the length too unless one is given. On the same device the result is that of a run without a "
-                 "break, bit\n"
-                 "for bit.\n\n"
-                 "Before the first step the kernels of each op are timed, less than a minute in all, unless that is "
-                 "remembered: --tune\n"
-                 "known takes what is remembered and measures nothing, force measures everything anew, off leaves the "
-                 "choice to the\n"
-                 "device. See lunette tune --help, also for where it is remembered. --resume keeps what the run was "
-                 "begun with.\n\n"
-                 "Pictures are decoded once and kept, 3 bytes a pixel at the run's size, in a file pictures-* in the "
-                 "cache folder:\n"
-                 "$LUNETTE_CACHE, else $XDG_CACHE_HOME/lunette, else ~/.cache/lunette. The next run on the same folder "
-                 "decodes only what\n"
-                 "has another name, size or time; the file is read as it is needed and may be larger than memory. "
-                 "Remove it whenever\n"
-                 "you like (rm ~/.cache/lunette/pictures-*).\n\n"
-                 "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 "
-                 "--epochs 50",
+        .notes =
+            "A preset says everything that no option says. notebook trains the tutorial's network; the others are "
+            "UNets with group\n"
+            "norms and attention. Ctrl-C ends after the step at hand and saves (exit 130); a "
+            "second one leaves\n"
+            "at once. --resume takes everything that decides the numbers from RUN, and the length too unless one "
+            "is given. On the\n"
+            "same device the result is that of a run without a break, bit for bit.\n\n"
+            "With --ema, checkpoints hold each moving average as a model file of its own beside the weights, and "
+            "lunette sample\n"
+            "draws with the first. --ema-warmup power forgets the initial weights at once: the rate is at most 1 - "
+            "n^(-3/4) after\n"
+            "n steps; ramp keeps the average's half-life within a twentieth of n. --accumulate changes the result by "
+            "rounding only,\n"
+            "but not where a network has batch norms, as notebook has: there it warns.\n\n"
+            "--learned-variance doubles the network's output; the loss is then that of the mean plus --bound-scale "
+            "times "
+            "the variational\n"
+            "bound, which teaches the variance alone (Nichol and Dhariwal 2021). --loss-aware draws a time step in "
+            "proportion to the\n"
+            "root mean square of its last ten losses, and weighs it so that the expected loss stays the same; every "
+            "step then waits\n"
+            "for the one before it. With --labels the network learns a class for each sub-folder, and where "
+            "--label-dropout is above 0\n"
+            "also to do without (lunette sample --class N --guidance S).\n\n"
+            "Before the first step the kernels of each op are timed, less than a minute in all, unless that is "
+            "remembered: --tune\n"
+            "known takes what is remembered and measures nothing, force measures everything anew, off leaves the "
+            "choice to the\n"
+            "device. See lunette tune --help, also for where it is remembered. --resume keeps what the run was "
+            "begun with.\n\n"
+            "Once for a device, driver and network the kernels are held against plain C in a step with two "
+            "pictures; one that\n"
+            "computes wrongly is not used. See lunette doctor --help.\n\n" DATA_NOTES
+            "Pictures are decoded once and kept, 1 to 4 bytes a pixel at the run's size, in a file pictures-* in the "
+            "cache folder:\n"
+            "$LUNETTE_CACHE, else $XDG_CACHE_HOME/lunette, else ~/.cache/lunette. The next run on the same folder "
+            "decodes only what\n"
+            "has another name, size or time; the file is read as it is needed and may be larger than memory. "
+            "Remove it whenever\n"
+            "you like (rm ~/.cache/lunette/pictures-*).\n\n"
+            "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 "
+            "--epochs 50",
         .options = options,
         .min_positionals = 1,
         .max_positionals = 1,

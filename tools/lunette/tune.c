@@ -57,10 +57,11 @@ lun_status open_tuning(const lun_device *dev, int mode, lun_tuning **out)
 static const char *const uses[] = {"train", "sample", NULL};
 
 typedef struct tune_args {
-    const char *device, *preset, *model;
-    int use, batch, size, threads, channels[LUN_MODEL_MAX_LEVELS], levels;
+    const char *device;
+    network_args network;
+    int use, threads;
     double seconds;
-    bool json, missing, batch_given, size_given, preset_given, channels_given;
+    bool json, missing;
 } tune_args;
 
 typedef struct tuning_run {
@@ -154,36 +155,6 @@ static void on_result(void *payload, const lun_tune_result *r)
     print_row(r);
 }
 
-static lun_status configure(tuning_run *run)
-{
-    const tune_args *a = run->args;
-    lun_train_config *c = &run->config;
-    LUN_TRY(lun_train_preset(a->preset, c));
-    if (a->model) {
-        char *file = NULL;
-        lun_model_file_info info;
-        LUN_TRY(find_model(a->model, &file));
-        const lun_status status = lun_model_inspect(file, &info);
-        free(file);
-        LUN_TRY(status);
-        c->model = info.config;
-        if (info.width) {
-            c->width = info.width;
-            c->height = info.height;
-        }
-    }
-    if (a->channels_given) {
-        memset(c->model.channels, 0, sizeof c->model.channels);
-        memcpy(c->model.channels, a->channels, sizeof(int) * (size_t)a->levels);
-        c->model.levels = a->levels;
-    }
-    if (a->size_given)
-        c->width = c->height = a->size;
-    if (a->batch_given)
-        c->batch = a->batch;
-    return lun_train_config_check(c);
-}
-
 /* Compiling measures; what was compiled is not run. */
 static lun_status tune_training(tuning_run *run, const lun_compile_params *compile)
 {
@@ -196,26 +167,25 @@ static lun_status tune_training(tuning_run *run, const lun_compile_params *compi
 static lun_status tune_sampling(tuning_run *run, const lun_compile_params *compile)
 {
     lun_store *store = NULL;
-    lun_graph *graph = NULL;
     lun_sampler *sampler = NULL;
     lun_schedule schedule = {.steps = 0};
     const lun_train_config *c = &run->config;
     lun_status status = LUN_OK;
     LUN_TRY_GOTO(status, done, lun_store_create(&store));
-    LUN_TRY_GOTO(status, done, lun_graph_create(store, &graph));
-    const lun_value x = lun_graph_input(graph, "x", lun_image(c->batch, c->model.image_channels, c->height, c->width));
-    const lun_value t = lun_graph_input(graph, "t", lun_typed(lun_image(c->batch, 1, 1, 1), LUN_I32));
-    lun_model_forward(graph, &c->model, x, t, LUN_NORM_EVAL);
-    LUN_TRY_GOTO(status, done, lun_graph_check(graph));
+    LUN_TRY_GOTO(status, done, lun_model_declare(store, &c->model));
     LUN_TRY_GOTO(status, done, lun_store_allocate(store, run->dev, 0));
-    LUN_TRY_GOTO(status, done, lun_schedule_linear(c->model.steps, c->beta_first, c->beta_last, &schedule));
-    const lun_sampler_params params = {
-        .batch = c->batch, .height = c->height, .width = c->width, .norm = LUN_NORM_EVAL, .schedule = &schedule};
+    LUN_TRY_GOTO(status, done, lun_train_schedule(c, &schedule));
+    const lun_sampler_params params = {.batch = c->batch,
+                                       .height = c->height,
+                                       .width = c->width,
+                                       .norm = LUN_NORM_EVAL,
+                                       .schedule = &schedule,
+                                       .prediction = c->prediction,
+                                       .variance = c->model.learned_sigma ? LUN_VARIANCE_LEARNED : LUN_VARIANCE_SMALL};
     status = lun_sampler_create(store, run->dev, &c->model, &params, compile, &sampler);
 done:
     lun_sampler_destroy(&sampler);
     lun_schedule_free(&schedule);
-    lun_graph_destroy(&graph);
     lun_store_destroy(&store);
     return status;
 }
@@ -255,7 +225,7 @@ static lun_status run_tuning(tuning_run *run)
 {
     const tune_args *a = run->args;
     char text[400], channels[128];
-    LUN_TRY(configure(run));
+    LUN_TRY(network_config(&a->network, &run->config, NULL));
     LUN_TRY(open_device(a->device, a->threads, &run->dev));
     LUN_TRY(lun_tuning_open(run->dev, &run->tuning));
     device_text(run->dev, a->device, text, sizeof text);
@@ -272,7 +242,7 @@ static lun_status run_tuning(tuning_run *run)
 
 int lun_cmd_tune(int argc, char **argv)
 {
-    tune_args a = {.device = "auto", .preset = "notebook", .seconds = 50};
+    tune_args a = {.device = "auto", .network.preset = "notebook", .seconds = 50};
     const arg_option options[] = {
         {.name = "--for",
          .type = ARG_CHOICE,
@@ -286,42 +256,7 @@ int lun_cmd_tune(int argc, char **argv)
          .meta = "DEVICE",
          .help = "auto (the default), cpu, opencl[:I]"},
         THREADS_OPTION(&a.threads),
-        {.name = "--model",
-         .type = ARG_TEXT,
-         .value = &a.model,
-         .meta = "RUN|FILE",
-         .help = "the network and the picture size of this model"},
-        {.name = "--preset",
-         .type = ARG_TEXT,
-         .value = &a.preset,
-         .given = &a.preset_given,
-         .meta = "NAME",
-         .help = "or those of a preset: notebook (the default)"},
-        {.name = "--channels",
-         .type = ARG_INTS,
-         .value = a.channels,
-         .min = 1,
-         .max = LUN_MODEL_MAX_LEVELS,
-         .count = &a.levels,
-         .given = &a.channels_given,
-         .meta = "A,B,...",
-         .help = "of the levels (64,128,256,512,1024)"},
-        {.name = "--batch",
-         .type = ARG_INT,
-         .value = &a.batch,
-         .min = 1,
-         .max = 4096,
-         .given = &a.batch_given,
-         .meta = "N",
-         .help = "pictures at a time (16)"},
-        {.name = "--size",
-         .type = ARG_INT,
-         .value = &a.size,
-         .min = 2,
-         .max = 4096,
-         .given = &a.size_given,
-         .meta = "N",
-         .help = "pixels a side (64)"},
+        NETWORK_OPTIONS(a.network),
         {.name = "--seconds",
          .type = ARG_DOUBLE,
          .value = &a.seconds,
@@ -368,8 +303,6 @@ int lun_cmd_tune(int argc, char **argv)
     int positionals = 0, exit_code = 0;
     if (arg_begin(&command, argc, argv, NULL, &positionals, &exit_code))
         return exit_code;
-    if (a.model && (a.preset_given || a.channels_given))
-        return report(lun_fail(LUN_ERR_USAGE, "--model says which network it is: leave out --preset and --channels"));
     tuning_run run = {.args = &a, .view = {.stopped = is_caught}, .rows = json_array()};
     if (a.json)
         live_quiet(true);

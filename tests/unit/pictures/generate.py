@@ -5,6 +5,9 @@ cases.txt, one case a line:
   load FILE EXPECTED.ppm TOLERANCE ORIENT         decoding gives these pixels
   bad FILE TEXT                                   refused, and TEXT (spaces as _) is in the reason
   fit stretch|crop W H NEW_W NEW_H EXPECTED.ppm   of the picture that noise() makes
+channels.txt, the same for other numbers of channels, with lun_hash() of the pixels in place of a picture:
+  load FILE CHANNELS FOUND HASH                   FOUND: the channels that the file has
+  fit stretch|crop CHANNELS W H NEW_W NEW_H HASH
 PNG files are written here, since Pillow cannot write every depth nor interlace. What is expected comes from Pillow,
 except for 16-bit samples, which Pillow cuts off instead of rounding (here round(v / 257)), and a transparent grey below
 8 bit.
@@ -249,7 +252,48 @@ def fits():
             image.resize(whole, Image.Resampling.BILINEAR).crop((left, top, left + side, top + side)))
 
 
+def fnv(data):
+    """lun_hash()"""
+    value = 0xcbf29ce484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001b3 & 0xFFFFFFFFFFFFFFFF
+    return "%016x" % value
+
+
+def hidden_is_black(image):
+    """Colour under alpha 0 is black, whether the size changes or not."""
+    if image.mode != "RGBA":
+        return image
+    return Image.composite(image, Image.new("RGBA", image.size), image.getchannel("A").point(lambda a: 255 if a else 0))
+
+
+def channels():
+    lines = []
+    for name, found in (("grey8", 1), ("grey8-i", 1), ("grey4", 1), ("grey8-trns", 4), ("rgb8", 3), ("rgb8-trns", 4),
+                        ("palette8", 3), ("palette8-trns", 4), ("grey-alpha8", 4), ("rgba8", 4), ("rgba8-i", 4)):
+        image = Image.open(os.path.join(HERE, name + ".png")).convert("RGBA")
+        flat = Image.composite(image.convert("RGB"), Image.new("RGB", image.size), image.getchannel("A"))
+        for count, want in ((1, flat.convert("L")), (3, flat), (4, image)):
+            lines.append("load %s.png %d %d %s" % (name, count, found, fnv(want.tobytes())))
+    modes = {1: "L", 4: "RGBA"}
+    for count, mode in modes.items():
+        for width, height, *size in ((37, 29, 17, 13), (37, 29, 64, 51), (37, 29, 37, 11), (37, 29, 10, 29),
+                                     (37, 29, 37, 29), (160, 120, 32, 32), (1, 1000, 24, 24), (1, 1, 5, 3)):
+            image = Image.frombytes(mode, (width, height), noise(count * width * height))
+            want = hidden_is_black(image.resize(size, Image.Resampling.BILINEAR))
+            lines.append("fit stretch %d %d %d %d %d %s" % (count, width, height, *size, fnv(want.tobytes())))
+        for width, height, side in ((37, 29, 16), (29, 37, 50), (16, 19, 16), (21, 16, 16)):
+            image = Image.frombytes(mode, (width, height), noise(count * width * height))
+            whole = (side, side * height // width) if width <= height else (side * width // height, side)
+            left, top = (round((v - side) / 2) for v in whole)
+            want = hidden_is_black(image.resize(whole, Image.Resampling.BILINEAR))
+            want = want.crop((left, top, left + side, top + side))
+            lines.append("fit crop %d %d %d %d %d %s" % (count, width, height, side, side, fnv(want.tobytes())))
+    write("channels.txt", ("\n".join(lines) + "\n").encode())
+
+
 pngs()
 jpegs()
 fits()
+channels()
 write("cases.txt", ("\n".join(CASES) + "\n").encode())

@@ -1,0 +1,122 @@
+/* What surrounds an optimiser's step, over flat arrays; the formulas are in src/op/op.h. An item is a contiguous piece:
+ * one element on a GPU, thousands on a CPU; of sum_squares a number of spans, and of clip_norm there is one.
+ *
+ * sum_squares keeps its sums in private variables and joins them in pairs, so that the result repeats bit for bit
+ * whatever the number of threads, and its error grows as that of a tree.
+ */
+#include "kernel.h"
+#include "update.h"
+
+#ifndef SQUARE_COLUMNS
+#ifdef __OPENCL_C_VERSION__
+#define SQUARE_COLUMNS 1
+#else
+#define SQUARE_COLUMNS 256
+#endif
+#endif
+
+/* An item's columns, of those left. A constant where it is 1, so that private arrays become registers. */
+#define SQUARE_WIDTH(left) (SQUARE_COLUMNS == 1 ? 1 : i_min(arg.width, left))
+
+KERNEL3(accumulate, struct update_args, GLOBAL float *sum, GLOBAL const float *grad, GLOBAL const int *first)
+{
+    const int start = item * arg.grain, end = start + i_min(arg.grain, arg.count - start);
+    if (first[0] != 0) {
+        INDEPENDENT
+        for (int i = start; i < end; i++)
+            sum[i] = grad[i];
+    } else {
+        INDEPENDENT
+        for (int i = start; i < end; i++)
+            sum[i] += grad[i];
+    }
+}
+
+static inline void square_span(float *sum, GLOBAL const float *x, const int width)
+{
+    for (int c = 0; c < width; c++)
+        sum[c] += x[c] * x[c];
+}
+
+/* partial[item] = the item's part of the sum of squares. */
+KERNEL2(sum_squares, struct squares_args, GLOBAL const float *src, GLOBAL float *partial)
+{
+    float sum[SQUARE_COLUMNS];
+    for (int c = 0; c < SQUARE_COLUMNS; c++)
+        sum[c] = 0.0f;
+    for (int k = 0; k < arg.steps; k++) {
+        const uint span = (uint)item * (uint)arg.first + (uint)k * (uint)arg.step;
+        if (span >= (uint)arg.spans)
+            break;
+        const int at = (int)span * arg.width, width = SQUARE_WIDTH(arg.count - at);
+        if (width == SQUARE_COLUMNS)
+            square_span(sum, src + at, SQUARE_COLUMNS);
+        else
+            square_span(sum, src + at, width);
+    }
+    for (int wide = SQUARE_COLUMNS / 2; wide > 0; wide /= 2) /* pairwise; SQUARE_COLUMNS is a power of two */
+        for (int c = 0; c < wide; c++)
+            sum[c] += sum[c + wide];
+    partial[item] = sum[0];
+}
+
+/* A norm that is not a number leaves the scale at 1: the gradient says so itself. */
+KERNEL3(clip_norm, struct clip_args, GLOBAL const float *parts, GLOBAL float *scale, GLOBAL float *norm)
+{
+    float sum = 0.0f;
+    for (int i = 0; i < arg.parts; i++)
+        sum += parts[i];
+    const float size = f_sqrt(sum), ratio = arg.limit / (size + 1e-6f);
+    scale[item] = ratio < 1.0f ? ratio : 1.0f;
+    norm[item] = size;
+}
+
+#define EMA_BEGIN                                                                                                      \
+    const int first = item * arg.grain, end = first + i_min(arg.grain, arg.count - first);                             \
+    const float w0 = weights[0], w1 = weights[1], w2 = weights[2], w3 = weights[3];                                    \
+    (void)w1, (void)w2, (void)w3
+#define EMA_MOVE(average, weight) average[i] += weight * (param[i] - average[i])
+
+KERNEL3(ema1, struct update_args, GLOBAL const float *param, GLOBAL const float *weights, GLOBAL float *a0)
+{
+    EMA_BEGIN;
+    INDEPENDENT
+    for (int i = first; i < end; i++)
+        EMA_MOVE(a0, w0);
+}
+
+KERNEL4(ema2, struct update_args, GLOBAL const float *param, GLOBAL const float *weights, GLOBAL float *a0,
+        GLOBAL float *a1)
+{
+    EMA_BEGIN;
+    INDEPENDENT
+    for (int i = first; i < end; i++) {
+        EMA_MOVE(a0, w0);
+        EMA_MOVE(a1, w1);
+    }
+}
+
+KERNEL5(ema3, struct update_args, GLOBAL const float *param, GLOBAL const float *weights, GLOBAL float *a0,
+        GLOBAL float *a1, GLOBAL float *a2)
+{
+    EMA_BEGIN;
+    INDEPENDENT
+    for (int i = first; i < end; i++) {
+        EMA_MOVE(a0, w0);
+        EMA_MOVE(a1, w1);
+        EMA_MOVE(a2, w2);
+    }
+}
+
+KERNEL6(ema4, struct update_args, GLOBAL const float *param, GLOBAL const float *weights, GLOBAL float *a0,
+        GLOBAL float *a1, GLOBAL float *a2, GLOBAL float *a3)
+{
+    EMA_BEGIN;
+    INDEPENDENT
+    for (int i = first; i < end; i++) {
+        EMA_MOVE(a0, w0);
+        EMA_MOVE(a1, w1);
+        EMA_MOVE(a2, w2);
+        EMA_MOVE(a3, w3);
+    }
+}

@@ -1,0 +1,130 @@
+/* Recording what works on the whole store at once: an optimiser's step and what surrounds it. */
+#include "graph.h"
+
+#include <float.h>
+#include <math.h>
+
+/* May this be recorded at all, and is the operand what it has to be? */
+static bool check(lun_graph *graph, const char *name, lun_value value, const char *operand, lun_desc want)
+{
+    if (graph->error != LUN_OK)
+        return false;
+    if (!graph->store) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "%s: the graph has no store", name);
+        return false;
+    }
+    if (value < 0 || value >= graph->tensor_count) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "%s: %s is not a value of this graph", name, operand);
+        return false;
+    }
+    const lun_desc desc = graph->tensors[value].desc;
+    if (desc.dtype != want.dtype || desc.layout != want.layout || !lun_shape_equal(desc.shape, want.shape)) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "%s: %s must be %s of shape (1, %d, 1, 1)", name, operand,
+                       want.dtype == LUN_I32 ? "int32" : "float32", (int)want.shape.c);
+        return false;
+    }
+    return true;
+}
+
+static bool is_gradient(lun_graph *graph, const char *name, lun_slot slot)
+{
+    if (slot != LUN_SLOT_GRAD && slot != LUN_SLOT_SUM) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "%s: slot %d holds no gradient", name, (int)slot);
+        return false;
+    }
+    return true;
+}
+
+/* A node over the store; `slots` as lun_node.operand, `own` its operands that are values of the graph. */
+static void record(lun_graph *graph, lun_op_kind kind, const lun_attrs *attrs, const int *slots, int operands,
+                   const lun_value *own)
+{
+    lun_node node = {.op.kind = kind, .op.attrs = *attrs, .whole_store = true, .operands = operands};
+    for (int i = 0; i < operands; i++) {
+        node.operand[i] = (signed char)slots[i];
+        if (slots[i] == LUN_OWN_OPERAND) {
+            node.src[node.op.nsrc] = own[node.op.nsrc];
+            node.op.src[node.op.nsrc] = graph->tensors[own[node.op.nsrc]].desc;
+            node.op.nsrc++;
+            continue;
+        }
+        const lun_status status = lun_store_want(graph->store, (lun_slot)slots[i]);
+        if (status != LUN_OK) {
+            lun_graph_keep(graph, status);
+            return;
+        }
+    }
+    if (lun_graph_node_room(graph))
+        graph->nodes[graph->node_count++] = node;
+}
+
+void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta2, double eps, double weight_decay,
+                    int decoupled)
+{
+    lun_graph_adam_from(graph, LUN_SLOT_GRAD, -1, hyper, beta1, beta2, eps, weight_decay, decoupled);
+}
+
+void lun_graph_adam_from(lun_graph *graph, lun_slot gradient, lun_value scale, lun_value hyper, double beta1,
+                         double beta2, double eps, double weight_decay, int decoupled)
+{
+    if (!check(graph, "adam", hyper, "hyper", lun_image(1, 4, 1, 1)) || !is_gradient(graph, "adam", gradient) ||
+        (scale != -1 && !check(graph, "adam", scale, "scale", lun_image(1, 1, 1, 1))))
+        return;
+    /* eps > 0 also keeps 0 / 0 out of the padding between parameters. */
+    if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && eps > 0 && isfinite(eps) && weight_decay >= 0 &&
+          isfinite(weight_decay))) {
+        lun_graph_fail(graph, LUN_ERR_USAGE,
+                       "adam: betas %g, %g (0 to below 1), eps %g (above 0), weight decay %g (0 or more)", beta1, beta2,
+                       eps, weight_decay);
+        return;
+    }
+    const int slots[] = {LUN_SLOT_VALUE, (int)gradient, LUN_SLOT_M, LUN_SLOT_V, LUN_OWN_OPERAND, LUN_OWN_OPERAND};
+    const lun_attrs attrs = {.adam = {beta1, beta2, eps, weight_decay, decoupled != 0}};
+    record(graph, LUN_OP_ADAM, &attrs, slots, scale == -1 ? 5 : 6, (lun_value[]){hyper, scale});
+}
+
+void lun_graph_accumulate(lun_graph *graph, lun_value first)
+{
+    static const int slots[] = {LUN_SLOT_SUM, LUN_SLOT_GRAD, LUN_OWN_OPERAND};
+    const lun_attrs none = {0};
+    if (check(graph, "accumulate", first, "first", lun_typed(lun_image(1, 1, 1, 1), LUN_I32)))
+        record(graph, LUN_OP_ACCUMULATE, &none, slots, 3, &first);
+}
+
+lun_value lun_graph_clip(lun_graph *graph, lun_slot gradient, double max_norm, lun_value *norm)
+{
+    *norm = -1;
+    if (graph->error != LUN_OK || !is_gradient(graph, "clip", gradient))
+        return -1;
+    /* Those of chunks that the store does not have stay zero. */
+    const lun_value parts = lun_graph_state(graph, "gradient squares", lun_image(1, LUN_STORE_PARTS, 1, 1));
+    if (!check(graph, "clip", parts, "parts", lun_image(1, LUN_STORE_PARTS, 1, 1)))
+        return -1;
+    if (!(max_norm > 0 && max_norm <= FLT_MAX && (float)max_norm > 0))
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "clip: the norm's limit %g must be above 0", max_norm);
+    const int slots[] = {(int)gradient, LUN_OWN_OPERAND};
+    const lun_attrs squares = {.squares = {0}}, clip = {.clip = {(float)max_norm}};
+    record(graph, LUN_OP_SUM_SQUARES, &squares, slots, 2, &parts);
+    const lun_value scale = lun_graph_record(graph, LUN_OP_CLIP_NORM, &clip, &parts, 1);
+    if (scale >= 0)
+        *norm = scale + 1;
+    return scale;
+}
+
+void lun_graph_ema(lun_graph *graph, lun_value weights, int count)
+{
+    int slots[2 + LUN_MAX_EMA] = {LUN_SLOT_VALUE, LUN_OWN_OPERAND};
+    const lun_attrs none = {0};
+    if (!check(graph, "ema", weights, "weights", lun_image(1, LUN_MAX_EMA, 1, 1)))
+        return;
+    if (count < 1 || count > LUN_MAX_EMA) {
+        lun_graph_fail(graph, LUN_ERR_USAGE, "ema: %d averages; a store has 1 to %d", count, LUN_MAX_EMA);
+        return;
+    }
+    for (int r = 0; r < count; r++)
+        slots[2 + r] = LUN_SLOT_EMA + r;
+    record(graph, LUN_OP_EMA, &none, slots, 2 + count, &weights);
+}
+
+_Static_assert(LUN_MAX_EMA == LUN_OP_MAX_EMA, "an op takes as many averages as a store has");
+_Static_assert(LUN_SLOTS <= 32, "slots are bits of lun_store.wanted");
