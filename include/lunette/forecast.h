@@ -52,7 +52,8 @@ typedef struct lun_forecast {
     size_t ops;         /* of a step */
 } lun_forecast;
 
-/* Fill *out for a configuration on a device. LUN_UNSUPPORTED: the device declines an op. */
+/* Fill *out for a configuration, with accumulate 1, on a device. LUN_UNSUPPORTED: the device declines an op;
+ * LUN_ERR_USAGE: no such configuration, or the check device. */
 LUN_API lun_status lun_forecast_run(lun_device *dev, const lun_train_config *config, const lun_forecast_params *params,
                                     lun_forecast *out);
 
