@@ -241,7 +241,7 @@ static int timing_progress(void *payload, int done, int of)
     return tell(view->f, "timing ops", view->part * of + done, view->parts * of);
 }
 
-/* seconds < 0: list only; 0: time the dearest op. */
+/* seconds < 0: list only. */
 static lun_status list_ops(const forecaster *f, int batch, double seconds, const timing_view *view, op_list *out)
 {
     dry_run run;
@@ -341,7 +341,8 @@ static void sum_up(lun_forecast *o, const op_list *want, const op_list *large, c
 /* The largest batch whose ops, or an even one of which and of half of which the ops, the time suffices for. */
 static int batch_to_time(const forecaster *f, int batch, const op_list *probe)
 {
-    double rate = 0, per_image = f->out->flops_per_image;
+    const double per_image = f->out->flops_per_image;
+    double rate = 0;
     for (size_t i = 0; i < probe->count; i++)
         if (probe->times[i].seconds > 0 && probe->times[i].product)
             rate = fmax(rate, probe->times[i].flops / probe->times[i].seconds);
@@ -361,7 +362,7 @@ static lun_status estimate(forecaster *f)
     op_list probe = {0}, want = {0}, large = {0}, small = {0};
     timing_view view = {f, 0, 1};
     lun_status status = LUN_OK;
-    LUN_TRY_GOTO(status, done, list_ops(f, 1, 0, &view, &probe));
+    LUN_TRY_GOTO(status, done, list_ops(f, 1, f->params->seconds / 20, &view, &probe));
     const int timed = batch_to_time(f, batch, &probe);
     const bool pair = timed < batch;
     view.parts = pair ? 2 : 1;
