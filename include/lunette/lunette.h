@@ -7,6 +7,7 @@
 #include "device.h"
 #include "diffusion.h"
 #include "doctor.h"
+#include "forecast.h"
 #include "graph.h"
 #include "measure.h"
 #include "model.h"

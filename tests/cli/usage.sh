@@ -10,7 +10,7 @@ grep -q '^lunette [0-9]' out || fail "--version prints no version"
 succeeds --help
 refuses 2 "unknown command 'tarin' (did you mean train" tarin
 
-for command in train sample compare devices bench predict craters convert info; do
+for command in train plan sample compare devices bench predict craters convert info; do
     succeeds $command --help
     grep -q "^usage: lunette $command" out || fail "$command --help: no usage"
     grep -q '^example:' out || fail "$command --help: no example"

@@ -202,10 +202,12 @@ START_TEST(every_choice_reaches_the_step)
 }
 END_TEST
 
-/* With group norms a batch in parts is the batch, whatever else is drawn. */
+/* With group norms a batch in parts is the batch, whatever else is drawn. No layer starts as zero, so all of it
+ * counts. */
 START_TEST(parts_are_the_whole)
 {
     lun_train_config c = everything();
+    c.model.start = LUN_START_TORCH;
     c.loss_aware = 0;
     c.clip_norm = 1e9;
     const int32_t labels[BATCH] = {0, 1, 2, 1};
@@ -216,6 +218,27 @@ START_TEST(parts_are_the_whole)
         near((double)reports[i].loss, (double)reports[0].loss, 1e-5);
         near((double)reports[i].grad_norm, (double)reports[0].grad_norm, 1e-4);
     }
+}
+END_TEST
+
+/* Draws by losses, too: weights that hardly move, so that rounding stays what it is. */
+START_TEST(loss_aware_parts_are_the_whole)
+{
+    lun_train_config c = everything(), parts = everything();
+    c.model.start = parts.model.start = LUN_START_TORCH;
+    c.lr = parts.lr = 1e-12;
+    c.accumulate = 1;
+    lun_trainer *a = make(dev, &c), *b = make(dev, &parts);
+    double least = INFINITY, most = 0;
+    for (int i = 0; i < 20; i++) {
+        const double whole = (double)step_on(a, NULL).loss;
+        near((double)step_on(b, NULL).loss, whole, 1e-5);
+        least = fmin(least, whole);
+        most = fmax(most, whole);
+    }
+    ck_assert(most > 1.1 * least);
+    lun_trainer_destroy(&a);
+    lun_trainer_destroy(&b);
 }
 END_TEST
 
@@ -308,6 +331,20 @@ START_TEST(a_run_goes_on_bit_for_bit)
     ck_assert(info.schedule == LUN_SCHEDULE_COSINE && info.prediction == LUN_PREDICTION_V && info.step == 24);
     ck_assert(info.config.classes == 2 && info.config.null_class && info.config.learned_sigma);
     ck_assert(info.config.dropout == 0.25f);
+    /* Both classes were told, and none. */
+    float moment[3 * 32];
+    lun_safetensors *file = NULL;
+    OK(lun_safetensors_open(checkpoint("whole", 24, ".optimizer"), &file));
+    const int64_t at = lun_safetensors_find(file, "exp_avg.label_emb.weight");
+    ck_assert(at >= 0 && lun_safetensors_info(file, (size_t)at)->count == 3 * 32);
+    OK(lun_safetensors_read_f32(file, (size_t)at, moment, 3 * 32));
+    lun_safetensors_close(file);
+    for (int k = 0; k < 3; k++) {
+        double size = 0;
+        for (int e = 0; e < 32; e++)
+            size += fabs((double)moment[k * 32 + e]);
+        ck_assert_msg(size > 0, "label %d was never told", k);
+    }
 }
 END_TEST
 
@@ -365,6 +402,7 @@ int main(void)
     tcase_add_test(group, what_does_not_go_together);
     tcase_add_test(group, every_choice_reaches_the_step);
     tcase_add_test(group, parts_are_the_whole);
+    tcase_add_test(group, loss_aware_parts_are_the_whole);
     tcase_add_test(group, labels_and_dropout_reach_the_network);
     tcase_add_test(group, loss_aware_steps_begin_uniform);
     tcase_add_test(group, a_run_goes_on_bit_for_bit);

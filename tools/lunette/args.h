@@ -71,6 +71,7 @@ int lun_cmd_info(int argc, char **argv);
 int lun_cmd_compare(int argc, char **argv);
 int lun_cmd_convert(int argc, char **argv);
 int lun_cmd_tune(int argc, char **argv);
+int lun_cmd_plan(int argc, char **argv);
 
 /* How many letters must be changed, added or dropped to turn a into b; for "did you mean". Much for long words. */
 int arg_distance(const char *a, const char *b);

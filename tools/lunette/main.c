@@ -15,6 +15,7 @@ static const struct {
     const char *about;
 } commands[] = {
     {"train", lun_cmd_train, "train a model on a folder of pictures"},
+    {"plan", lun_cmd_plan, "say what training will cost, before it is begun"},
     {"sample", lun_cmd_sample, "draw new pictures with a trained model"},
     {"compare", lun_cmd_compare, "how close pictures are to others, and whether they repeat them"},
     {"devices", lun_cmd_devices, "list what can compute on this machine"},

@@ -1,0 +1,53 @@
+#!/bin/sh
+# What a run will cost: the table, one preset, its folder, and what is refused; nothing is written.
+. "$(dirname "$0")/lib.sh"
+
+succeeds plan --help
+check "usage" grep -q '^usage: lunette plan' out
+check "example" grep -q '^example:' out
+
+succeeds plan --device cpu
+for row in 'tiny ' 'small ' 'notebook  *62438883  *64x64' 'ddpm-cifar10  *35746307  *32x32' 'ddpm-256  *113673219 ' 'adm-64  *295904454 '; do
+    check "a row of $row" grep -q "^$row" out
+done
+succeeds plan --device cpu --json
+check "JSON of all" python3 -c 'import json; d = json.load(open("out"))
+assert len(d) == 6 and all(p["parameters"] > 0 and p["memory"]["device"] > 0 and p["step_s"] is None for p in d)
+gflop = {p["preset"]: p["gflop_per_image"] for p in d}
+# six times the multiplications that are published, less the first gradient and more the rest
+for name, macs in ("ddpm-cifar10", 6.22), ("ddpm-256", 248.5), ("notebook", 5.73), ("adm-64", 109.7):
+    assert 0.97 < gflop[name] / (6 * macs) < 1.05, (name, gflop[name])'
+
+# One preset: what it says before is what train then takes
+succeeds craters pictures --count 20 --size 16 --seed 3
+succeeds plan tiny pictures --size 16 --batch 4 --epochs 3 --device cpu --threads 1 --json
+check "JSON of one" python3 -c 'import json; d = json.load(open("out")); m = d["memory"]
+assert d["pictures"] == 20 and d["steps_per_epoch"] == 5 and d["steps"] == 15 and d["fits"] and d["largest_batch"] >= 4
+assert m["device"] == sum(m[k] for k in "weights gradients moments averages activations inputs workspace samples".split())
+assert d["step_s"] > 0 and 0.5 < d["timed_share"] <= 1 and d["timed_batch"] == 4
+assert abs(d["run_s"] / (15 * d["step_s"]) - 1) < 1e-4'
+succeeds plan tiny pictures --size 16 --batch 4 --epochs 3 --device cpu --threads 1 --quick
+check "in words" grep -q '^data: 20 pictures, 5 steps an epoch' out
+check "the memory" grep -q '^  activations ' out
+said=$(sed -n 's/^  in all  *\([0-9.]* [kMG]*B\) .*/\1/p' out)
+succeeds train pictures --out run --preset tiny --size 16 --batch 4 --steps 2 --tune off --device cpu --threads 1
+check "train takes what was said ($said)" grep -q "^memory: $said on the device" out
+rm -rf run
+succeeds plan tiny --quick --device null
+check "without a folder" grep -q '^model: 32x32' out
+check "no data" sh -c '! grep -q "^data:" out'
+
+mkdir empty few
+succeeds craters few --count 3 --size 16
+refuses 2 'unknown preset .nothing. (known: tiny, small' plan nothing
+refuses 2 'no such folder' plan tiny nowhere
+refuses 2 'not a folder' plan tiny err
+refuses 3 'no pictures' plan tiny empty
+refuses 3 'fewer than one batch of 32; give --batch' plan tiny few
+refuses 2 'exclude each other' plan tiny few --batch 1 --epochs 2 --steps 3
+refuses 2 'ivisible' plan tiny --size 30
+refuses 2 'go with a PRESET' plan --batch 3
+refuses 2 "unexpected argument 'more'" plan tiny few more
+refuses 2 'the device check holds everything twice' plan tiny --device check:cpu,cpu --quick
+check "nothing is written" [ "$(ls | tr '\n' ' ')" = "cache empty err few out pictures " ]
+finish
