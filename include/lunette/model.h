@@ -148,7 +148,7 @@ typedef struct lun_model_file_info {
     double beta_first, beta_last; /* of the linear two schedules; the others have no parameters */
     lun_schedule_kind schedule;
     lun_prediction prediction;
-    double ema; /* rate of the moving average that its weights are; 0: the weights themselves, or it does not say */
+    double ema;  /* rate of the moving average that its weights are; 0: the weights themselves, or it does not say */
     int assumed; /* a UNet's file that does not say what its tensors do not show */
 } lun_model_file_info;
 

@@ -7,8 +7,8 @@
  * There are M measurements: with n pictures M = n ceil(64 / n), picture m mod n the m-th, up to 1024; beyond that 1024,
  * picture floor(m n / 1024). The time steps floor((k + 1/2) T / M), k = 0..M-1, are dealt out by a fixed permutation.
  * The result is the mean over all elements of all measurements of the run's kind of loss of what the network predicts,
- * without any weighting and without a learned variance's part: each measurement's mean comes from the device, their mean
- * is taken in double in that order.
+ * without any weighting and without a learned variance's part: each measurement's mean comes from the device, their
+ * mean is taken in double in that order.
  */
 #ifndef LUN_HOLDOUT_H
 #define LUN_HOLDOUT_H
