@@ -59,8 +59,9 @@ static lun_status plan_strips(const lun_train_config *c, const lun_compile_param
         .batch = 1,
         .height = c->height,
         .width = c->width,
-        /* Batch statistics are the command's default, but for maps of one pixel there are none. */
-        .norm = (c->height >> shift) * (c->width >> shift) > 1 ? LUN_NORM_BATCH : LUN_NORM_EVAL,
+        /* As the command has it by default; maps of one pixel have no batch statistics. */
+        .norm = c->model.network == LUN_NOTEBOOK && (c->height >> shift) * (c->width >> shift) > 1 ? LUN_NORM_BATCH
+                                                                                                   : LUN_NORM_EVAL,
         .schedule = &schedule,
         .prediction = c->prediction,
         .variance = c->model.learned_sigma ? LUN_VARIANCE_LEARNED : LUN_VARIANCE_SMALL};

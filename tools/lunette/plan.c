@@ -14,6 +14,8 @@
 
 /* To spend on timing ops. */
 #define SECONDS 10.0
+/* Between strips, as train has them by default; a shorter run makes no sampler. */
+#define STRIP_EPOCHS 5
 
 typedef struct plan_args {
     const char *names[2]; /* PRESET, FOLDER */
@@ -91,8 +93,10 @@ static lun_status forecast(lun_device *dev, bool only_memory, double seconds, pl
 {
     lun_tuning *tuning = NULL;
     LUN_TRY(open_tuning(dev, LUN_TUNE_KNOWN, &tuning));
+    const bool strips = p->per_epoch == 0 || p->steps / p->per_epoch >= STRIP_EPOCHS;
     const lun_forecast_params params = {
-        .tuning = tuning, .strips = 1, .only_memory = only_memory, .seconds = seconds, .progress = show_progress};
+
+        .tuning = tuning, .strips = strips, .only_memory = only_memory, .seconds = seconds, .progress = show_progress};
     const lun_status status = lun_forecast_run(dev, &p->config, &params, &p->forecast);
     p->tuned = lun_tuning_count(tuning);
     lun_tuning_close(&tuning);
