@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "checkpoint/json.h"
 #include "checkpoint/runfolder.h"
 #include "config.h"
@@ -558,6 +559,22 @@ static lun_status resolve_decay(run_state *r)
     return lun_train_config_check(&r->own);
 }
 
+/* Checking holds the run twice, on the device and in plain C, and each operand once more on its way between them: 2.7
+ * times the run's memory for the notebook network. */
+static bool room_to_vet(const run_state *r)
+{
+    size_t now = 0, peak = 0;
+    lun_device_memory(r->dev, &now, &peak);
+    const uint64_t left = lun_memory_available();
+    if (left == 0 || left / 3 >= now)
+        return true;
+    lun_log(LUN_LOG_WARN,
+            "the kernels are not checked against plain C: that takes about %.1f GB and %.1f are free ('lunette doctor' "
+            "tries it)",
+            3e-9 * (double)now, 1e-9 * (double)left);
+    return false;
+}
+
 /* A device may compute wrongly: what it would train with is held against plain C, once, and what is wrong goes another
  * way. */
 static lun_status vet_kernels(run_state *r)
@@ -567,7 +584,7 @@ static lun_status vet_kernels(run_state *r)
         return lun_fail(LUN_ERR_MEMORY, "out of memory (a list of kernels)");
     lun_trainer_visit(r->trainer, note_candidate, kernels);
     lun_status status = LUN_OK;
-    if (!lun_vetted(r->dev, r->config, kernels)) {
+    if (!lun_vetted(r->dev, r->config, kernels) && room_to_vet(r)) {
         lun_trainer_destroy(&r->trainer); /* its memory may be needed */
         status = lun_vet(r->dev, r->config, kernels, &detours);
         if (status == LUN_OK)
