@@ -39,7 +39,10 @@ typedef float lane;
 #endif
 #define lane_splat(x)      ((lane)(x))
 #define lane_madd(a, b, c) ((a) * (b) + (c)) /* contraction is on by default in OpenCL C */
-#if LANES > 1
+#if LANES == 4 /* the same, which Oclgrind can follow: half a vector is a shuffle with places that mean nothing */
+#define lane_even(a, b) ((lane)((a).s0, (a).s2, (b).s0, (b).s2))
+#define lane_odd(a, b)  ((lane)((a).s1, (a).s3, (b).s1, (b).s3))
+#elif LANES > 1
 #define lane_even(a, b) ((lane)((a).even, (b).even))
 #define lane_odd(a, b)  ((lane)((a).odd, (b).odd))
 #endif

@@ -13,12 +13,9 @@ LUNETTE_CACHE=$scratch/cache
 export LUNETTE_CACHE
 
 # Without optimisation: Oclgrind 21.10 follows uninitialised values through everything but LLVM's freeze instruction.
-# UNINITIALIZED=no leaves that check out: with some kernels it crashes Oclgrind itself.
-uninitialized=--uninitialized
-[ "${UNINITIALIZED-}" != no ] || uninitialized=
 watch() {
     : >"$log"
-    oclgrind --build-options -cl-opt-disable --check-api --data-races $uninitialized --uniform-writes --max-errors 50 --global-mem-size 1073741824 \
+    oclgrind --build-options -cl-opt-disable --check-api --data-races --uninitialized --uniform-writes --max-errors 50 --global-mem-size 1073741824 \
         --log "$log" "$@"
 }
 
