@@ -51,6 +51,7 @@ KERNELS = [
     ("cl/update.cl", "scale[item] = ratio < 1.0f ? ratio : 1.0f;", "scale[item] = ratio;", "opcheck --op clip_norm"),
     # Objectives
     ("cl/objective.cl", "p.y = row[4] * (0.5f * v + 0.5f);", "p.y = row[4] * v;", "opcheck --op variational"),
+    ("cl/objective.cl", "    const float g = deach[n] * arg.scale * (0.5f * row[4]);", "    const float g = deach[n] * arg.scale * row[4];", "opcheck --op variational_backward"),
     ("cl/objective.cl", "*slope = da - db;", "*slope = da + db;", "opcheck --op variational_backward"),
     ("cl/objective.cl", "without + s * (with - without)", "with + s * (with - without)", "opcheck --op guide"),
     ("cl/objective.cl", "partial[item] = arg.weighted ? sum * weight[n] : sum;", "partial[item] = sum;", "opcheck --op loss_each"),
