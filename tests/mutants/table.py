@@ -139,7 +139,7 @@ TRAINING = [
     ("src/train/trainer.c", " + (uint64_t)part * (uint64_t)count;", ";", "unit optimizer"),
     ("src/train/trainer.c", "return (float)(sum / parts);", "return (float)sum;", "unit optimizer"),
     ("src/train/trainer.c", "t->step = t->drained = info.step;", "t->step = t->drained = 0;", "unit train"),
-    ("src/train/trainer.c", "(slot == LUN_SLOT_V && data[e] < 0)", "(slot == LUN_SLOT_M && data[e] < 0)", "unit train"),
+    ("src/train/trainer.c", "(slot == LUN_SLOT_V && data[e] < 0)", "(slot == LUN_SLOT_M && data[e] < 0)", "unit family"),
     ("src/train/feed.c", "order->pictures + step % per_epoch * order->batch", "order->pictures + step % per_epoch", "unit feed"),
     ("src/train/feed.c", "(seed, LUN_RANDOM_LABEL, number, 0, 0) < label_dropout", "(seed, LUN_RANDOM_LABEL, number, 0, 0) > label_dropout", "unit family"),
     ("src/base/philox.c", "epoch, 0, count - i, i);", "epoch, 0, count - i, i - 1);", "unit base"),
