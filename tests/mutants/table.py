@@ -120,10 +120,10 @@ DIFFUSION = [
     ("src/diffusion/dpm_solver.c", "0.5 * h / (lambda(s->abar[i]) - lambda(s->abar[i + 1]))", "h / (lambda(s->abar[i]) - lambda(s->abar[i + 1]))", "model samplers"),
     ("src/diffusion/heun.c", "const double share = (1 - 1 / r) / 2;", "const double share = 1 - 1 / r;", "model samplers"),
     ("src/diffusion/heun.c", "#define RHO 7", "#define RHO 5", "model samplers"),
-    ("src/diffusion/sampler.c", "memcpy(s->images + count, s->images, count * sizeof *images);", "memset(s->images + count, 0, count * sizeof *images);", "unit family"),
-    ("src/diffusion/sampler.c", "fill_rows(s, run->seeds, (uint32_t)move->left + 1, s->rows_count);", "fill_rows(s, run->seeds, 0, s->rows_count);", "model"),
+    ("src/diffusion/sampler.c", "memcpy(s->images + count, s->images, count * sizeof *images);", "memset(s->images + count, 0, count * sizeof *images);", "model samplers"),
+    ("src/diffusion/sampler.c", "fill_rows(s, run->seeds, (uint32_t)move->left + 1, s->rows_count);", "fill_rows(s, run->seeds, 0, s->rows_count);", "model samplers"),
     # Objectives
-    ("src/diffusion/objective.c", "lun_noise(graph, eps, x0, t,", "lun_noise(graph, x0, eps, t,", "unit family"),
+    ("src/diffusion/objective.c", "lun_noise(graph, eps, x0, t,", "lun_noise(graph, x0, eps, t,", "model"),
     ("src/diffusion/objective.c", "case LUN_PREDICTION_X0: return x0;", "case LUN_PREDICTION_X0: return eps;", "unit family"),
     ("src/diffusion/objective.c", "lun_loss_each(graph, pred, wanted, by_t, o->loss, o->huber_delta)", "lun_loss_each(graph, pred, wanted, -1, o->loss, o->huber_delta)", "unit family"),
     ("src/diffusion/time_sampler.c", "(float)(1 / (s->steps * s->share[t[i]]))", "(float)(1 / s->share[t[i]])", "unit diffusion"),
