@@ -31,6 +31,7 @@ import time
 from table import MUTANTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PARTS = ["src", "include", "cl", "tools", "tests", "subprojects", "meson.build", "meson_options.txt", "README.md", "CONTRIBUTING.md", "NEWS.md", "LICENSE"]
 WIDE = ["unit", "ops-cpu", "model"]
 OPTIONS = ["--buildtype=debug", "-Doptimization=1", "-Ddebug=false", "-Ddefault_library=static", "-Disas=[]"]
 
@@ -42,10 +43,10 @@ def stop(text):
 
 def tracked():
     """Paths of the tree that are built from; without git, all files that are no build's."""
-    git = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True)
+    git = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS], capture_output=True)
     if git.returncode == 0:
         return [name for name in git.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
-    return [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and not p.relative_to(ROOT).parts[0].startswith("build")]
+    return [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and p.relative_to(ROOT).parts[0] in PARTS]
 
 
 def synchronise(tree):
