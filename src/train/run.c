@@ -230,11 +230,15 @@ static lun_status loop(lun_run *r)
             LUN_TRY_GOTO(status, done, lun_run_sample(r));
             r->logged_at += lun_clock() - before;
         }
-        if (p->checkpoint_every > 0 && step % p->checkpoint_every == 0) {
+        const bool asked = r->save && !r->stop;
+        if (asked || (p->checkpoint_every > 0 && step % p->checkpoint_every == 0)) {
             LUN_TRY_GOTO(status, done, lun_run_log_line(r));
             const double before = lun_clock();
             LUN_TRY_GOTO(status, done, lun_run_save(r));
             r->logged_at += lun_clock() - before;
+            r->save = false;
+            if (asked)
+                lun_log(LUN_LOG_INFO, "saved step %" PRIu64 " as asked", step);
         }
     }
     /* The clock has ended it: the last step was not known to be the last. */

@@ -49,8 +49,8 @@ typedef struct lun_run {
     double loss_sum, norm_sum, loss; /* since the last log line; of that line */
     double lr;                       /* of the last step that is known */
     uint64_t loss_count;
-    double rate; /* pictures a second, of that line */
-    bool stop;
+    double rate;     /* pictures a second, of that line */
+    bool stop, save; /* asked for: to end; a checkpoint */
 } lun_run;
 
 /* ---- run_record.c ---- */

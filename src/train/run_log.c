@@ -45,8 +45,9 @@ void lun_run_show(lun_run *r, bool logged, const char *event)
             p.left_s = left > 0 ? left : 0;
     }
     r->shown = now;
-    if (r->params->progress(r->params->payload, &p))
-        r->stop = true;
+    const int wish = r->params->progress(r->params->payload, &p);
+    r->stop = r->stop || wish & LUN_RUN_STOP;
+    r->save = r->save || wish & LUN_RUN_SAVE;
 }
 
 /* Take the earlier starts' log lines into the chart's history; also the time they took. */

@@ -32,12 +32,16 @@ static void catch_one(int number, void (*handler)(int number))
         (void)sigaction(number, &new, NULL);
 }
 
-void interrupt_catch(void)
+void interrupt_catch_save(void)
+{
+    catch_one(SIGUSR1, on_save);
+}
+
+void interrupt_catch_end(void)
 {
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < LUN_COUNT(ends); i++)
         catch_one(ends[i], on_end);
-    catch_one(SIGUSR1, on_save);
 }
 
 int interrupt_caught(void)

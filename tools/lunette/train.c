@@ -51,6 +51,7 @@ static lun_status run(const train_args *a, int *exit_code)
     size_t held = 0;
     lun_run_length length = {a->steps, a->epochs, a->hours};
     char *cache = NULL;
+    interrupt_catch_save();
     LUN_TRY(train_make_config(a, &config, &length));
     LUN_TRY(train_check_args(a, &config));
     LUN_TRY(check_computes(a->device));
@@ -116,7 +117,7 @@ static lun_status run(const train_args *a, int *exit_code)
     LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, &dev));
     w.dev = dev;
     train_say_start(a, &config, dataset, held, dev, &params);
-    interrupt_catch();
+    interrupt_catch_end(); /* before this there is nothing to save */
     status = lun_train_run(dev, dataset, &config, &params);
     live_clear();
     if (status == LUN_OK)
@@ -332,11 +333,13 @@ int lun_cmd_train(int argc, char **argv)
         .notes =
             "A preset says everything that no option says. notebook trains the tutorial's network; the others are "
             "UNets with group\n"
-            "norms and attention. Ctrl-C ends after the step at hand and saves (exit 130); a "
-            "second one leaves\n"
-            "at once. --resume takes everything that decides the numbers from RUN, and the length too unless one "
-            "is given. On the\n"
-            "same device the result is that of a run without a break, bit for bit.\n\n"
+            "norms and attention. Ctrl-C ends after the step at hand and saves (exit 130), so does TERM (143), and "
+            "hang-up (129)\n"
+            "unless it is ignored, as under nohup; a second signal leaves at once. USR1 saves and goes on. --resume "
+            "takes everything\n"
+            "that decides the numbers from RUN, and the length too unless one is given. On the same device the result "
+            "is that of a\n"
+            "run without a break, bit for bit.\n\n"
             "With --ema, checkpoints hold each moving average as a model file of its own beside the weights, and "
             "lunette sample\n"
             "draws with the first. --ema-warmup power forgets the initial weights at once: the rate is at most 1 - "

@@ -99,5 +99,5 @@ int train_on_progress(void *payload, const lun_run_progress *p)
     else
         live_show(head, "  epoch %" PRIu64 "%s%s", p->epoch, p->event ? "  " : "", p->event ? p->event : "");
     w->last = *p;
-    return interrupt_caught() != 0;
+    return (interrupt_caught() ? LUN_RUN_STOP : 0) | (interrupt_asked_to_save() ? LUN_RUN_SAVE : 0);
 }
