@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "advise.h"
 #include "base/base.h"
 #include "base/file.h"
 #include "checkpoint/runfolder.h"
@@ -26,6 +27,7 @@ typedef struct train_args {
         channels[LUN_MODEL_MAX_LEVELS], levels;
     bool size_given, batch_given, lr_given, seed_given, channels_given, preset_given, loss_given;
     bool epochs_given, steps_given, hours_given, checkpoint_given;
+    bool sample_every_given, holdout_every_given;
     bool resume, quiet, allow_fallback, no_cache, no_doctor;
     uint64_t epochs, steps, seed, checkpoint_every;
     double hours;
@@ -35,6 +37,10 @@ typedef struct train_args {
     objective_args objective;
     bool clip_given;
 } train_args;
+
+/* What a run with preset auto does so many times. */
+#define STRIPS       20
+#define MEASUREMENTS 100
 
 static const char *const weights_names[] = {"ema", "raw", NULL};
 
@@ -160,25 +166,45 @@ static lun_status check_same(const train_args *a, const lun_train_config *c)
     return LUN_OK;
 }
 
-static lun_status make_config(const train_args *a, lun_train_config *out, lun_run_length *length)
+static bool wants_advice(const train_args *a)
 {
-    if (a->resume) {
-        if (!lun_runfolder_holds_run(a->out))
-            return lun_fail(LUN_ERR_USAGE, "%s: holds no run to go on with", a->out);
-        lun_run_length recorded;
-        LUN_TRY(lun_train_config_load(a->out, out, &recorded));
-        if (!a->epochs_given && !a->steps_given && !a->hours_given)
-            *length = recorded;
-        return check_same(a, out);
-    }
-    lun_train_config c;
+    return !a->resume && strcmp(a->preset, LUN_PRESET_AUTO) == 0;
+}
+
+/* What the preset says of the run and, unless an option does, of its length. `dev`: for preset auto. */
+static lun_status preset_config(const train_args *a, lun_device *dev, lun_train_config *c, lun_run_length *length)
+{
+    const bool own_length = !a->epochs_given && !a->steps_given;
     lun_preset preset;
-    LUN_TRY(lun_train_preset(a->preset, &c));
+    if (wants_advice(a)) {
+        const advise_args wishes = {.folder = a->folder,
+                                    .data = &a->data,
+                                    .width = a->size_given ? a->size[0] : 0,
+                                    .height = a->size_given ? a->size[1] : 0,
+                                    .batch = a->batch_given ? a->batch : 0,
+                                    .steps = a->steps,
+                                    .epochs = a->epochs,
+                                    .hours = a->hours};
+        uint64_t steps = 0;
+        LUN_TRY(advise(dev, &wishes, c, &steps, NULL));
+        if (!a->epochs_given) /* with --hours too: the learning rate's decay has to end somewhere */
+            length->steps = steps;
+        return LUN_OK;
+    }
+    LUN_TRY(lun_train_preset(a->preset, c));
     LUN_TRY(lun_preset_named(a->preset, &preset));
-    if (!a->epochs_given && !a->steps_given && !a->hours_given) {
+    if (own_length && !a->hours_given) {
         length->steps = preset.steps;
         length->epochs = preset.epochs;
     }
+    return LUN_OK;
+}
+
+/* The preset's with what the options say. */
+static lun_status new_config(const train_args *a, lun_device *dev, lun_train_config *out, lun_run_length *length)
+{
+    lun_train_config c;
+    LUN_TRY(preset_config(a, dev, &c, length));
     if (a->size_given) {
         c.width = a->size[0];
         c.height = a->size[1];
@@ -204,11 +230,25 @@ static lun_status make_config(const train_args *a, lun_train_config *out, lun_ru
     if (c.decay != LUN_DECAY_CONSTANT && c.decay_steps == 0 && length->epochs == 0 && length->steps == 0)
         return lun_fail(LUN_ERR_USAGE, "--hours does not say by which step the learning rate has decayed: give "
                                        "--decay-steps, or --decay constant");
+    *out = c;
+    return LUN_OK;
+}
+
+static lun_status make_config(const train_args *a, lun_device *dev, lun_train_config *out, lun_run_length *length)
+{
+    if (a->resume) {
+        if (!lun_runfolder_holds_run(a->out))
+            return lun_fail(LUN_ERR_USAGE, "%s: holds no run to go on with", a->out);
+        lun_run_length recorded;
+        LUN_TRY(lun_train_config_load(a->out, out, &recorded));
+        if (!a->epochs_given && !a->steps_given && !a->hours_given)
+            *length = recorded;
+        return check_same(a, out);
+    }
     struct stat st; /* what is no folder is a matter for check_out() */
     if (stat(a->out, &st) == 0 && S_ISDIR(st.st_mode) && lun_runfolder_holds_run(a->out))
         return lun_fail(LUN_ERR_USAGE, "%s: already holds a run; go on with --resume or choose another folder", a->out);
-    *out = c;
-    return LUN_OK;
+    return new_config(a, dev, out, length);
 }
 
 /* A file to start from must fit the network. */
@@ -237,7 +277,8 @@ static lun_status check_init(const train_args *a, const lun_train_config *c)
     return LUN_OK;
 }
 
-static lun_status check_args(const train_args *a, const lun_train_config *c)
+/* Before anything is looked at. */
+static lun_status check_options(const train_args *a)
 {
     if (a->epochs_given + a->steps_given + a->hours_given > 1)
         return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
@@ -245,6 +286,13 @@ static lun_status check_args(const train_args *a, const lun_train_config *c)
         return lun_fail(LUN_ERR_USAGE, "--cache and --no-cache exclude each other: give one");
     if (a->resume && a->init)
         return lun_fail(LUN_ERR_USAGE, "--init and --resume exclude each other: a run goes on from its own checkpoint");
+    if (a->init && wants_advice(a))
+        return lun_fail(LUN_ERR_USAGE, "--init: give the --preset whose network %s holds", a->init);
+    return check_computes(a->device);
+}
+
+static lun_status check_config(const train_args *a, const lun_train_config *c)
+{
     if (a->data.label_dropout_given && !c->data.labels)
         return lun_fail(LUN_ERR_USAGE, "--label-dropout: only with --labels");
     const int shift = c->model.levels - 1;
@@ -339,17 +387,26 @@ static int say_end(const train_args *a, const watch *w)
     return caught ? 128 + (int)caught : 0;
 }
 
-static lun_status run(const train_args *a, int *exit_code)
+/* Epochs between what is done now and then: of a preset auto, whose epochs may be short and many, `times` in the run.
+ */
+static int interval(const lun_train_config *c, bool given, int epochs, uint64_t per_epoch, const lun_run_length *length,
+                    int times)
+{
+    if (given || strcmp(c->preset, LUN_PRESET_AUTO) != 0 || epochs == 0)
+        return epochs;
+    const uint64_t all = length->epochs ? length->epochs : length->steps / per_epoch;
+    return (int)lun_max_i64(1, (int64_t)(all / (uint64_t)times));
+}
+
+static lun_status run_on(const train_args *a, lun_device **dev, int *exit_code)
 {
     lun_train_config config;
     lun_dataset *dataset = NULL;
-    lun_device *dev = NULL;
     size_t held = 0;
     lun_run_length length = {a->steps, a->epochs, a->hours};
     char *cache = NULL;
-    LUN_TRY(make_config(a, &config, &length));
-    LUN_TRY(check_args(a, &config));
-    LUN_TRY(check_computes(a->device));
+    LUN_TRY(make_config(a, *dev, &config, &length));
+    LUN_TRY(check_config(a, &config));
     LUN_TRY(check_folder(a->folder));
     if (!a->resume) {
         LUN_TRY(data_args_channels(&a->data, a->folder, &config.model.image_channels));
@@ -409,26 +466,45 @@ static lun_status run(const train_args *a, int *exit_code)
     }
     if (params.log_every == 0) /* a line an epoch, of small and of large data sets too */
         params.log_every = per_epoch > 50 ? 50 : (int)per_epoch;
-    LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, &dev));
-    w.dev = dev;
-    say_start(a, &config, dataset, held, dev, &params);
+    params.sample_every = interval(&config, a->sample_every_given, a->sample_every, per_epoch, &length, STRIPS);
+    params.holdout_every =
+        interval(&config, a->holdout_every_given, a->holdout_every, per_epoch, &length, MEASUREMENTS);
+    if (!*dev)
+        LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, dev));
+    w.dev = *dev;
+    say_start(a, &config, dataset, held, *dev, &params);
     catch_signals();
-    status = lun_train_run(dev, dataset, &config, &params);
+    status = lun_train_run(*dev, dataset, &config, &params);
     live_clear();
     if (status == LUN_OK)
         *exit_code = say_end(a, &w);
 done:
     if (status != LUN_OK && made)
         rmdir(a->out); /* only if nothing was written into it */
-    lun_device_close(&dev);
     lun_dataset_close(&dataset);
     free(cache);
     return status;
 }
 
+static lun_status run(const train_args *a, int *exit_code)
+{
+    lun_device *dev = NULL;
+    LUN_TRY(check_options(a));
+    if (wants_advice(a)) {
+        lun_train_config config;
+        lun_run_length length = {0};
+        LUN_TRY(check_folder(a->folder));
+        LUN_TRY(make_config(a, NULL, &config, &length)); /* seconds go into the real one */
+        LUN_TRY(open_device(a->device, a->threads, &dev));
+    }
+    const lun_status status = run_on(a, &dev, exit_code);
+    lun_device_close(&dev);
+    return status;
+}
+
 int lun_cmd_train(int argc, char **argv)
 {
-    train_args a = {.preset = "notebook",
+    train_args a = {.preset = LUN_PRESET_AUTO,
                     .device = "auto",
                     .sample_every = 5,
                     .holdout_every = 5,
@@ -448,7 +524,7 @@ int lun_cmd_train(int argc, char **argv)
          .value = &a.preset,
          .given = &a.preset_given,
          .meta = "NAME",
-         .help = PRESETS},
+         .help = "auto (the default): made for FOLDER and the device; or " PRESETS},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,
@@ -494,7 +570,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e5,
          .given = &a.hours_given,
          .meta = "H",
-         .help = "end after H hours of this start"},
+         .help = "end after H hours of this start (auto 1)"},
         {.name = "--lr",
          .type = ARG_DOUBLE,
          .value = &a.lr,
@@ -538,15 +614,17 @@ int lun_cmd_train(int argc, char **argv)
          .value = &a.sample_every,
          .min = 0,
          .max = 1e9,
+         .given = &a.sample_every_given,
          .meta = "EPOCHS",
-         .help = "epochs between sample strips (5); 0: none"},
+         .help = "epochs between sample strips (5; auto: 20 in all); 0: none"},
         {.name = "--holdout-every",
          .type = ARG_INT,
          .value = &a.holdout_every,
          .min = 0,
          .max = 1e9,
+         .given = &a.holdout_every_given,
          .meta = "EPOCHS",
-         .help = "epochs between measurements of the held-out pictures (5); 0: none"},
+         .help = "epochs between measurements of held-out pictures (5; auto: 100 in all); 0: none"},
         {.name = "--clip",
          .type = ARG_CHOICE,
          .value = &a.clip,
@@ -626,9 +704,13 @@ int lun_cmd_train(int argc, char **argv)
                  "config.json, log.jsonl,\n"
                  "loss.png, data.png, forward.png, samples/ and checkpoints/.",
         .notes =
-            "A preset says everything that no option says. notebook trains the tutorial's network; the others are "
-            "UNets with group\n"
-            "norms and attention. Ctrl-C ends after the step at hand and saves (exit 130); a "
+            "A preset says everything that no option says. auto looks at the pictures' number and size, times some "
+            "UNets "
+            "on the device\n"
+            "and takes the widest that sees enough pictures in an hour, or in --hours. notebook trains the tutorial's "
+            "network; the\n"
+            "others are UNets with group norms and attention. Ctrl-C ends after the step at hand and saves (exit 130); "
+            "a "
             "second one leaves\n"
             "at once. --resume takes everything that decides the numbers from RUN, and the length too unless one "
             "is given. On the\n"
@@ -666,8 +748,7 @@ int lun_cmd_train(int argc, char **argv)
             "has another name, size or time; the file is read as it is needed and may be larger than memory. "
             "Remove it whenever\n"
             "you like (rm ~/.cache/lunette/pictures-*).\n\n"
-            "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 "
-            "--epochs 50",
+            "example:\n  lunette craters craters && lunette train craters --out run --hours 0.2",
         .options = options,
         .min_positionals = 1,
         .max_positionals = 1,
