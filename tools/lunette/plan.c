@@ -22,8 +22,9 @@ typedef struct plan_args {
     const char *names[2]; /* PRESET, FOLDER */
     const char *device;
     int given, batch, size, threads;
-    bool batch_given, size_given, epochs_given, steps_given, quick, json;
+    bool batch_given, size_given, epochs_given, steps_given, hours_given, quick, json;
     uint64_t epochs, steps;
+    double hours;
 } plan_args;
 
 typedef struct planned {
@@ -55,7 +56,8 @@ static lun_status choose_config(const plan_args *a, lun_device *dev, planned *p)
                                 .height = a->size_given ? a->size : 0,
                                 .batch = a->batch_given ? a->batch : 0,
                                 .steps = a->steps,
-                                .epochs = a->epochs};
+                                .epochs = a->epochs,
+                                .hours = a->hours};
     p->preset = (lun_preset){.name = LUN_PRESET_AUTO, .about = "made for these pictures and this device"};
     return advise(dev, &wishes, &p->config, &p->preset.steps, NULL);
 }
@@ -69,6 +71,10 @@ static lun_status check_options(const plan_args *a)
 {
     if (a->epochs_given && a->steps_given)
         return lun_fail(LUN_ERR_USAGE, "--epochs and --steps exclude each other: give one");
+    if (a->hours_given && !wants_advice(a))
+        return lun_fail(LUN_ERR_USAGE, "--hours goes with preset auto: the others have their length");
+    if (a->hours_given && (a->epochs_given || a->steps_given))
+        return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
     if (wants_advice(a) && a->given < 2)
         return lun_fail(LUN_ERR_USAGE, "preset auto is made for a folder of pictures: give FOLDER too");
     return LUN_OK;
@@ -371,6 +377,14 @@ int lun_cmd_plan(int argc, char **argv)
          .given = &a.steps_given,
          .meta = "N",
          .help = "of the run"},
+        {.name = "--hours",
+         .type = ARG_DOUBLE,
+         .value = &a.hours,
+         .min = 1e-4,
+         .max = 1e5,
+         .given = &a.hours_given,
+         .meta = "H",
+         .help = "that a run with preset auto may take (1)"},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,
