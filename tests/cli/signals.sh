@@ -1,7 +1,7 @@
 #!/bin/sh
 # signals.sh LUNETTE: what each signal does to a run, and what is left of it.
 . "$(dirname "$0")/lib.sh"
-options="--device cpu --threads 2 --size 16 --channels 8,16 --batch 4 --sample-every 0 --no-doctor --tune off"
+options="--preset notebook --device cpu --threads 2 --size 16 --channels 8,16 --batch 4 --sample-every 0 --no-doctor --tune off"
 
 # What started this test may have silenced signals; so does a shell with interrupts, for what runs in the background.
 fresh=env
@@ -93,7 +93,7 @@ ended 143
 check "the end is saved too" [ "$(newest usr1)" != "$first" ]
 
 # A second signal leaves at once: in a step of seconds, before what the first one asks for is done.
-options="--device cpu --threads 1 --size 96 --channels 64,128,128 --batch 18 --sample-every 0 --no-doctor --tune off"
+options="--preset notebook --device cpu --threads 1 --size 96 --channels 64,128,128 --batch 18 --sample-every 0 --no-doctor --tune off"
 checks=$((checks + 1))
 $fresh "$LUNETTE" train pictures --out twice $options --steps 1000000 --checkpoint-every 1 >out 2>err &
 pid=$!

@@ -1,6 +1,7 @@
 /* lunette train */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +13,10 @@
 #include "live.h"
 #include "train_args.h"
 #include "train_view.h"
+
+/* What a run with preset auto does so many times. */
+#define STRIPS       20
+#define MEASUREMENTS 100
 
 static const char *const weights_names[] = {"ema", "raw", NULL};
 
@@ -43,18 +48,26 @@ static lun_status check_out(const char *out)
     return status;
 }
 
-static lun_status run(const train_args *a, int *exit_code)
+/* Epochs between what is done now and then: of a preset auto, whose epochs may be short and many, `times` in the run.
+ */
+static int interval(const lun_train_config *c, bool given, int epochs, uint64_t per_epoch, const lun_run_length *length,
+                    int times)
+{
+    if (given || strcmp(c->preset, LUN_PRESET_AUTO) != 0 || epochs == 0)
+        return epochs;
+    const uint64_t all = length->epochs ? length->epochs : length->steps / per_epoch;
+    return (int)lun_max_i64(1, (int64_t)(all / (uint64_t)times));
+}
+
+static lun_status run_on(const train_args *a, lun_device **dev, int *exit_code)
 {
     lun_train_config config;
     lun_dataset *dataset = NULL;
-    lun_device *dev = NULL;
     size_t held = 0;
     lun_run_length length = {a->steps, a->epochs, a->hours};
     char *cache = NULL;
-    interrupt_catch_save();
-    LUN_TRY(train_make_config(a, &config, &length));
-    LUN_TRY(train_check_args(a, &config));
-    LUN_TRY(check_computes(a->device));
+    LUN_TRY(train_make_config(a, *dev, &config, &length));
+    LUN_TRY(train_check_config(a, &config));
     LUN_TRY(check_folder(a->folder));
     if (!a->resume) {
         LUN_TRY(data_args_channels(&a->data, a->folder, &config.model.image_channels));
@@ -114,26 +127,46 @@ static lun_status run(const train_args *a, int *exit_code)
     }
     if (params.log_every == 0) /* a line an epoch, of small and of large data sets too */
         params.log_every = per_epoch > 50 ? 50 : (int)per_epoch;
-    LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, &dev));
-    w.dev = dev;
-    train_say_start(a, &config, dataset, held, dev, &params);
+    params.sample_every = interval(&config, a->sample_every_given, a->sample_every, per_epoch, &length, STRIPS);
+    params.holdout_every =
+        interval(&config, a->holdout_every_given, a->holdout_every, per_epoch, &length, MEASUREMENTS);
+    if (!*dev)
+        LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, dev));
+    w.dev = *dev;
+    train_say_start(a, &config, dataset, held, *dev, &params);
     interrupt_catch_end(); /* before this there is nothing to save */
-    status = lun_train_run(dev, dataset, &config, &params);
+    status = lun_train_run(*dev, dataset, &config, &params);
     live_clear();
     if (status == LUN_OK)
         *exit_code = train_say_end(a, &w);
 done:
     if (status != LUN_OK && made)
         rmdir(a->out); /* only if nothing was written into it */
-    lun_device_close(&dev);
     lun_dataset_close(&dataset);
     free(cache);
     return status;
 }
 
+static lun_status run(const train_args *a, int *exit_code)
+{
+    lun_device *dev = NULL;
+    interrupt_catch_save();
+    LUN_TRY(train_check_options(a));
+    if (train_wants_advice(a)) {
+        lun_train_config config;
+        lun_run_length length = {0};
+        LUN_TRY(check_folder(a->folder));
+        LUN_TRY(train_make_config(a, NULL, &config, &length)); /* seconds go into the real one */
+        LUN_TRY(open_device(a->device, a->threads, &dev));
+    }
+    const lun_status status = run_on(a, &dev, exit_code);
+    lun_device_close(&dev);
+    return status;
+}
+
 int lun_cmd_train(int argc, char **argv)
 {
-    train_args a = {.preset = "notebook",
+    train_args a = {.preset = LUN_PRESET_AUTO,
                     .device = "auto",
                     .sample_every = 5,
                     .holdout_every = 5,
@@ -153,7 +186,7 @@ int lun_cmd_train(int argc, char **argv)
          .value = &a.preset,
          .given = &a.preset_given,
          .meta = "NAME",
-         .help = PRESETS},
+         .help = "auto (the default): made for FOLDER and the device; or " PRESETS},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,
@@ -199,7 +232,7 @@ int lun_cmd_train(int argc, char **argv)
          .max = 1e5,
          .given = &a.hours_given,
          .meta = "H",
-         .help = "end after H hours of this start"},
+         .help = "end after H hours of this start (auto 1)"},
         {.name = "--lr",
          .type = ARG_DOUBLE,
          .value = &a.lr,
@@ -243,15 +276,17 @@ int lun_cmd_train(int argc, char **argv)
          .value = &a.sample_every,
          .min = 0,
          .max = 1e9,
+         .given = &a.sample_every_given,
          .meta = "EPOCHS",
-         .help = "epochs between sample strips (5); 0: none"},
+         .help = "epochs between sample strips (5; auto: 20 in all); 0: none"},
         {.name = "--holdout-every",
          .type = ARG_INT,
          .value = &a.holdout_every,
          .min = 0,
          .max = 1e9,
+         .given = &a.holdout_every_given,
          .meta = "EPOCHS",
-         .help = "epochs between measurements of the held-out pictures (5); 0: none"},
+         .help = "epochs between measurements of held-out pictures (5; auto: 100 in all); 0: none"},
         {.name = "--clip",
          .type = ARG_CHOICE,
          .value = &a.clip,
@@ -331,15 +366,17 @@ int lun_cmd_train(int argc, char **argv)
                  "config.json, log.jsonl,\n"
                  "loss.png, data.png, forward.png, samples/ and checkpoints/.",
         .notes =
-            "A preset says everything that no option says. notebook trains the tutorial's network; the others are "
-            "UNets with group\n"
-            "norms and attention. Ctrl-C ends after the step at hand and saves (exit 130), so does TERM (143), and "
-            "hang-up (129)\n"
-            "unless it is ignored, as under nohup; a second signal leaves at once. USR1 saves and goes on. --resume "
-            "takes everything\n"
-            "that decides the numbers from RUN, and the length too unless one is given. On the same device the result "
-            "is that of a\n"
-            "run without a break, bit for bit.\n\n"
+            "A preset says everything that no option says. auto looks at the pictures' number and size, times some "
+            "UNets on the device\n"
+            "and takes the widest that sees enough pictures in an hour, or in --hours. notebook trains the tutorial's "
+            "network; the\n"
+            "others are UNets with group norms and attention. Ctrl-C ends after the step at hand and saves (exit 130), "
+            "so does TERM\n"
+            "(143), and hang-up (129) unless it is ignored, as under nohup; a second signal leaves at once. USR1 saves "
+            "and goes on.\n"
+            "--resume takes everything that decides the numbers from RUN, and the length too unless one is given. On "
+            "the same device\n"
+            "the result is that of a run without a break, bit for bit.\n\n"
             "A step whose loss or gradient is not finite changes nothing and is done again. Another answer then is a "
             "fault of the\n"
             "device, of which three within 1000 steps end the run (exit 5). The same answer sends the run back to its "
@@ -378,8 +415,7 @@ int lun_cmd_train(int argc, char **argv)
             "has another name, size or time; the file is read as it is needed and may be larger than memory. "
             "Remove it whenever\n"
             "you like (rm ~/.cache/lunette/pictures-*).\n\n"
-            "example:\n  lunette craters craters && lunette train craters --out run --size 32 --channels 16,32,64 "
-            "--epochs 50",
+            "example:\n  lunette craters craters && lunette train craters --out run --hours 0.2",
         .options = options,
         .min_positionals = 1,
         .max_positionals = 1,

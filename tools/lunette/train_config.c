@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "advise.h"
 #include "base/base.h"
 #include "checkpoint/runfolder.h"
 #include "common.h"
@@ -53,25 +54,45 @@ static lun_status check_same(const train_args *a, const lun_train_config *c)
     return LUN_OK;
 }
 
-lun_status train_make_config(const train_args *a, lun_train_config *out, lun_run_length *length)
+bool train_wants_advice(const train_args *a)
 {
-    if (a->resume) {
-        if (!lun_runfolder_holds_run(a->out))
-            return lun_fail(LUN_ERR_USAGE, "%s: holds no run to go on with", a->out);
-        lun_run_length recorded;
-        LUN_TRY(lun_train_config_load(a->out, out, &recorded));
-        if (!a->epochs_given && !a->steps_given && !a->hours_given)
-            *length = recorded;
-        return check_same(a, out);
-    }
-    lun_train_config c;
+    return !a->resume && strcmp(a->preset, LUN_PRESET_AUTO) == 0;
+}
+
+/* What the preset says of the run and, unless an option does, of its length. `dev`: for preset auto. */
+static lun_status preset_config(const train_args *a, lun_device *dev, lun_train_config *c, lun_run_length *length)
+{
+    const bool own_length = !a->epochs_given && !a->steps_given;
     lun_preset preset;
-    LUN_TRY(lun_train_preset(a->preset, &c));
+    if (train_wants_advice(a)) {
+        const advise_args wishes = {.folder = a->folder,
+                                    .data = &a->data,
+                                    .width = a->size_given ? a->size[0] : 0,
+                                    .height = a->size_given ? a->size[1] : 0,
+                                    .batch = a->batch_given ? a->batch : 0,
+                                    .steps = a->steps,
+                                    .epochs = a->epochs,
+                                    .hours = a->hours};
+        uint64_t steps = 0;
+        LUN_TRY(advise(dev, &wishes, c, &steps, NULL));
+        if (!a->epochs_given) /* with --hours too: the learning rate's decay has to end somewhere */
+            length->steps = steps;
+        return LUN_OK;
+    }
+    LUN_TRY(lun_train_preset(a->preset, c));
     LUN_TRY(lun_preset_named(a->preset, &preset));
-    if (!a->epochs_given && !a->steps_given && !a->hours_given) {
+    if (own_length && !a->hours_given) {
         length->steps = preset.steps;
         length->epochs = preset.epochs;
     }
+    return LUN_OK;
+}
+
+/* The preset's with what the options say. */
+static lun_status new_config(const train_args *a, lun_device *dev, lun_train_config *out, lun_run_length *length)
+{
+    lun_train_config c;
+    LUN_TRY(preset_config(a, dev, &c, length));
     if (a->size_given) {
         c.width = a->size[0];
         c.height = a->size[1];
@@ -97,11 +118,25 @@ lun_status train_make_config(const train_args *a, lun_train_config *out, lun_run
     if (c.decay != LUN_DECAY_CONSTANT && c.decay_steps == 0 && length->epochs == 0 && length->steps == 0)
         return lun_fail(LUN_ERR_USAGE, "--hours does not say by which step the learning rate has decayed: give "
                                        "--decay-steps, or --decay constant");
+    *out = c;
+    return LUN_OK;
+}
+
+lun_status train_make_config(const train_args *a, lun_device *dev, lun_train_config *out, lun_run_length *length)
+{
+    if (a->resume) {
+        if (!lun_runfolder_holds_run(a->out))
+            return lun_fail(LUN_ERR_USAGE, "%s: holds no run to go on with", a->out);
+        lun_run_length recorded;
+        LUN_TRY(lun_train_config_load(a->out, out, &recorded));
+        if (!a->epochs_given && !a->steps_given && !a->hours_given)
+            *length = recorded;
+        return check_same(a, out);
+    }
     struct stat st; /* what is no folder is a matter for check_out() in train.c */
     if (stat(a->out, &st) == 0 && S_ISDIR(st.st_mode) && lun_runfolder_holds_run(a->out))
         return lun_fail(LUN_ERR_USAGE, "%s: already holds a run; go on with --resume or choose another folder", a->out);
-    *out = c;
-    return LUN_OK;
+    return new_config(a, dev, out, length);
 }
 
 lun_status train_check_init(const train_args *a, const lun_train_config *c)
@@ -129,7 +164,7 @@ lun_status train_check_init(const train_args *a, const lun_train_config *c)
     return LUN_OK;
 }
 
-lun_status train_check_args(const train_args *a, const lun_train_config *c)
+lun_status train_check_options(const train_args *a)
 {
     if (a->epochs_given + a->steps_given + a->hours_given > 1)
         return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
@@ -137,6 +172,13 @@ lun_status train_check_args(const train_args *a, const lun_train_config *c)
         return lun_fail(LUN_ERR_USAGE, "--cache and --no-cache exclude each other: give one");
     if (a->resume && a->init)
         return lun_fail(LUN_ERR_USAGE, "--init and --resume exclude each other: a run goes on from its own checkpoint");
+    if (a->init && train_wants_advice(a))
+        return lun_fail(LUN_ERR_USAGE, "--init: give the --preset whose network %s holds", a->init);
+    return check_computes(a->device);
+}
+
+lun_status train_check_config(const train_args *a, const lun_train_config *c)
+{
     if (a->data.label_dropout_given && !c->data.labels)
         return lun_fail(LUN_ERR_USAGE, "--label-dropout: only with --labels");
     const int shift = c->model.levels - 1;
