@@ -149,6 +149,13 @@ typedef struct lun_run_progress {
     const char *event; /* NULL, or what is being done: "sampling", "saving" */
 } lun_run_progress;
 
+/* What lun_run_params.progress answers: one or both of the others, or go on. */
+enum {
+    LUN_RUN_GO_ON = 0,
+    LUN_RUN_STOP = 1, /* finish the step at hand, save and end */
+    LUN_RUN_SAVE = 2  /* save after the step at hand and go on */
+};
+
 /* A whole run into a folder (config.json, log.jsonl, loss.png, samples/, forward.png, data.png, checkpoints/). */
 typedef struct lun_run_params {
     const char *folder; /* of the run */
@@ -169,8 +176,7 @@ typedef struct lun_run_params {
     int vet; /* hold the device's kernels against plain C before the first step, where that is not remembered; wrong
                 ones are not used (doctor.h) */
     const lun_tune_params *tuner; /* its callbacks and its time; NULL: none, and the usual */
-    /* Called after every log line and about four times a second between them; non-zero asks to stop (a checkpoint is
-     * saved). */
+    /* Called after every log line and about four times a second between them. */
     int (*progress)(void *payload, const lun_run_progress *progress);
     void *payload;
 } lun_run_params;

@@ -16,30 +16,6 @@
 #include "model/model_file.h"
 #include "step.h"
 
-struct lun_trainer {
-    lun_train_config config;
-    size_t images_count;
-    uint64_t step;           /* optimiser steps done */
-    uint64_t drained;        /* steps whose losses have been handed out */
-    uint64_t tracked_before; /* batches that a model's batch norms had seen before step 0: those of --init */
-    lun_store *store;
-    lun_graph *graph, *update_graph; /* the latter NULL without accumulation, and its plan */
-    lun_plan *plan, *update_plan;
-    lun_step_values values; /* of a micro-batch */
-    lun_value ring, slot, first;
-    lun_value hyper, norm_ring, norm_slot, weights; /* of the update; -1: not there */
-    uint32_t *rows;                                 /* micro-batch x LUN_RANDOM_ROW, reused all the time */
-    float *losses;                                  /* the ring on the host */
-    lun_order order;
-    int32_t *labels; /* (batch) of the next step */
-    /* With loss_aware: whose draws, and what was drawn for the last step (batch). */
-    lun_time_sampler *times;
-    int32_t *time;
-    float *time_weight, *each;
-    int waiting; /* micro-batch whose losses the plan still holds; -1: none */
-    bool drawn;  /* the last step's losses have not been told to `times` */
-};
-
 /* Pictures in a micro-batch. */
 static int micro_batch(const lun_train_config *c)
 {
@@ -104,8 +80,7 @@ void lun_trainer_warn(const lun_trainer *t)
     }
 }
 
-/* Averages begin as the weights are. */
-static lun_status start_averages(lun_trainer *t)
+lun_status lun_trainer_start_averages(lun_trainer *t)
 {
     for (int r = 0; r < t->config.ema_count; r++)
         LUN_TRY(lun_store_copy(t->store, (lun_slot)(LUN_SLOT_EMA + r), LUN_SLOT_VALUE));
@@ -142,7 +117,7 @@ static lun_status build(lun_trainer *t, lun_device *dev, const lun_compile_param
     LUN_TRY(record(t));
     LUN_TRY(lun_store_allocate(t->store, dev, 1));
     LUN_TRY(lun_store_init(t->store, t->config.seed));
-    LUN_TRY(start_averages(t));
+    LUN_TRY(lun_trainer_start_averages(t));
     LUN_TRY(lun_graph_compile(t->graph, dev, compile, &t->plan));
     return t->update_graph ? lun_graph_compile(t->update_graph, dev, compile, &t->update_plan) : LUN_OK;
 }
@@ -244,8 +219,7 @@ static lun_status fetch_losses(lun_trainer *t)
     return LUN_OK;
 }
 
-/* Tell the sampler of the last step; after that its state is all there is to keep. */
-static lun_status settle_times(lun_trainer *t)
+lun_status lun_trainer_settle_times(lun_trainer *t)
 {
     LUN_TRY(fetch_losses(t));
     if (t->drawn)
@@ -256,7 +230,7 @@ static lun_status settle_times(lun_trainer *t)
 
 static lun_status draw_times(lun_trainer *t)
 {
-    LUN_TRY(settle_times(t));
+    LUN_TRY(lun_trainer_settle_times(t));
     lun_time_sampler_draw(t->times, t->config.seed, t->step * (uint64_t)t->config.batch, t->config.batch, t->time,
                           t->time_weight);
     return LUN_OK;
@@ -371,273 +345,4 @@ lun_status lun_trainer_losses(lun_trainer *t, float losses[LUN_TRAINER_RING], in
         losses[i] = reports[i].loss;
     *count = n;
     return LUN_OK;
-}
-
-/* ---- Files
- * -------------------------------------------------------------------------------------------------------------- */
-
-/* The optimiser's file: Adam's moments under PyTorch's words. */
-static const struct {
-    const char *prefix;
-    lun_slot slot;
-} moments[] = {{"exp_avg.", LUN_SLOT_M}, {"exp_avg_sq.", LUN_SLOT_V}};
-
-static int dims_of(const lun_param_info *info, int64_t dims[4])
-{
-    const lun_shape s = info->desc.shape;
-    if (info->rank == 1) {
-        dims[0] = s.c;
-    } else {
-        dims[0] = s.n;
-        dims[1] = s.c;
-        dims[2] = s.h;
-        dims[3] = s.w;
-    }
-    return info->rank;
-}
-
-lun_model_file_info lun_trainer_file_info(const lun_trainer *t)
-{
-    lun_model_file_info info = {.config = t->config.model,
-                                .height = t->config.height,
-                                .width = t->config.width,
-                                .step = t->step,
-                                .batches_tracked = t->tracked_before + t->step * (uint64_t)t->config.accumulate,
-                                .beta_first = t->config.beta_first,
-                                .beta_last = t->config.beta_last,
-                                .schedule = t->config.schedule,
-                                .prediction = t->config.prediction};
-    memcpy(info.preset, t->config.preset, sizeof info.preset);
-    return info;
-}
-
-/* Call `visit` for every moment of every trained parameter, in the file's order. */
-static lun_status each_moment(lun_trainer *t,
-                              lun_status (*visit)(lun_trainer *t, size_t index, lun_slot slot, const char *name,
-                                                  void *payload),
-                              void *payload)
-{
-    for (size_t m = 0; m < LUN_COUNT(moments); m++) {
-        for (size_t i = 0; i < lun_store_count(t->store); i++) {
-            const lun_param_info *info = lun_store_info(t->store, i);
-            if (info->role != LUN_ROLE_PARAM)
-                continue;
-            char *name = lun_format("%s%s", moments[m].prefix, info->name);
-            if (!name)
-                return LUN_ERR_MEMORY;
-            const lun_status status = visit(t, i, moments[m].slot, name, payload);
-            free(name);
-            LUN_TRY(status);
-        }
-    }
-    return LUN_OK;
-}
-
-static lun_status declare_moment(lun_trainer *t, size_t index, lun_slot slot, const char *name, void *payload)
-{
-    (void)slot;
-    int64_t dims[4];
-    const int rank = dims_of(lun_store_info(t->store, index), dims);
-    return lun_safetensors_writer_declare(payload, name, LUN_ST_F32, rank, dims);
-}
-
-static lun_status write_moment(lun_trainer *t, size_t index, lun_slot slot, const char *name, void *payload)
-{
-    const size_t count = (size_t)lun_count(lun_store_info(t->store, index)->desc.shape);
-    float *data = lun_malloc(count, sizeof *data, "a tensor");
-    if (!data)
-        return LUN_ERR_MEMORY;
-    lun_status status = lun_store_read(t->store, index, slot, data);
-    for (size_t e = 0; e < count && status == LUN_OK; e++) {
-        if (!isfinite(data[e]))
-            status = lun_fail(LUN_ERR_DIVERGED, "%s is no longer finite", name);
-    }
-    if (status == LUN_OK)
-        status = lun_safetensors_writer_data(payload, data, count * sizeof *data);
-    free(data);
-    return status;
-}
-
-/* The losses by time step of a run that is aware of them, at the end of the optimiser's file. */
-#define TIME_HISTORY "time.history" /* (steps, LUN_TIME_HISTORY) */
-#define TIME_KNOWN   "time.known"   /* (steps) */
-
-static lun_status declare_times(const lun_trainer *t, lun_safetensors_writer *writer)
-{
-    const int64_t dims[2] = {t->config.model.steps, LUN_TIME_HISTORY};
-    if (!t->times)
-        return LUN_OK;
-    LUN_TRY(lun_safetensors_writer_declare(writer, TIME_HISTORY, LUN_ST_F32, 2, dims));
-    return lun_safetensors_writer_declare(writer, TIME_KNOWN, LUN_ST_I32, 1, dims);
-}
-
-/* Room for a state: the history, then what is known. */
-static float *times_room(const lun_trainer *t, int32_t **known)
-{
-    const size_t steps = (size_t)t->config.model.steps;
-    float *history = lun_calloc(steps * (LUN_TIME_HISTORY + 1), sizeof *history, "the time steps' losses");
-    *known = history ? lun_calloc(steps, sizeof **known, "the time steps' losses") : NULL;
-    if (*known)
-        return history;
-    free(history);
-    return NULL;
-}
-
-static lun_status write_times(lun_trainer *t, lun_safetensors_writer *writer)
-{
-    const size_t steps = (size_t)t->config.model.steps;
-    int32_t *known = NULL;
-    if (!t->times)
-        return LUN_OK;
-    LUN_TRY(settle_times(t));
-    float *history = times_room(t, &known);
-    if (!history)
-        return LUN_ERR_MEMORY;
-    lun_time_sampler_save(t->times, history, known);
-    lun_status status = lun_safetensors_writer_data(writer, history, steps * LUN_TIME_HISTORY * sizeof *history);
-    if (status == LUN_OK)
-        status = lun_safetensors_writer_data(writer, known, steps * sizeof *known);
-    free(history);
-    free(known);
-    return status;
-}
-
-/* Where a tensor of the state lies in the file. */
-static lun_status find_times(const lun_safetensors *file, const char *name, lun_safetensors_dtype dtype, int64_t count,
-                             size_t *index)
-{
-    const int64_t at = lun_safetensors_find(file, name);
-    const lun_safetensors_entry *entry = at < 0 ? NULL : lun_safetensors_info(file, (size_t)at);
-    if (!entry || entry->dtype != dtype || entry->count != count)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s: %s is missing, or of another run", lun_safetensors_path(file), name);
-    *index = (size_t)at;
-    return LUN_OK;
-}
-
-static lun_status load_times(lun_trainer *t, const lun_safetensors *file)
-{
-    const int64_t steps = t->config.model.steps;
-    size_t at[2] = {0, 0};
-    int32_t *known = NULL;
-    if (!t->times)
-        return LUN_OK;
-    LUN_TRY(find_times(file, TIME_HISTORY, LUN_ST_F32, steps * LUN_TIME_HISTORY, &at[0]));
-    LUN_TRY(find_times(file, TIME_KNOWN, LUN_ST_I32, steps, &at[1]));
-    float *history = times_room(t, &known);
-    int64_t *wide = history ? lun_calloc((size_t)steps, sizeof *wide, "the time steps' losses") : NULL;
-    lun_status status = wide ? LUN_OK : LUN_ERR_MEMORY;
-    if (status == LUN_OK)
-        status = lun_safetensors_read_f32(file, at[0], history, (size_t)steps * LUN_TIME_HISTORY);
-    if (status == LUN_OK)
-        status = lun_safetensors_read_i64(file, at[1], wide, (size_t)steps);
-    for (int64_t i = 0; i < steps && status == LUN_OK; i++)
-        known[i] = (int32_t)wide[i];
-    if (status == LUN_OK)
-        status = lun_time_sampler_load(t->times, history, known);
-    free(history);
-    free(known);
-    free(wide);
-    t->waiting = -1;
-    t->drawn = false;
-    return status;
-}
-
-lun_status lun_trainer_write(lun_trainer *t, lun_safetensors_writer *weights, lun_safetensors_writer *optimizer)
-{
-    const lun_model_file_info info = lun_trainer_file_info(t);
-    LUN_TRY(lun_model_write(t->store, LUN_SLOT_VALUE, &info, weights));
-    LUN_TRY(each_moment(t, declare_moment, optimizer));
-    LUN_TRY(declare_times(t, optimizer));
-    LUN_TRY(each_moment(t, write_moment, optimizer));
-    return write_times(t, optimizer);
-}
-
-lun_status lun_trainer_write_average(lun_trainer *t, int index, lun_safetensors_writer *writer)
-{
-    lun_model_file_info info = lun_trainer_file_info(t);
-    info.ema = t->config.ema_rate[index];
-    return lun_model_write(t->store, (lun_slot)(LUN_SLOT_EMA + index), &info, writer);
-}
-
-static lun_status check_moment(lun_trainer *t, size_t index, lun_slot slot, const char *name, void *payload)
-{
-    (void)slot;
-    const lun_safetensors *file = payload;
-    const int64_t at = lun_safetensors_find(file, name);
-    if (at < 0)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s: %s is missing", lun_safetensors_path(file), name);
-    int64_t dims[4];
-    const int rank = dims_of(lun_store_info(t->store, index), dims);
-    const lun_safetensors_entry *entry = lun_safetensors_info(file, (size_t)at);
-    if (entry->dtype != LUN_ST_F32 || entry->rank != rank ||
-        memcmp(entry->dims, dims, sizeof *dims * (size_t)rank) != 0)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s: %s has another shape or type than this network's",
-                        lun_safetensors_path(file), name);
-    return LUN_OK;
-}
-
-static lun_status load_moment(lun_trainer *t, size_t index, lun_slot slot, const char *name, void *payload)
-{
-    const lun_safetensors *file = payload;
-    const size_t count = (size_t)lun_count(lun_store_info(t->store, index)->desc.shape);
-    float *data = lun_malloc(count, sizeof *data, "a tensor");
-    if (!data)
-        return LUN_ERR_MEMORY;
-    lun_status status = lun_safetensors_read_f32(file, (size_t)lun_safetensors_find(file, name), data, count);
-    for (size_t e = 0; e < count && status == LUN_OK; e++) {
-        if (!isfinite(data[e]) || (slot == LUN_SLOT_V && data[e] < 0))
-            status = lun_fail(LUN_ERR_CHECKPOINT, "%s: %s holds a value that Adam cannot have",
-                              lun_safetensors_path(file), name);
-    }
-    if (status == LUN_OK)
-        status = lun_store_write(t->store, index, slot, data);
-    free(data);
-    return status;
-}
-
-lun_status lun_trainer_load(lun_trainer *t, const char *model_path, const char *optimizer_path)
-{
-    lun_model_file_info info;
-    LUN_TRY(lun_model_inspect(model_path, &info));
-    if (info.step > UINT64_MAX / 2 / (uint64_t)t->config.batch)
-        return lun_fail(LUN_ERR_CHECKPOINT, "%s: step %" PRIu64 " is out of range", model_path, info.step);
-    lun_safetensors *file = NULL;
-    LUN_TRY(lun_safetensors_open(optimizer_path, &file));
-    lun_status status = each_moment(t, check_moment, file);
-    if (status == LUN_OK)
-        status = lun_model_load(t->store, model_path);
-    if (status == LUN_OK)
-        status = each_moment(t, load_moment, file);
-    if (status == LUN_OK)
-        status = load_times(t, file);
-    lun_safetensors_close(file);
-    if (status == LUN_OK) {
-        const uint64_t batches = info.step * (uint64_t)t->config.accumulate;
-        t->step = t->drained = info.step;
-        t->tracked_before = info.batches_tracked > batches ? info.batches_tracked - batches : 0;
-    }
-    return status;
-}
-
-lun_status lun_trainer_load_average(lun_trainer *t, int index, const char *path)
-{
-    lun_model_file_info info;
-    if (index < 0 || index >= t->config.ema_count)
-        return lun_fail(LUN_ERR_USAGE, "there is no moving average %d", index);
-    LUN_TRY(lun_model_inspect(path, &info));
-    if (info.step != t->step || info.ema != t->config.ema_rate[index])
-        return lun_fail(LUN_ERR_CHECKPOINT,
-                        "%s is of step %" PRIu64 " and rate %g; wanted are step %" PRIu64 " and rate %g", path,
-                        info.step, info.ema, t->step, t->config.ema_rate[index]);
-    return lun_model_load_slot(t->store, (lun_slot)(LUN_SLOT_EMA + index), path);
-}
-
-lun_status lun_trainer_init(lun_trainer *t, const char *model_path)
-{
-    lun_model_file_info info;
-    LUN_TRY(lun_model_inspect(model_path, &info));
-    LUN_TRY(lun_model_load(t->store, model_path));
-    /* Far from the end of the file's 64 bits, whatever it says. */
-    t->tracked_before = info.batches_tracked < UINT64_MAX / 4 ? info.batches_tracked : 0;
-    return start_averages(t);
 }

@@ -1,9 +1,40 @@
-/* The trainer's private side. */
+/* The trainer's private side.
+ *
+ *   trainer.c        recording, compiling and running a step
+ *   trainer_files.c  its state in files
+ */
 #ifndef LUN_TRAINER_H
 #define LUN_TRAINER_H
 
 #include <lunette/checkpoint.h>
 #include <lunette/train.h>
+
+#include "feed.h"
+#include "step.h"
+
+struct lun_trainer {
+    lun_train_config config;
+    size_t images_count;
+    uint64_t step;           /* optimiser steps done */
+    uint64_t drained;        /* steps whose losses have been handed out */
+    uint64_t tracked_before; /* batches that a model's batch norms had seen before step 0: those of --init */
+    lun_store *store;
+    lun_graph *graph, *update_graph; /* the latter NULL without accumulation, and its plan */
+    lun_plan *plan, *update_plan;
+    lun_step_values values; /* of a micro-batch */
+    lun_value ring, slot, first;
+    lun_value hyper, norm_ring, norm_slot, weights; /* of the update; -1: not there */
+    uint32_t *rows;                                 /* micro-batch x LUN_RANDOM_ROW, reused all the time */
+    float *losses;                                  /* the ring on the host */
+    lun_order order;
+    int32_t *labels; /* (batch) of the next step */
+    /* With loss_aware: whose draws, and what was drawn for the last step (batch). */
+    lun_time_sampler *times;
+    int32_t *time;
+    float *time_weight, *each;
+    int waiting; /* micro-batch whose losses the plan still holds; -1: none */
+    bool drawn;  /* the last step's losses have not been told to `times` */
+};
 
 lun_model_file_info lun_trainer_file_info(const lun_trainer *trainer);
 /* Start from a model file's weights and running statistics instead of the seed's: step 0, moments zero. */
@@ -17,5 +48,12 @@ lun_status lun_trainer_write_average(lun_trainer *trainer, int index, lun_safete
 void lun_trainer_warn(const lun_trainer *trainer);
 /* Every op of a step in order of execution: lun_plan_visit over all that runs. */
 void lun_trainer_visit(const lun_trainer *trainer, void (*visit)(void *payload, const lun_plan_op *op), void *payload);
+
+/* ---- trainer.c, for trainer_files.c ---- */
+
+/* Averages begin as the weights are. */
+lun_status lun_trainer_start_averages(lun_trainer *t);
+/* Tell the sampler of time steps of the last step; after that its state is all there is to keep. */
+lun_status lun_trainer_settle_times(lun_trainer *t);
 
 #endif

@@ -2,7 +2,7 @@
 # Bad data 3, bad checkpoints 4, outputs that cannot be written 7; each before any work is done. A home that is missing and a
 # stream that is closed do no harm.
 . "$(dirname "$0")/lib.sh"
-base="--device cpu --threads 1 --size 8 --batch 4 --steps 2 --sample-every 0"
+base="--preset notebook --device cpu --threads 1 --size 8 --batch 4 --steps 2 --sample-every 0"
 # Not tuned: a run that cannot remember its choices may choose others, and then rounds differently.
 small="$base --channels 4,4 --tune off"
 
@@ -19,7 +19,7 @@ run train junk --out r $small
 checks=$((checks + 1))
 run train empty --out r $small
 [ $code = 3 ] || fail "an empty folder: exit $code"
-refuses 3 'fewer than one batch' train pictures --out r --device cpu --size 8 --channels 4,4 --batch 9
+refuses 3 'fewer than one batch' train pictures --out r --preset notebook --device cpu --size 8 --channels 4,4 --batch 9
 # Outputs
 : >file
 refuses 7 'not a directory' train pictures --out file $small
@@ -31,7 +31,7 @@ refuses 7 '' craters /dev/full
 succeeds train pictures --out run $small
 refuses 2 'already holds a run' train pictures --out run $small
 refuses 2 'holds no run' train pictures --out other --resume $small
-refuses 2 'computes nothing' train pictures --out other --device null
+refuses 2 'computes nothing' train pictures --out other --preset notebook --device null
 refuses 2 'computes nothing' sample run --out g.png --device null
 refuses 2 'must end in .png' sample run --out grid --device cpu
 refuses 7 '' sample run --out /dev/full --device cpu
