@@ -1,12 +1,14 @@
 /* Adam and AdamW in one pass over flat arrays; the formula is in src/op/op.h. An item is a contiguous piece: one
- * element on a GPU, thousands on a CPU. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. adam_scaled: with
+ * element on a GPU, thousands on a CPU. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), skip }; where skip
+ * is 1 nothing changes. adam_scaled: with
  * scale[0] times the gradient, as clipping by its norm wants it. */
 #include "kernel.h"
 #include "optimizer.h"
 
 /* The gradient's expression is put in as text, so that the kernel without a scale rounds as it always has. */
 #define ADAM(gradient)                                                                                                 \
-    const int first = item * arg.grain, end = first + i_min(arg.grain, arg.count - first);                             \
+    const int first = item * arg.grain, count = i_min(arg.grain, arg.count - first);                                   \
+    const int end = hyper[3] == 1.0f ? first : first + count;                                                          \
     const float lr = hyper[0], rate = lr / hyper[1], root = hyper[2];                                                  \
     const float shrink = arg.decoupled ? lr * arg.weight_decay : 0.0f, pull = arg.decoupled ? 0.0f : arg.weight_decay; \
     INDEPENDENT                                                                                                        \
@@ -21,10 +23,7 @@
     }
 
 KERNEL5(adam, struct adam_args, GLOBAL float *param, GLOBAL const float *grad, GLOBAL float *m, GLOBAL float *v,
-        GLOBAL const float *hyper)
-{
-    ADAM(grad[i])
-}
+        GLOBAL const float *hyper){ADAM(grad[i])}
 
 KERNEL6(adam_scaled, struct adam_args, GLOBAL float *param, GLOBAL const float *grad, GLOBAL float *m, GLOBAL float *v,
         GLOBAL const float *hyper, GLOBAL const float *scale)

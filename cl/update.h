@@ -17,4 +17,12 @@ struct clip_args {
     float limit;
 };
 
+struct seed_args {
+    float weight;
+};
+
+struct health_args {
+    int parts;
+};
+
 #endif

@@ -78,10 +78,14 @@ typedef enum lun_fit {
 /* Resize (and crop) as `fit` says; only the pixels that stay are computed. Errors as lun_picture_resize(). */
 LUN_API lun_status lun_picture_fit(const lun_picture *src, lun_fit fit, int width, int height, lun_picture *out);
 
-/* Which channels suit a folder: 4 if every picture in it has alpha, 1 if every one is grey without, else 3. Reads the
- * headers alone; pictures that cannot be read have no say (and all of them: 3). `found` (may be NULL) counts the grey,
- * the colour and the alpha pictures. LUN_ERR_USAGE as lun_dataset_open(); LUN_ERR_MEMORY. */
-LUN_API lun_status lun_folder_channels(const char *folder, int *channels, size_t found[3]);
+/* What the pictures of a folder are, by their headers alone; those that cannot be read have no say. */
+typedef struct lun_folder_survey {
+    size_t grey, colour, alpha; /* pictures; those with alpha count as nothing else */
+    int channels;               /* that suit them: 4 if every one has alpha, 1 if every one is grey without, else 3 */
+    int side;                   /* the median of their shorter sides, pixels; 0 without pictures */
+} lun_folder_survey;
+/* LUN_ERR_USAGE as lun_dataset_open(); LUN_ERR_MEMORY. */
+LUN_API lun_status lun_folder_look(const char *folder, lun_folder_survey *out);
 
 /* A folder of pictures, decoded once and kept as height x width x channels bytes each: in memory, or in a file that the
  * next start finds again and that may be larger than memory. */

@@ -2,6 +2,7 @@
 #ifndef LUNETTE_H
 #define LUNETTE_H
 
+#include "advice.h"
 #include "checkpoint.h"
 #include "data.h"
 #include "device.h"

@@ -200,6 +200,7 @@ static lun_status read_picture(jpeg_job *job)
     default: return lun_fail(LUN_ERR_DATA, "a JPEG of %d components in an unknown colour space", jpeg->num_components);
     }
     job->decode->found = jpeg->out_color_space == JCS_GRAYSCALE ? 1 : 3;
+    job->decode->shorter_side = (int)lun_min_i64(jpeg->image_width, jpeg->image_height); /* at most 65535 */
     if (job->decode->header_only)
         return LUN_OK;
     /* Huffman coding spends at least a bit on each 8x8 block of each component: pixels / 512 bytes, and a quarter of

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "picture.h"
 
 /* Above this a picture waits for its turn. */
@@ -141,7 +142,7 @@ lun_status lun_picture_decode(int at, const char *name, lun_decode *decode, lun_
         return lun_fail(LUN_ERR_DATA, "a folder that cannot be read as a file or searched");
     if (!S_ISREG(info.st_mode))
         return lun_fail(LUN_ERR_DATA, "not a regular file");
-    const int fd = openat(at, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    const int fd = lun_open_at(at, name, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0)
         return lun_fail(LUN_ERR_DATA, "%s", strerror(errno));
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -180,28 +181,43 @@ lun_status lun_picture_load(const char *path, int orient, lun_picture *out)
 /* ---- What a folder holds
  * ------------------------------------------------------------------------------------------------ */
 
-lun_status lun_folder_channels(const char *folder, int *channels, size_t found[3])
+static int by_number(const void *a, const void *b)
 {
-    if (!folder || !channels)
-        return lun_fail(LUN_ERR_USAGE, "lun_folder_channels: NULL argument");
-    size_t counts[3] = {0}; /* grey, colour, alpha */
+    const int left = *(const int *)a, right = *(const int *)b;
+    return (left > right) - (left < right);
+}
+
+lun_status lun_folder_look(const char *folder, lun_folder_survey *out)
+{
+    if (!folder || !out)
+        return lun_fail(LUN_ERR_USAGE, "lun_folder_look: NULL argument");
+    lun_folder_survey s = {0};
     lun_folder files;
+    size_t read = 0;
     LUN_TRY(lun_folder_scan(folder, &files));
     lun_status status = LUN_OK;
+    int *sides = lun_malloc(files.count, sizeof *sides, "the sizes of pictures");
+    if (!sides)
+        status = LUN_ERR_MEMORY;
     for (size_t i = 0; i < files.count && status == LUN_OK; i++) {
         lun_decode decode = {.header_only = true};
         lun_picture none = {0};
         status = lun_picture_decode(files.fd, files.names[i], &decode, &none);
-        if (status == LUN_OK)
-            counts[decode.found == 1 ? 0 : decode.found == 3 ? 1 : 2]++;
-        else if (status == LUN_ERR_DATA)
+        if (status == LUN_OK) {
+            (*(decode.found == 1 ? &s.grey : decode.found == 3 ? &s.colour : &s.alpha))++;
+            sides[read++] = decode.shorter_side;
+        } else if (status == LUN_ERR_DATA) {
             status = LUN_OK; /* opening the data set names it */
+        }
     }
+    if (read > 0) {
+        qsort(sides, read, sizeof *sides, by_number);
+        s.side = sides[read / 2];
+    }
+    s.channels = read > 0 && s.alpha == read ? 4 : read > 0 && s.grey == read ? 1 : 3;
+    free(sides);
     lun_folder_free(&files);
-    LUN_TRY(status);
-    const size_t all = counts[0] + counts[1] + counts[2];
-    *channels = all > 0 && counts[2] == all ? 4 : all > 0 && counts[0] == all ? 1 : 3;
-    if (found)
-        memcpy(found, counts, sizeof counts);
-    return LUN_OK;
+    if (status == LUN_OK)
+        *out = s;
+    return status;
 }

@@ -19,8 +19,9 @@
 typedef struct lun_decode {
     int orient;
     int channels;        /* wanted: 1, 3 or 4; 0: those of the file */
-    bool header_only;    /* read no pixels and give no picture, only `found` */
+    bool header_only;    /* read no pixels and give no picture, only the two that follow */
     int found;           /* channels that the file has: 4 with alpha, 1 when grey, else 3 */
+    int shorter_side;    /* pixels, as the header says */
     uint64_t file_bytes; /* this and the next: of the file when it was opened */
     struct timespec file_time;
     pthread_mutex_t *big; /* may be NULL */

@@ -74,10 +74,11 @@ static lun_status read_picture(png_job *job)
     const bool alpha =
         (png_get_color_type(png, info) & PNG_COLOR_MASK_ALPHA) || png_get_valid(png, info, PNG_INFO_tRNS);
     job->decode->found = alpha ? 4 : png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR ? 3 : 1;
+    const uint64_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
+    job->decode->shorter_side = (int)lun_min_i64((int64_t)width, (int64_t)height); /* within the limits set above */
     if (job->decode->header_only)
         return LUN_OK;
     const int want = job->decode->channels ? job->decode->channels : job->decode->found;
-    const uint64_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
     const uint64_t pixel_bits = (uint64_t)png_get_bit_depth(png, info) * png_get_channels(png, info);
     LUN_TRY(lun_decode_begin(job->decode, width, height, width * height * pixel_bits / 8 / DEFLATE_RATIO));
 

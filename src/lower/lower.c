@@ -60,6 +60,9 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_SUM_SQUARES: return plain_sum_squares;
     case LUN_OP_CLIP_NORM: return plain_clip_norm;
     case LUN_OP_EMA: return plain_ema;
+    case LUN_OP_LOSS_SEED: return plain_loss_seed;
+    case LUN_OP_HEALTH: return plain_health;
+    case LUN_OP_SETTLE: return plain_settle;
     case LUN_OP_KIND_COUNT: break;
     }
     static const lun_candidate none[] = {{.name = NULL}};

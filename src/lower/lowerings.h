@@ -51,7 +51,10 @@
     X(accumulate)                                                                                                      \
     X(sum_squares)                                                                                                     \
     X(clip_norm)                                                                                                       \
-    X(ema)
+    X(ema)                                                                                                             \
+    X(loss_seed)                                                                                                       \
+    X(health)                                                                                                          \
+    X(settle)
 /* clang-format on */
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);

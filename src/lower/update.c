@@ -76,3 +76,45 @@ lun_status lun_lower_clip_norm(const lun_op *op, const lun_caps *caps, lun_lower
     lun_emit_args(launch, args);
     return LUN_OK;
 }
+
+lun_status lun_lower_loss_seed(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    (void)caps;
+    const struct seed_args args = {.weight = op->attrs.seed.weight};
+    lun_launch *launch = lun_emit(out, file, "loss_seed", 1);
+    lun_emit_src(launch, 0);
+    lun_emit_dst(launch, 0);
+    lun_emit_args(launch, args);
+    return LUN_OK;
+}
+
+lun_status lun_lower_health(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    (void)caps;
+    const struct health_args args = {.parts = (int)op->src[0].shape.c};
+    lun_launch *launch = lun_emit(out, file, op->nsrc > 4 ? "health_averages" : "health", 1);
+    lun_emit_src(launch, 0);
+    lun_emit_dst(launch, 0);
+    lun_emit_src(launch, 2);
+    lun_emit_src(launch, 3);
+    lun_emit_dst(launch, 1);
+    lun_emit_dst(launch, 2);
+    if (op->nsrc > 4) {
+        lun_emit_src(launch, 4);
+        lun_emit_dst(launch, 3);
+    }
+    lun_emit_args(launch, args);
+    return LUN_OK;
+}
+
+lun_status lun_lower_settle(const lun_op *op, const lun_caps *caps, lun_lowering *out)
+{
+    const int64_t count = lun_count(op->dst[0].shape), grain = lun_grain(caps, count);
+    const struct update_args args = {.count = (int)count, .grain = (int)grain};
+    lun_launch *launch = lun_emit(out, file, "settle", lun_ceil_div(count, grain));
+    lun_emit_dst(launch, 0);
+    lun_emit_dst(launch, 1);
+    lun_emit_src(launch, 2);
+    lun_emit_args(launch, args);
+    return LUN_OK;
+}

@@ -9,6 +9,7 @@
 #include "build.h"
 #include "checkpoint/json.h"
 #include "interop.h"
+#include "metadata.h"
 #include "model_file.h"
 #include "tell.h"
 

@@ -15,8 +15,6 @@
 lun_status lun_model_open(const char *path, const lun_model_hints *hints, lun_safetensors **file,
                           lun_model_file_info *out);
 
-/* The value of metadata "lunette.model". free() it; NULL when memory is out. */
-char *lun_model_metadata_text(const lun_model_file_info *info);
 /* "NAME.running_var" -> "NAME.num_batches_tracked"; false for other names. */
 bool lun_model_tracked_name(const char *name, char *out, size_t size);
 /* Row (h 3 + part) c + i of `whole` and row h c + i of `piece` are one (lun_model_param, three parts): copy to the

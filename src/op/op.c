@@ -10,8 +10,8 @@
 
 #define PITCHED(sources, destination) .pitched_src = sources, .pitched_dst = destination
 
-/* .ndst is the most an op has; convolutions and norms have fewer, depending on their attributes, and ema on its
- * sources. An op without
+/* .ndst is the most an op has; convolutions and norms have fewer, depending on their attributes, ema and health on
+ * their sources. An op without
  * .backward gives its sources no gradient: it is a gradient itself, works on numbers, not parameters (noise), or
  * nothing differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
@@ -64,6 +64,9 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_SUM_SQUARES] = {NAMED(sum_squares, 2, 2, 1), .alias = {2}},
     [LUN_OP_CLIP_NORM] = {NAMED(clip_norm, 1, 1, 2)},
     [LUN_OP_EMA] = {NAMED(ema, 3, 2 + LUN_OP_MAX_EMA, LUN_OP_MAX_EMA), .alias = {3, 4, 5, 6}},
+    [LUN_OP_LOSS_SEED] = {NAMED(loss_seed, 1, 1, 1)},
+    [LUN_OP_HEALTH] = {NAMED(health, 4, 5, 4), .alias = {2}},
+    [LUN_OP_SETTLE] = {NAMED(settle, 3, 3, 2), .alias = {1, 2}},
 };
 
 const lun_op_info *lun_op_info_of(lun_op_kind kind)
@@ -242,6 +245,7 @@ void lun_op_describe(const lun_op *op, char *text, size_t size)
     case LUN_OP_GUIDE: append(&at, end, " %d", a->guide.channels); break;
     case LUN_OP_SUM_SQUARES: append(&at, end, " slot %d", a->squares.slot); break;
     case LUN_OP_CLIP_NORM: append(&at, end, " at %g", (double)a->clip.limit); break;
+    case LUN_OP_LOSS_SEED: append(&at, end, " %g", (double)a->seed.weight); break;
     default: break;
     }
     for (int i = 0; i < op->ndst && i < LUN_OP_MAX_DST; i++)

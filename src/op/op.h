@@ -46,6 +46,13 @@
  *                                                                                                 .clip
  *   ema                param, weights (1,4,1,1), average 1, [.. average 4] (all like param) -> averages in place:
  *                                                                     a_r += weights[r] (param - a_r)
+ *   loss_seed          loss (1,1,1,1)                                 -> dst (1,1,1,1): weight, NaN where the loss is
+ *                                                                     not finite                .seed
+ *   health             parts (1,P,1,1), state (1,1,1,1), slot (1,1,1,1) i32, hyper (1,4,1,1), [weights (1,4,1,1)]
+ *                                                                     -> state in place, hyper (1,4,1,1), norm
+ *                                                                     (1,1,1,1), [weights (1,4,1,1)]
+ *   settle             value, safe (one shape), hyper (1,4,1,1)       -> value, safe in place: value = safe where
+ *                                                                     hyper[3] is 1, else safe = value
  *   randint            rows (N,8,1,1) u32                             -> dst (N,C,H,W) i32        .random
  *   randn              rows (N,8,1,1) u32                             -> dst (N,C,H,W)            .random
  *   sample_step        x, eps (N,C,H,W) or (N,2C,H,W), z, coef (1,8,1,1) -> dst                   .sample
@@ -124,7 +131,10 @@
     X(ACCUMULATE, accumulate)                                                                                          \
     X(SUM_SQUARES, sum_squares)                                                                                        \
     X(CLIP_NORM, clip_norm)                                                                                            \
-    X(EMA, ema)
+    X(EMA, ema)                                                                                                        \
+    X(LOSS_SEED, loss_seed)                                                                                            \
+    X(HEALTH, health)                                                                                                  \
+    X(SETTLE, settle)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,
@@ -198,7 +208,8 @@ typedef struct lun_loss_attrs {
     float delta;
 } lun_loss_attrs;
 
-/* PyTorch's Adam and AdamW. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }, computed on the host in double.
+/* PyTorch's Adam and AdamW. hyper = { lr, 1 - beta1^step, sqrt(1 - beta2^step), skip }, computed on the host in double.
+ * Where skip is 1 nothing changes.
  * decoupled: p -= lr wd p first (AdamW); otherwise g += wd p. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
  * p -= (lr / hyper[1]) m / (sqrt(v) / hyper[2] + eps). With a scale, g is scale * grad to begin with. */
 typedef struct lun_adam_attrs {
@@ -215,6 +226,16 @@ typedef struct lun_squares_attrs {
 typedef struct lun_clip_attrs {
     float limit;
 } lun_clip_attrs;
+
+/* loss_seed: where the backward pass starts. A loss that is not finite makes the whole gradient so, and health sees it
+ * there. */
+typedef struct lun_seed_attrs {
+    float weight;
+} lun_seed_attrs;
+
+/* health: may this step change anything? norm = sqrt(sum of parts). Where that is not finite and state is 0, state
+ * becomes slot + 1. While state is not 0 hyper's result has 1 as its last and the weights' is 0; otherwise both are
+ * what the sources are. The state stays up until the host writes it, so no later step changes anything either. */
 
 /* Element e = (c H + h) W + w of sample n draws from counter block e / 4 of row n (base/philox.h), so the numbers do
  * not depend on storage order. randint: high word of draw e times bound. randn: see cl/random.cl. */
@@ -278,6 +299,7 @@ typedef union lun_attrs {
     lun_guide_attrs guide;
     lun_squares_attrs squares;
     lun_clip_attrs clip;
+    lun_seed_attrs seed;
 } lun_attrs;
 
 #define LUN_OP_MAX_EMA 4 /* averages of one ema */

@@ -71,6 +71,9 @@ LUN_RULE(guide);
 LUN_RULE(accumulate);
 LUN_RULE(sum_squares);
 LUN_RULE(clip_norm);
+LUN_RULE(loss_seed);
+LUN_RULE(health);
+LUN_RULE(settle);
 LUN_RULE(ema);
 
 LUN_GRADIENT(conv2d);

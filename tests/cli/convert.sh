@@ -56,7 +56,7 @@ succeeds convert "$golden/small.stream.safetensors" small.safetensors --to lunet
 succeeds info small.safetensors
 # A run folder: its newest checkpoint
 succeeds craters pictures --count 4 --size 8
-succeeds train pictures --out run --device cpu --threads 1 --size 8 --batch 4 --steps 2 --sample-every 0 --channels 4,4 --tune off
+succeeds train pictures --out run --preset notebook --device cpu --threads 1 --size 8 --batch 4 --steps 2 --sample-every 0 --channels 4,4 --tune off
 succeeds convert run model.safetensors --to lunette
 check "a checkpoint" cmp model.safetensors run/checkpoints/step-00000002.safetensors
 refuses 2 "no layout but lunette's" convert run x --to diffusers

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What train makes of pictures, and compare: flips, crops, channels, sizes, held-out pictures, distances.
 . "$(dirname "$0")/lib.sh"
-net="--channels 4,8 --batch 4 --device cpu --threads 1 --sample-every 0 --tune off"
+net="--preset notebook --channels 4,8 --batch 4 --device cpu --threads 1 --sample-every 0 --tune off"
 
 succeeds craters pictures --count 15 --size 16 --seed 3
 succeeds train pictures --out plain --size 16 $net --steps 6
@@ -44,7 +44,7 @@ refuses 2 '--channels-in rgb.*grey' train pictures --out parts --resume --channe
 refuses 2 '--holdout 4.*5' train pictures --out parts --resume --holdout 4
 refuses 2 '--size 16.*16x8' train pictures --out parts --resume --size 16
 refuses 2 '--flip.*without' train pictures --out plain --resume --flip
-refuses 4 '--channels-in' train pictures --out unfit --size 16x8 --channels 4,8 --channels-in rgb --device cpu --init whole/checkpoints/step-00000008.safetensors
+refuses 4 '--channels-in' train pictures --out unfit --preset notebook --size 16x8 --channels 4,8 --channels-in rgb --device cpu --init whole/checkpoints/step-00000008.safetensors
 succeeds info whole
 check "size and channels" grep -q '^pictures    16x8, 1 channels' out
 succeeds sample whole --out grey.png --count 3 --steps 4 --norm-mode eval --device cpu --threads 1
@@ -52,27 +52,27 @@ check "a grey PNG" [ "$(od -An -tu1 -j25 -N1 grey.png | tr -d ' ')" = 0 ]
 
 # What cannot be
 for value in 1 1.5 2.5 -1 abc ''; do
-    refuses 2 '^lunette: error: --holdout' train pictures --out r --size 16 --holdout "$value"
+    refuses 2 '^lunette: error: --holdout' train pictures --out r --preset notebook --size 16 --holdout "$value"
     refuses 2 '^lunette: error: --holdout' compare pictures pictures --holdout "$value"
 done
 for value in 16x 16x16x16 x16 1x16 16x4097 16X16 '16 x16' 16,16; do
-    refuses 2 '^lunette: error: --size' train pictures --out r --size "$value"
+    refuses 2 '^lunette: error: --size' train pictures --out r --preset notebook --size "$value"
 done
-refuses 2 'must be one of stretch, centre, random' train pictures --out r --crop some
-refuses 2 'must be one of auto, grey, rgb, rgba' train pictures --out r --channels-in 3
-refuses 2 'only with --labels' train pictures --out r --label-dropout 0.2
-refuses 2 'takes no classes' train pictures --out r --labels
-refuses 3 'not held out' train pictures --out r --size 16 --channels 4,8 --batch 13 --holdout 5 --device cpu
-refuses 3 'none held out' train pictures --out r --size 16 --channels 4,8 --batch 2 --holdout 50 --device cpu
+refuses 2 'must be one of stretch, centre, random' train pictures --out r --preset notebook --crop some
+refuses 2 'must be one of auto, grey, rgb, rgba' train pictures --out r --preset notebook --channels-in 3
+refuses 2 'only with --labels' train pictures --out r --preset notebook --label-dropout 0.2
+refuses 2 'takes no classes' train pictures --out r --preset notebook --labels
+refuses 3 'not held out' train pictures --out r --preset notebook --size 16 --channels 4,8 --batch 13 --holdout 5 --device cpu
+refuses 3 'none held out' train pictures --out r --preset notebook --size 16 --channels 4,8 --batch 2 --holdout 50 --device cpu
 [ -e r ] && fail "a run that could not begin left a folder"
 
 # What the folder holds decides
 mkdir grey
 cp grey.png grey/a.png
-succeeds train grey --out auto --size 16 --channels-in auto --channels 4,8 --batch 1 --steps 1 --device cpu --sample-every 0 --tune off
+succeeds train grey --out auto --preset notebook --size 16 --channels-in auto --channels 4,8 --batch 1 --steps 1 --device cpu --sample-every 0 --tune off
 check "grey is seen" grep -q '^channels: grey; 1 grey pictures, 0 in colour, 0 with alpha' out
 cp pictures/crater-0000.png grey/b.png
-succeeds train grey --out auto2 --size 16 --channels-in auto --channels 4,8 --batch 1 --steps 1 --device cpu --sample-every 0 --tune off
+succeeds train grey --out auto2 --preset notebook --size 16 --channels-in auto --channels 4,8 --batch 1 --steps 1 --device cpu --sample-every 0 --tune off
 check "colour is seen" grep -q '^channels: RGB; 1 grey pictures, 1 in colour, 0 with alpha' out
 
 # Comparing: a set with itself, with others, a grid, one picture

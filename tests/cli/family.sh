@@ -62,14 +62,14 @@ check "a strip of a class" [ -s told/samples/epoch-00001.png ]
 
 # Starting from a model's weights
 succeeds train pictures --out again $unet $on --steps 1 --sample-every 0 --learned-variance --init whole/checkpoints/step-00000040.safetensors
-refuses 4 'of kind adm, the run.s notebook' train pictures --out f --size 16 --channels 8,16 --init whole/checkpoints/step-00000040.safetensors
+refuses 4 'of kind adm, the run.s notebook' train pictures --out f --preset notebook --size 16 --channels 8,16 --init whole/checkpoints/step-00000040.safetensors
 [ -e f ] && fail "a refused run left a folder"
 
 # What does not go together
 refuses 2 'known: .*tiny.*adm-64' train pictures --out f --preset small-
-refuses 2 '--learned-variance: .*notebook' train pictures --out f --learned-variance
-refuses 2 '--dropout: .*notebook' train pictures --out f --dropout 0.1
-refuses 2 'labels: .*notebook takes no classes' train classes --out f --labels
+refuses 2 '--learned-variance: .*notebook' train pictures --out f --preset notebook --learned-variance
+refuses 2 '--dropout: .*notebook' train pictures --out f --preset notebook --dropout 0.1
+refuses 2 'labels: .*notebook takes no classes' train classes --out f --preset notebook --labels
 refuses 2 '--attention: .*level 4' train pictures --out f --preset tiny --attention 0,4
 refuses 2 '--huber-delta: only' train pictures --out f $unet --huber-delta 2
 refuses 2 '--bound-scale: only' train pictures --out f $unet --bound-scale 2

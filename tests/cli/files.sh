@@ -2,7 +2,7 @@
 # Bad data 3, bad checkpoints 4, outputs that cannot be written 7; each before any work is done. A home that is missing and a
 # stream that is closed do no harm.
 . "$(dirname "$0")/lib.sh"
-base="--device cpu --threads 1 --size 8 --batch 4 --steps 2 --sample-every 0"
+base="--preset notebook --device cpu --threads 1 --size 8 --batch 4 --steps 2 --sample-every 0"
 # Not tuned: a run that cannot remember its choices may choose others, and then rounds differently.
 small="$base --channels 4,4 --tune off"
 
@@ -19,7 +19,7 @@ run train junk --out r $small
 checks=$((checks + 1))
 run train empty --out r $small
 [ $code = 3 ] || fail "an empty folder: exit $code"
-refuses 3 'fewer than one batch' train pictures --out r --device cpu --size 8 --channels 4,4 --batch 9
+refuses 3 'fewer than one batch' train pictures --out r --preset notebook --device cpu --size 8 --channels 4,4 --batch 9
 # Outputs
 : >file
 refuses 7 'not a directory' train pictures --out file $small
@@ -31,7 +31,7 @@ refuses 7 '' craters /dev/full
 succeeds train pictures --out run $small
 refuses 2 'already holds a run' train pictures --out run $small
 refuses 2 'holds no run' train pictures --out other --resume $small
-refuses 2 'computes nothing' train pictures --out other --device null
+refuses 2 'computes nothing' train pictures --out other --preset notebook --device null
 refuses 2 'computes nothing' sample run --out g.png --device null
 refuses 2 'must end in .png' sample run --out grid --device cpu
 refuses 7 '' sample run --out /dev/full --device cpu
@@ -56,6 +56,32 @@ done
 cp "$model" bent.safetensors
 printf '\125\252' | dd of=bent.safetensors bs=1 seek=$((size - 6)) conv=notrunc 2>/dev/null
 refuses 4 'bent.safetensors' info bent.safetensors
+refuses 4 "bent.safetensors: tensor '[a-z0-9_.]*': damaged" info --verify bent.safetensors
+# Each checksum of every file of a run; a copy of another program's making has none.
+succeeds info --verify run
+check "all files" [ "$(grep -c '^right  run/checkpoints/step-0000000[0-9].*: [0-9]* tensors, ' out)" = "$(ls run/checkpoints | wc -l)" ]
+cp -r run bent-run
+cp bent.safetensors bent-run/checkpoints/step-00000002.safetensors
+run info --verify bent-run
+check "exit 4" [ $code = 4 ]
+check "the file" grep -q '^WRONG  bent-run/checkpoints/step-00000002.safetensors$' out
+check "the others" grep -q '^right  bent-run/checkpoints/step-00000002.optimizer' out
+check "the tensor" grep -q "^lunette: error: bent-run/checkpoints/step-00000002.safetensors: tensor '" err
+python3 - "$model" bare.safetensors <<'END'
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+size = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8 : 8 + size])
+for key in "lunette.crc32", "lunette.header_crc32":
+    del header["__metadata__"][key]
+text = json.dumps(header).encode()
+open(sys.argv[2], "wb").write(struct.pack("<Q", len(text)) + text + data[8 + size :])
+END
+succeeds info bare.safetensors
+check "said to have none" grep -q ', checksums none$' out
+refuses 4 'bare.safetensors: has no checksums' info --verify bare.safetensors
+refuses 2 'without checkpoints' info --verify pictures
+refuses 2 'no such' info --verify nothing
 mkdir -p bent/checkpoints
 cp bent.safetensors bent/checkpoints/step-00000002.safetensors
 checks=$((checks + 1))

@@ -73,6 +73,17 @@ wait_for()
     [ -e "$1" ]
 }
 
+# wait_for_line PATTERN FILE: at most 60 seconds.
+wait_for_line()
+{
+    i=0
+    while ! grep -q -e "$1" "$2" 2>/dev/null && [ $i -lt 3000 ]; do
+        sleep 0.02
+        i=$((i + 1))
+    done
+    grep -q -e "$1" "$2"
+}
+
 # A device that is not there is a skipped test.
 need_device()
 {

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 device=$2
 need_device "$device"
-options="--device $device --threads 2 --size 16 --channels 8,16 --batch 4"
+options="--device $device --threads 2 --preset notebook --size 16 --channels 8,16 --batch 4"
 steps=300
 last=checkpoints/step-00000300
 
@@ -18,6 +18,8 @@ interrupted()
     "$LUNETTE" train pictures --out $1 $options --steps $steps --sample-every 20 --checkpoint-every 7 >out 2>err &
     pid=$!
     wait_for $1/checkpoints/step-00000014.safetensors || fail "$1: no checkpoint was written"
+    "$LUNETTE" train pictures --out $1 --resume --device $device >out2 2>err2
+    [ $? = 2 ] && grep -q "^lunette: error: $1: process $pid is working in this run folder$" err2 || fail "$1: two at once: $(cat err2)"
     kill -$2 $pid
     wait $pid 2>/dev/null
     code=$?
@@ -51,7 +53,7 @@ for part in '' .optimizer .ema-0.99 .ema-0.999; do
 done
 check "the log is one" [ "$(grep -c '"step": 300,' rich/log.jsonl)" = 1 ]
 
-options="--device $device --threads 2 --size 16 --channels 8,16 --batch 4"
+options="--device $device --threads 2 --preset notebook --size 16 --channels 8,16 --batch 4"
 # A newest checkpoint that is damaged is passed over with a warning.
 interrupted damaged KILL 137
 newest=$(ls damaged/checkpoints/step-????????.safetensors | tail -1)

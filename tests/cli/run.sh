@@ -10,7 +10,7 @@ check "craters repeat" diff -r pictures again
 succeeds craters others --count 5 --size 16 --seed 4
 cmp -s others/crater-0000.png pictures/crater-0000.png && fail "another seed, the same craters"
 
-succeeds train pictures --out run --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --epochs 2 --sample-every 1 --log-every 1
+succeeds train pictures --out run --preset notebook --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --epochs 2 --sample-every 1 --log-every 1
 for file in config.json log.jsonl loss.png data.png forward.png samples/epoch-00001.png samples/epoch-00002.png \
     checkpoints/step-00000008.safetensors checkpoints/step-00000008.optimizer.safetensors; do
     check "the run's files" [ -s run/$file ]
@@ -22,7 +22,7 @@ check "where things are" grep -q 'run/checkpoints/step-00000008.safetensors' out
 check "no escape codes in a pipe" [ "$(tr -d -c '\033\r' <out | wc -c)" = 0 ]
 
 # The same run, quietly
-succeeds train pictures --out quiet --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --steps 8 --sample-every 0 --quiet
+succeeds train pictures --out quiet --preset notebook --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --steps 8 --sample-every 0 --quiet
 check "quiet is one line" [ "$(cat out err | wc -l)" = 1 ]
 check "steps are epochs" cmp run/checkpoints/step-00000008.safetensors quiet/checkpoints/step-00000008.safetensors
 
@@ -64,7 +64,7 @@ refuses 2 'learned no variance' sample run --out g.png --steps 2 --variance lear
 refuses 2 'not the picture' sample run --out g.png --sampler dpm --clip xt --device cpu
 
 # Moving averages, a schedule, parts of a batch: what is said, logged, kept and drawn
-succeeds train pictures --out ema --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --steps 8 --sample-every 1 --log-every 1 \
+succeeds train pictures --out ema --preset notebook --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --steps 8 --sample-every 1 --log-every 1 \
     --optimizer adamw --weight-decay 0.01 --warmup 2 --decay linear --clip-norm 1 --ema 0.5,0.9 --micro-batch 2
 check "the update is said" grep -q '^update: AdamW, weight decay 0.01, warm-up of 2 steps, linear decay to 0, gradient clipped at norm 1, moving averages 0.5,0.9, 2 x 2 pictures$' out
 check "batch norms are warned of" grep -q 'warning: .*batch norms' err
@@ -141,9 +141,9 @@ refuses 2 'exclude' train pictures --out run --resume --init run/checkpoints/ste
 run train others --out run --resume --epochs 4 --device cpu
 check "other pictures are refused" [ $code = 3 ]
 check "other pictures are named" grep -q '^lunette: error: .*other pictures' err
-succeeds train pictures --out init --init run/checkpoints/step-00000012.safetensors --steps 1 --size 16 --channels 8,16 --batch 4 --device cpu
+succeeds train pictures --out init --preset notebook --init run/checkpoints/step-00000012.safetensors --steps 1 --size 16 --channels 8,16 --batch 4 --device cpu
 check "the start is kept" [ -s init/checkpoints/step-00000000.safetensors ]
-refuses 4 '8,16.*4,8.*--channels' train pictures --out unfit --init run/checkpoints/step-00000012.safetensors --size 16 --channels 4,8 --batch 4
+refuses 4 '8,16.*4,8.*--channels' train pictures --out unfit --preset notebook --init run/checkpoints/step-00000012.safetensors --size 16 --channels 4,8 --batch 4
 [ -e unfit ] && fail "an unfit --init left a folder"
 for file in loss.png data.png forward.png samples/epoch-00001.png; do
     for word in Software model seed sampler steps; do
@@ -178,7 +178,7 @@ check "cpu is there" grep -q '"spec": "cpu"' out
 
 # A terminal: one line redrawn, erased at the end, no colour where it is not wanted
 if command -v script >/dev/null 2>&1 && script -qec true /dev/null >/dev/null 2>&1; then
-    command="'$LUNETTE' train pictures --out term --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --steps 8 --sample-every 0"
+    command="'$LUNETTE' train pictures --out term --preset notebook --device cpu --threads 1 --size 16 --channels 8,16 --batch 4 --steps 8 --sample-every 0"
     checks=$((checks + 1))
     TERM=xterm NO_COLOR= script -qec "$command" /dev/null >out 2>err </dev/null || fail "on a terminal: $(cat out)"
     check "a live line" grep -q "$(printf '\r\033')\[K.*step 8/8" out

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tuning: measured once, shown, remembered, used; pins and --tune decide what counts.
 . "$(dirname "$0")/lib.sh"
-net="--size 16 --channels 8,16 --batch 4 --device cpu --threads 1"
+net="--preset notebook --size 16 --channels 8,16 --batch 4 --device cpu --threads 1"
 
 succeeds tune $net
 check "the table" grep -q '^conv2d 4x3x16x16 (8,3,3,3)' out

@@ -31,54 +31,54 @@ refuses 2 "bench 'tarin'" bench tarin
 mkdir pictures
 # Values: whole numbers
 for value in abc 12abc 1e3 '' +5 ' 5' '5 ' -1 0 0x10 1.5 4097 2147483648 9223372036854775808 18446744073709551616 nan inf; do
-    refuses 2 '^lunette: error: --batch' train pictures --out r --batch "$value"
-    refuses 2 '^lunette: error: --batch' train pictures --out r "--batch=$value"
+    refuses 2 '^lunette: error: --batch' train pictures --out r --preset notebook --batch "$value"
+    refuses 2 '^lunette: error: --batch' train pictures --out r --preset notebook "--batch=$value"
 done
 for value in abc '' -1 +1 1e3 18446744073709551616; do
-    refuses 2 '^lunette: error: --seed' train pictures --out r --seed "$value"
-    refuses 2 '^lunette: error: --steps' train pictures --out r --steps "$value"
+    refuses 2 '^lunette: error: --seed' train pictures --out r --preset notebook --seed "$value"
+    refuses 2 '^lunette: error: --steps' train pictures --out r --preset notebook --steps "$value"
 done
-refuses 2 '^lunette: error: --steps 0' train pictures --out r --steps 0
-refuses 2 '^lunette: error: --steps' train pictures --out r --steps 9223372036854775808
-refuses 2 '^lunette: error: --epochs' train pictures --out r --epochs 0
+refuses 2 '^lunette: error: --steps 0' train pictures --out r --preset notebook --steps 0
+refuses 2 '^lunette: error: --steps' train pictures --out r --preset notebook --steps 9223372036854775808
+refuses 2 '^lunette: error: --epochs' train pictures --out r --preset notebook --epochs 0
 for value in 0 100000 abc; do
-    refuses 2 '^lunette: error: --threads' train pictures --out r --threads $value
+    refuses 2 '^lunette: error: --threads' train pictures --out r --preset notebook --threads $value
 done
 # Real numbers
 for value in nan inf -inf -1 0 1e39 0x1p3 1,5 abc '' +1 '1 ' .; do
-    refuses 2 '^lunette: error: --lr' train pictures --out r --lr "$value"
-    refuses 2 '^lunette: error: --hours' train pictures --out r --hours "$value"
+    refuses 2 '^lunette: error: --lr' train pictures --out r --preset notebook --lr "$value"
+    refuses 2 '^lunette: error: --hours' train pictures --out r --preset notebook --hours "$value"
 done
 for option in --weight-decay --clip-norm --lr-end; do
     for value in nan -1 x '' 1e400; do
-        refuses 2 "^lunette: error: $option" train pictures --out r $option "$value"
+        refuses 2 "^lunette: error: $option" train pictures --out r --preset notebook $option "$value"
     done
 done
 for option in --ema --betas; do
     for value in '' , 0.5, ,0.5 x 0.5,x -0.5 nan 0.1,0.2,0.3,0.4,0.5; do
-        refuses 2 "^lunette: error: $option" train pictures --out r $option "$value"
+        refuses 2 "^lunette: error: $option" train pictures --out r --preset notebook $option "$value"
     done
 done
-refuses 2 'two numbers' train pictures --out r --betas 0.9
-refuses 2 'betas' train pictures --out r --betas 0.9,1
-refuses 2 "moving average's rate 1" train pictures --out r --ema 1
-refuses 2 'given twice' train pictures --out r --ema 0.9,0.9
-refuses 2 "moving average's rate 0" train pictures --out r --ema 0,0.9
-refuses 2 'must be one of constant, linear, cosine' train pictures --out r --decay exponential
-refuses 2 'must be one of adam, adamw' train pictures --out r --optimizer sgd
-refuses 2 'must be one of none, power, ramp' train pictures --out r --ema 0.9 --ema-warmup slow
-refuses 2 'only with --ema' train pictures --out r --ema-warmup power
-refuses 2 '\-\-lr-end: only with --decay' train pictures --out r --lr-end 1e-5
-refuses 2 '\-\-decay-steps: only with --decay' train pictures --out r --decay constant --decay-steps 5
-refuses 2 'before the warm-up' train pictures --out r --decay linear --decay-steps 5 --warmup 5
-refuses 2 'the end must be 0 to 0.001' train pictures --out r --decay linear --lr-end 0.1
-refuses 2 '\-\-decay-steps' train pictures --out r --decay linear --hours 1
-refuses 2 'must divide it' train pictures --out r --accumulate 3
-refuses 2 '\-\-micro-batch 5: does not divide the batch of 16' train pictures --out r --micro-batch 5
-refuses 2 'exclude each other' train pictures --out r --micro-batch 4 --accumulate 4
+refuses 2 'two numbers' train pictures --out r --preset notebook --betas 0.9
+refuses 2 'betas' train pictures --out r --preset notebook --betas 0.9,1
+refuses 2 "moving average's rate 1" train pictures --out r --preset notebook --ema 1
+refuses 2 'given twice' train pictures --out r --preset notebook --ema 0.9,0.9
+refuses 2 "moving average's rate 0" train pictures --out r --preset notebook --ema 0,0.9
+refuses 2 'must be one of constant, linear, cosine' train pictures --out r --preset notebook --decay exponential
+refuses 2 'must be one of adam, adamw' train pictures --out r --preset notebook --optimizer sgd
+refuses 2 'must be one of none, power, ramp' train pictures --out r --preset notebook --ema 0.9 --ema-warmup slow
+refuses 2 'only with --ema' train pictures --out r --preset notebook --ema-warmup power
+refuses 2 '\-\-lr-end: only with --decay' train pictures --out r --preset notebook --lr-end 1e-5
+refuses 2 '\-\-decay-steps: only with --decay' train pictures --out r --preset notebook --decay constant --decay-steps 5
+refuses 2 'before the warm-up' train pictures --out r --preset notebook --decay linear --decay-steps 5 --warmup 5
+refuses 2 'the end must be 0 to 0.001' train pictures --out r --preset notebook --decay linear --lr-end 0.1
+refuses 2 '\-\-decay-steps' train pictures --out r --preset notebook --decay linear --hours 1
+refuses 2 'must divide it' train pictures --out r --preset notebook --accumulate 3
+refuses 2 '\-\-micro-batch 5: does not divide the batch of 16' train pictures --out r --preset notebook --micro-batch 5
+refuses 2 'exclude each other' train pictures --out r --preset notebook --micro-batch 4 --accumulate 4
 # Lists and choices
 for value in '' , 8, ,8 8,,16 8,x 8,-16 8,0 1,2,3,4,5,6,7,8,9 99999999999; do
-    refuses 2 '^lunette: error: --channels' train pictures --out r --channels "$value"
+    refuses 2 '^lunette: error: --channels' train pictures --out r --preset notebook --channels "$value"
 done
 refuses 2 'must be one of none, x0, xt' sample m --out g.png --clip maybe
 refuses 2 'must be one of eval, train' sample m --out g.png --norm-mode batch
@@ -94,17 +94,17 @@ refuses 2 'unknown preset' train pictures --out r --preset nothing
 for option in --out --batch --lr --device --channels --clip; do
     refuses 2 "$option needs a value" train pictures $option
 done
-refuses 2 '\-\-batch is given twice' train pictures --out r --batch 4 --batch 4
-refuses 2 '\-\-quiet is given twice' train pictures --out r --quiet --quiet
-refuses 2 '\-\-quiet takes no value' train pictures --out r --quiet=1
-refuses 2 'exclude each other' train pictures --out r --steps 5 --epochs 5
-refuses 2 'exclude each other' train pictures --out r --hours 1 --epochs 5
+refuses 2 '\-\-batch is given twice' train pictures --out r --preset notebook --batch 4 --batch 4
+refuses 2 '\-\-quiet is given twice' train pictures --out r --preset notebook --quiet --quiet
+refuses 2 '\-\-quiet takes no value' train pictures --out r --preset notebook --quiet=1
+refuses 2 'exclude each other' train pictures --out r --preset notebook --steps 5 --epochs 5
+refuses 2 'exclude each other' train pictures --out r --preset notebook --hours 1 --epochs 5
 refuses 2 '\-\-out RUN is missing' train pictures
 refuses 2 '\-\-out is missing' sample m
 # Sizes that the network cannot take
-refuses 2 'ivisible' train pictures --out r --size 30 --channels 8,16,32
-refuses 2 '^lunette: error: ' train pictures --out r --channels 8
-refuses 2 'norm-mode eval' train pictures --out r --size 4 --channels 8,8,8
+refuses 2 'ivisible' train pictures --out r --preset notebook --size 30 --channels 8,16,32
+refuses 2 '^lunette: error: ' train pictures --out r --preset notebook --channels 8
+refuses 2 'norm-mode eval' train pictures --out r --preset notebook --size 4 --channels 8,8,8
 # Craters
 refuses 2 '^lunette: error: --size 7' craters c --size 7
 refuses 2 '^lunette: error: --size 513' craters c --size 513

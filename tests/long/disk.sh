@@ -5,7 +5,7 @@ times=$2
 seed=${3:-1}
 . "$(dirname "$0")/../cli/lib.sh"
 options="--device cpu --threads 1 --sample-every 3 --checkpoint-every 2"
-net="--size 16 --channels 4,8 --batch 4"
+net="--preset notebook --size 16 --channels 4,8 --batch 4"
 steps=30
 last=checkpoints/step-00000030
 

@@ -5,7 +5,7 @@ steps=$3
 . "$(dirname "$0")/../cli/lib.sh"
 need_device "$device"
 succeeds craters pictures --count 16 --size 8
-"$LUNETTE" train pictures --out run --device "$device" --threads 1 --size 8 --channels 4,8 --batch 4 --steps "$steps" --sample-every 100 \
+"$LUNETTE" train pictures --out run --preset notebook --device "$device" --threads 1 --size 8 --channels 4,8 --batch 4 --steps "$steps" --sample-every 100 \
     --checkpoint-every 500 >out 2>err </dev/null &
 pid=$!
 rss() { sed -n 's/^VmRSS: *\([0-9]*\) kB/\1/p' /proc/$pid/status 2>/dev/null; }

@@ -11,19 +11,19 @@ steps=150
 last=checkpoints/step-00000150
 
 succeeds craters pictures --count 12 --size 16
-succeeds train pictures --out whole --size 16 --channels 8,16 --batch 4 $options --steps $steps
+succeeds train pictures --out whole --preset notebook --size 16 --channels 8,16 --batch 4 $options --steps $steps
 awk -v n="$kills" -v seed="$seed" 'BEGIN { srand(seed); for (i = 0; i < n; i++) printf "%.3f\n", rand() * rand() * 1.5 }' >delays
 
 done=0 runs=0 fresh=1
 while read -r delay; do
     if [ $fresh = 1 ]; then
         rm -rf run
-        set -- --size 16 --channels 8,16 --batch 4
+        set -- --preset notebook --size 16 --channels 8,16 --batch 4
         fresh=0
     elif [ -e run/config.json ]; then
         set -- --resume
     else # killed before there was a run: it begins again
-        set -- --size 16 --channels 8,16 --batch 4
+        set -- --preset notebook --size 16 --channels 8,16 --batch 4
         rm -rf run
     fi
     "$LUNETTE" train pictures --out run "$@" $options --steps $steps >out 2>err </dev/null &
@@ -45,7 +45,7 @@ while read -r delay; do
     fresh=1
 done <delays
 if [ $fresh = 0 ]; then
-    [ -e run/config.json ] && set -- --resume || { rm -rf run; set -- --size 16 --channels 8,16 --batch 4; }
+    [ -e run/config.json ] && set -- --resume || { rm -rf run; set -- --preset notebook --size 16 --channels 8,16 --batch 4; }
     succeeds train pictures --out run "$@" $options --steps $steps
     check "the weights" cmp whole/$last.safetensors run/$last.safetensors
     runs=$((runs + 1))

@@ -55,6 +55,7 @@ typedef struct oc_case {
     float max_zero; /* share of zeros that destination 0 may have, not counting elements that nothing contributes to */
     const char *only; /* the one candidate that the case is for, where another would take too long; NULL: all */
     bool constant;    /* destination 0 may be constant */
+    bool passes;      /* results are passed on or not: they may all be zero, or all NaN */
     bool nans;        /* a NaN in the reference is meant: the device must give one too */
     bool like_cpu;    /* must equal the cpu device bit for bit */
     uint64_t golden;  /* lun_hash of destination 0 in API order, on every device for ever; 0: not recorded */
@@ -86,7 +87,7 @@ extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_s
     oc_concat, oc_slice, oc_embed, oc_noise, oc_loss, oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step,
     oc_store, oc_embed_backward, oc_upsample2, oc_pool2, oc_attention, oc_attention_backward, oc_loss_each,
     oc_loss_each_backward, oc_weighted_mean, oc_weighted_mean_backward, oc_variational, oc_variational_backward,
-    oc_guide, oc_accumulate, oc_sum_squares, oc_clip_norm, oc_ema;
+    oc_guide, oc_accumulate, oc_sum_squares, oc_clip_norm, oc_ema, oc_loss_seed, oc_health, oc_settle;
 /* winograd.c: bound_of of the convolutions. */
 bool oc_winograd_bound(const oc_case *c, const char *candidate, double *bound);
 extern const oc_op *const oc_ops[];

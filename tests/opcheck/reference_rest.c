@@ -186,6 +186,12 @@ void ref_adam(const lun_op *op, const double *const *src, double *const *dst, do
     const double lr = src[4][0], correct1 = src[4][1], correct2 = src[4][2], scale = op->nsrc > 5 ? src[5][0] : 1;
     for (int64_t i = 0; i < lun_count(op->src[0].shape); i++) {
         double p = src[0][i], g = scale * src[1][i];
+        if (src[4][3] == 1) {
+            for (int d = 0; d < 3; d++)
+                dst[d][i] = src[d == 0 ? 0 : d + 1][i];
+            note(mag, i, fabs(p));
+            continue;
+        }
         if (a.decoupled)
             p -= lr * wd * p;
         else

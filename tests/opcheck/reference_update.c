@@ -51,3 +51,36 @@ void ref_ema(const lun_op *op, const double *const *src, double *const *dst, dou
             note(mag, r, i, fabs(a) + fabs(w) * (fabs(p) + fabs(a)));
         }
 }
+
+void ref_loss_seed(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
+{
+    dst[0][0] = isfinite(src[0][0]) ? (double)op->attrs.seed.weight : NAN;
+    note(mag, 0, 0, fabs(dst[0][0]));
+}
+
+void ref_health(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < lun_count(op->src[0].shape); i++)
+        sum += src[0][i];
+    const bool finite = isfinite((float)sum);
+    dst[0][0] = src[1][0] == 0 && !finite ? src[2][0] + 1 : src[1][0];
+    for (int i = 0; i < 4; i++)
+        dst[1][i] = i == 3 && dst[0][0] != 0 ? 1 : src[3][i];
+    dst[2][0] = sqrt(sum);
+    for (int i = 0; op->nsrc > 4 && i < 4; i++)
+        dst[3][i] = dst[0][0] != 0 ? 0 : src[4][i];
+    for (int d = 0; d < op->ndst; d++)
+        for (int64_t i = 0; i < lun_count(op->dst[d].shape); i++)
+            note(mag, d, i, fabs(dst[d][i]));
+}
+
+void ref_settle(const lun_op *op, const double *const *src, double *const *dst, double *const *mag)
+{
+    const int from = src[2][3] == 1;
+    for (int64_t i = 0; i < lun_count(op->dst[0].shape); i++)
+        for (int d = 0; d < 2; d++) {
+            dst[d][i] = src[from][i];
+            note(mag, d, i, fabs(dst[d][i]));
+        }
+}

@@ -1,4 +1,4 @@
-/* accumulate, sum_squares, clip_norm, ema.
+/* accumulate, sum_squares, clip_norm, ema, loss_seed, health, settle.
  *
  * accumulate: one rounding, u |y|; whole numbers exactly.
  *
@@ -10,7 +10,10 @@
  * ulp (6 u) of OpenCL's sqrt; the scale by that, an addition (u, and the rounding of 1e-6), and the 2.5 ulp (5 u) of a
  * division. Where the limit is just met, both sides of the minimum agree.
  *
- * ema: p - a, the product and the sum round: u |p - a| |w| + u |w (p - a)| + u |y|, or less where fused. */
+ * ema: p - a, the product and the sum round: u |p - a| |w| + u |w (p - a)| + u |y|, or less where fused.
+ *
+ * loss_seed, health, settle pass on what they are given, exactly, or say NaN; the norm of health is that of clip_norm.
+ */
 #include "opcheck.h"
 
 static const int shapes[][4] = {
@@ -136,8 +139,77 @@ static void bound_ema(oc_case *c)
         }
 }
 
+static void make_seed(oc_case *c, oc_set set, int index, oc_rng *rng)
+{
+    static const double losses[] = {0, -3.5, 1e38, NAN, INFINITY, -INFINITY};
+    (void)set;
+    c->layout = oc_turn(index);
+    oc_set_float(c, oc_source(c, lun_image(1, 1, 1, 1)), 0, index < COUNT(losses) ? losses[index] : oc_real(rng));
+    c->op.attrs.seed.weight = index % 2 ? 0.125f : 1.0f;
+    c->nans = index >= 3 && index < COUNT(losses);
+    c->passes = true;
+    c->exact = !c->nans;
+    oc_dest(c, lun_shape4(1, 1, 1, 1));
+}
+
+/* The state down and up, parts with and without a NaN, averages or none. */
+static void make_health(oc_case *c, oc_set set, int index, oc_rng *rng)
+{
+    static const int parts[] = {1, 64, 7};
+    const int places = parts[index % 3];
+    (void)set;
+    c->layout = oc_turn(index / 3);
+    const int src = oc_source(c, lun_image(1, places, 1, 1));
+    for (int i = 0; i < places; i++)
+        oc_set_float(c, src, i, fabs(oc_real(rng)));
+    c->passes = true;
+    c->nans = index / 2 % 2 == 0;
+    if (c->nans)
+        oc_set_float(c, src, oc_below(rng, places), NAN);
+    oc_set_float(c, oc_source(c, lun_image(1, 1, 1, 1)), 0, index % 2 ? 5 : 0);
+    oc_fill_indices(c, oc_source(c, lun_typed(lun_image(1, 1, 1, 1), LUN_I32)), rng, 0, 63);
+    const int hyper = oc_source(c, lun_image(1, 4, 1, 1));
+    oc_fill_reals(c, hyper, rng, 0.5, 0.4);
+    oc_set_float(c, hyper, 3, index % 5 == 4);
+    if (index / 4 % 2)
+        oc_fill_reals(c, oc_source(c, lun_image(1, LUN_OP_MAX_EMA, 1, 1)), rng, 0.5, 0.4);
+    oc_dest(c, lun_shape4(1, 1, 1, 1));
+    oc_dest(c, lun_shape4(1, 4, 1, 1));
+    oc_dest(c, lun_shape4(1, 1, 1, 1));
+    if (c->op.nsrc > 4)
+        oc_dest(c, lun_shape4(1, LUN_OP_MAX_EMA, 1, 1));
+}
+
+static void bound_health(oc_case *c)
+{
+    if (!isnan(c->want[2][0]))
+        c->bound[2][0] = (oc_sum_factor((double)c->op.src[0].shape.c) / 2 + 6) * OC_U * c->want[2][0];
+}
+
+static void make_settle(oc_case *c, oc_set set, int index, oc_rng *rng)
+{
+    const lun_desc desc = pick(c, set, index, rng);
+    c->exact = true;
+    for (int i = 0; i < 2; i++)
+        fill(c, oc_source(c, desc), rng, 1 << 20);
+    const int hyper = oc_source(c, lun_image(1, 4, 1, 1));
+    oc_fill_reals(c, hyper, rng, 0.5, 0.4);
+    oc_set_float(c, hyper, 3, index % 2);
+    for (int i = 0; i < 2; i++)
+        oc_dest(c, desc.shape);
+}
+
+/* Of those that are exact whatever comes. */
+static void no_bound(oc_case *c)
+{
+    (void)c;
+}
+
 const oc_op oc_accumulate = {
     .kind = LUN_OP_ACCUMULATE, .count = count, .make = make_accumulate, .bound = bound_accumulate};
 const oc_op oc_sum_squares = {.kind = LUN_OP_SUM_SQUARES, .count = count, .make = make_squares, .bound = bound_squares};
 const oc_op oc_clip_norm = {.kind = LUN_OP_CLIP_NORM, .count = count, .make = make_clip, .bound = bound_clip};
 const oc_op oc_ema = {.kind = LUN_OP_EMA, .count = count, .make = make_ema, .bound = bound_ema};
+const oc_op oc_loss_seed = {.kind = LUN_OP_LOSS_SEED, .count = count, .make = make_seed, .bound = no_bound};
+const oc_op oc_health = {.kind = LUN_OP_HEALTH, .count = count, .make = make_health, .bound = bound_health};
+const oc_op oc_settle = {.kind = LUN_OP_SETTLE, .count = count, .make = make_settle, .bound = no_bound};

@@ -20,7 +20,7 @@ BELOW = {  # tier: what it may include besides itself
     "diffusion": ["model", "graph", "device", "op", "base"],
     "train": ["diffusion", "model", "graph", "device", "op", "data", "checkpoint", "base"],
 }
-PUBLIC = {"status": "base", "tensor": "base", "tune": "device", "picture_out": "data", "measure": "data", "doctor": "train", "preset": "train", "forecast": "train", "lunette": None}  # others: the tier of that name
+PUBLIC = {"status": "base", "tensor": "base", "tune": "device", "picture_out": "data", "measure": "data", "doctor": "train", "preset": "train", "forecast": "train", "advice": "train", "lunette": None}  # others: the tier of that name
 ABOVE_DEVICE = ["graph", "model", "diffusion", "train"]
 
 root = pathlib.Path(sys.argv[1])

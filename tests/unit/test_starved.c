@@ -289,10 +289,10 @@ static void put_pictures(void)
 static lun_status open_pictures(const char *cache)
 {
     lun_dataset *set = NULL;
-    int channels = 0;
+    lun_folder_survey survey;
     float images[2 * 3 * 4 * 4];
     const uint32_t index[2] = {3, 0};
-    LUN_TRY(lun_folder_channels(scratch("pictures"), &channels, NULL));
+    LUN_TRY(lun_folder_look(scratch("pictures"), &survey));
     const lun_dataset_params params = {.folder = scratch("pictures"),
                                        .width = 4,
                                        .height = 4,
@@ -422,7 +422,7 @@ static const struct {
 } acts[] = {{"write a file", write_a_file, 8, false},        {"read a file", read_a_file, 3, false},
             {"make a folder", make_a_folder, 20, false},     {"work in a run", work_in_a_run, 200, false},
             {"find the newest", find_the_newest, 50, false}, {"save tensors", save_tensors, 100, true},
-            {"load tensors", load_tensors, 50, false},      {"load pictures", load_pictures, 50, false},
+            {"load tensors", load_tensors, 50, false},       {"load pictures", load_pictures, 50, false},
             {"open pictures", open_in_memory, 50, false},    {"open pictures, cached", open_in_a_cache, 50, false},
             {"keep a record", keep_a_record, 20, false},     {"tell a record", tell_a_record, 100, true},
             {"keep choices", keep_choices, 70, false}};

@@ -161,27 +161,28 @@ END_TEST
 
 /* ---- Channels ---- */
 
-START_TEST(a_folder_says_its_channels)
+START_TEST(a_folder_says_its_channels_and_sizes)
 {
-    int channels = 0;
-    size_t found[3];
-    NOT_OK(lun_folder_channels(scratch("nowhere"), &channels, found), LUN_ERR_USAGE);
-    OK(lun_folder_channels(scratch("p"), &channels, found));
-    ck_assert_int_eq(channels, 3);
+    lun_folder_survey s;
+    NOT_OK(lun_folder_look(scratch("nowhere"), &s), LUN_ERR_USAGE);
+    OK(lun_folder_look(scratch("p"), &s));
+    ck_assert(s.channels == 3 && s.side == 0);
     put_file(scratch("p/junk.png"), "junk", 4);
-    put("p/1.png", 1, 4, 4, 0);
-    OK(lun_folder_channels(scratch("p"), &channels, found));
-    ck_assert(channels == 1 && found[0] == 1 && found[1] == 0 && found[2] == 0);
+    put("p/1.png", 1, 4, 6, 0);
+    OK(lun_folder_look(scratch("p"), &s));
+    ck_assert(s.channels == 1 && s.grey == 1 && s.colour == 0 && s.alpha == 0 && s.side == 4);
     mkdir(scratch("p/deep"), 0755);
-    put("p/deep/2.png", 3, 4, 4, 0);
-    OK(lun_folder_channels(scratch("p"), &channels, found));
-    ck_assert(channels == 3 && found[0] == 1 && found[1] == 1);
+    put("p/deep/2.png", 3, 9, 7, 0);
+    put("p/deep/3.png", 3, 30, 20, 0);
+    OK(lun_folder_look(scratch("p"), &s));
+    ck_assert(s.channels == 3 && s.grey == 1 && s.colour == 2 && s.side == 7);
     put("p/1.png", 4, 4, 4, 0);
-    OK(lun_folder_channels(scratch("p"), &channels, NULL));
-    ck_assert_int_eq(channels, 3);
+    OK(lun_folder_look(scratch("p"), &s));
+    ck_assert_int_eq(s.channels, 3);
     put("p/deep/2.png", 4, 4, 4, 0);
-    OK(lun_folder_channels(scratch("p"), &channels, found));
-    ck_assert(channels == 4 && found[2] == 2);
+    put("p/deep/3.png", 4, 4, 4, 0);
+    OK(lun_folder_look(scratch("p"), &s));
+    ck_assert(s.channels == 4 && s.alpha == 3 && s.side == 4);
     lun_dataset *d = NULL;
     NOT_OK(lun_dataset_open(&(lun_dataset_params){.folder = scratch("p"), .width = 4, .height = 4, .channels = 2}, &d),
            LUN_ERR_USAGE);
@@ -319,7 +320,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, windows_and_mirrors);
     tcase_add_test(tests, draws_are_philox);
-    tcase_add_test(tests, a_folder_says_its_channels);
+    tcase_add_test(tests, a_folder_says_its_channels_and_sizes);
     tcase_add_test(tests, folders_are_classes);
     tcase_add_test(tests, pictures_held_out);
     suite_add_tcase(suite, tests);

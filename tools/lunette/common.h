@@ -16,7 +16,7 @@ extern const char *const decay_names[];      /* of lun_decay */
 extern const char *const ema_warmup_names[]; /* of lun_ema_warmup */
 
 /* Of the help; lun_preset_named() knows them. */
-#define PRESETS "notebook (the default), tiny, small, ddpm-cifar10, ddpm-256, adm-64"
+#define PRESETS "notebook, tiny, small, ddpm-cifar10, ddpm-256, adm-64"
 
 #define GRID_GAP 2 /* pixels between the pictures of a grid */
 
@@ -46,7 +46,7 @@ typedef struct network_args {
          .value = &(place).preset,                                                                                     \
          .given = &(place).preset_given,                                                                               \
          .meta = "NAME",                                                                                               \
-         .help = "or those of a preset: " PRESETS},                                                                    \
+         .help = "or those of a preset (notebook): " PRESETS},                                                         \
         {.name = "--channels",                                                                                         \
          .type = ARG_INTS,                                                                                             \
          .value = (place).channels,                                                                                    \

@@ -240,8 +240,11 @@ static lun_status load_a(comparison *c)
     if (a->grid_given)
         return lun_fail(LUN_ERR_USAGE, "--grid: %s is a folder, not one picture", a->paths[0]);
     c->channels = a->channels_given ? channels_of(a->channels) : 0;
-    if (!c->channels)
-        LUN_TRY(lun_folder_channels(a->paths[0], &c->channels, NULL));
+    if (!c->channels) {
+        lun_folder_survey found;
+        LUN_TRY(lun_folder_look(a->paths[0], &found));
+        c->channels = found.channels;
+    }
     if (!a->size_given)
         LUN_TRY(first_size(c, a->paths[0]));
     const lun_status status = load_folder(c, a->paths[0], NULL, &dataset, &c->a);

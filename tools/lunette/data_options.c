@@ -47,16 +47,17 @@ lun_status data_args_apply(const data_args *a, lun_data_config *c)
 
 lun_status data_args_channels(const data_args *a, const char *folder, int *channels)
 {
-    size_t found[3];
+    lun_folder_survey found;
     if (!a->channels_given)
         return LUN_OK;
     if (channels_of(a->channels)) {
         *channels = channels_of(a->channels);
         return LUN_OK;
     }
-    LUN_TRY(lun_folder_channels(folder, channels, found));
-    say("channels: %s; %zu grey pictures, %zu in colour, %zu with alpha", channels_name(*channels), found[0], found[1],
-        found[2]);
+    LUN_TRY(lun_folder_look(folder, &found));
+    *channels = found.channels;
+    say("channels: %s; %zu grey pictures, %zu in colour, %zu with alpha", channels_name(*channels), found.grey,
+        found.colour, found.alpha);
     return LUN_OK;
 }
 

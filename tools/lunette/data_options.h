@@ -27,7 +27,7 @@ typedef struct data_args {
      .choices = crop_names,                                                                                            \
      .given = &(place)->crop_given,                                                                                    \
      .meta = "HOW",                                                                                                    \
-     .help = "stretch (the default), centre, random: see below"},                                                      \
+     .help = "stretch (notebook's), centre (the others'), random: see below"},                                         \
         {.name = "--flip",                                                                                             \
          .type = ARG_FLAG,                                                                                             \
          .value = &(place)->flip,                                                                                      \

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "advise.h"
 #include "base/base.h"
 #include "common.h"
 #include "data/picture.h"
@@ -21,8 +22,9 @@ typedef struct plan_args {
     const char *names[2]; /* PRESET, FOLDER */
     const char *device;
     int given, batch, size, threads;
-    bool batch_given, size_given, epochs_given, steps_given, quick, json;
+    bool batch_given, size_given, epochs_given, steps_given, hours_given, quick, json;
     uint64_t epochs, steps;
+    double hours;
 } plan_args;
 
 typedef struct planned {
@@ -44,10 +46,44 @@ static int show_progress(void *payload, const char *what, int done, int of)
     return 0;
 }
 
-static lun_status make_config(const plan_args *a, planned *p)
+/* Preset auto: what train would choose for the folder. */
+static lun_status choose_config(const plan_args *a, lun_device *dev, planned *p)
+{
+    const data_args data = {0};
+    const advise_args wishes = {.folder = a->names[1],
+                                .data = &data,
+                                .width = a->size_given ? a->size : 0,
+                                .height = a->size_given ? a->size : 0,
+                                .batch = a->batch_given ? a->batch : 0,
+                                .steps = a->steps,
+                                .epochs = a->epochs,
+                                .hours = a->hours};
+    p->preset = (lun_preset){.name = LUN_PRESET_AUTO, .about = "made for these pictures and this device"};
+    return advise(dev, &wishes, &p->config, &p->preset.steps, NULL);
+}
+
+static bool wants_advice(const plan_args *a)
+{
+    return strcmp(a->names[0], LUN_PRESET_AUTO) == 0;
+}
+
+static lun_status check_options(const plan_args *a)
 {
     if (a->epochs_given && a->steps_given)
         return lun_fail(LUN_ERR_USAGE, "--epochs and --steps exclude each other: give one");
+    if (a->hours_given && !wants_advice(a))
+        return lun_fail(LUN_ERR_USAGE, "--hours goes with preset auto: the others have their length");
+    if (a->hours_given && (a->epochs_given || a->steps_given))
+        return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
+    if (wants_advice(a) && a->given < 2)
+        return lun_fail(LUN_ERR_USAGE, "preset auto is made for a folder of pictures: give FOLDER too");
+    return LUN_OK;
+}
+
+static lun_status make_config(const plan_args *a, lun_device *dev, planned *p)
+{
+    if (wants_advice(a))
+        return choose_config(a, dev, p);
     LUN_TRY(lun_preset_named(a->names[0], &p->preset));
     LUN_TRY(lun_train_preset(a->names[0], &p->config));
     if (a->batch_given)
@@ -240,15 +276,24 @@ static lun_status plan_one(const plan_args *a)
 {
     planned p = {.pictures = 0};
     lun_device *dev = NULL;
-    LUN_TRY(make_config(a, &p));
-    LUN_TRY(find_length(a, &p));
+    lun_status status = LUN_OK;
+    LUN_TRY(check_options(a));
+    if (!wants_advice(a)) { /* mistakes show before a device is opened */
+        LUN_TRY(make_config(a, NULL, &p));
+        LUN_TRY(find_length(a, &p));
+    }
     LUN_TRY(open_device(a->device, a->threads, &dev));
     device_text(dev, a->device, p.device, sizeof p.device);
-    const lun_status status = forecast(dev, false, a->quick ? 0 : SECONDS, &p);
-    if (status == LUN_OK && a->json)
+    if (wants_advice(a)) {
+        LUN_TRY_GOTO(status, done, make_config(a, dev, &p));
+        LUN_TRY_GOTO(status, done, find_length(a, &p));
+    }
+    LUN_TRY_GOTO(status, done, forecast(dev, false, a->quick ? 0 : SECONDS, &p));
+    if (a->json)
         print_json(plan_json(&p), 1);
-    else if (status == LUN_OK)
+    else
         print_plan(&p);
+done:
     lun_device_close(&dev);
     return status;
 }
@@ -332,6 +377,14 @@ int lun_cmd_plan(int argc, char **argv)
          .given = &a.steps_given,
          .meta = "N",
          .help = "of the run"},
+        {.name = "--hours",
+         .type = ARG_DOUBLE,
+         .value = &a.hours,
+         .min = 1e-4,
+         .max = 1e5,
+         .given = &a.hours_given,
+         .meta = "H",
+         .help = "that a run with preset auto may take (1)"},
         {.name = "--device",
          .type = ARG_TEXT,
          .value = &a.device,
@@ -346,7 +399,8 @@ int lun_cmd_plan(int argc, char **argv)
         .usage = "plan [PRESET [FOLDER]] [options]",
         .about = "Say what training with a preset will cost on a device, before anything is allocated: parameters, "
                  "memory, the largest\n"
-                 "batch that fits, and the time of a step and of the run. Without PRESET: a table of all.",
+                 "batch that fits, and the time of a step and of the run. Without PRESET: a table of all. Preset\n"
+                 "auto is what train FOLDER does by itself.",
         .notes = "Memory is what the run then takes, to the byte, on the device; the program and its driver come on "
                  "top. Time is an\n"
                  "estimate: the step's ops are timed one by one for about ten seconds, in a smaller batch where the "
