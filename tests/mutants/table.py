@@ -82,7 +82,7 @@ GRADIENTS = [
     ("src/op/objective.c", "&b->op->attrs, src, weighted ? 4 : 3)", "&b->op->attrs, src, 3)", "opcheck grad --op loss_each"),
     ("src/op/dropout.c", "LUN_OP_DROPOUT, &b->op->attrs, src, 2", "LUN_OP_DROPOUT, NULL, src, 2", "opcheck grad --op dropout"),
     ("src/graph/backward.c", "*sum = *sum < 0 ? gradient : lun_graph_record(graph, LUN_OP_ADD, NULL, (lun_value[]){*sum, gradient}, 2);", "*sum = gradient;", "unit graph"),
-    ("src/graph/backward.c", "wants[node->dst[d]] = any && !info->alias[d];", "wants[node->dst[d]] = any;", "unit graph"),
+    ("src/graph/backward.c", "t->root != gradient || t->grad_of >= 0)", "t->root != gradient)", "unit graph"),
 ]
 
 LOWERINGS = [
@@ -141,7 +141,7 @@ TRAINING = [
     ("src/train/trainer_files.c", "t->step = t->drained = info.step;", "t->step = t->drained = 0;", "unit train"),
     ("src/train/trainer_files.c", "(slot == LUN_SLOT_V && data[e] < 0)", "(slot == LUN_SLOT_M && data[e] < 0)", "unit family"),
     ("src/train/feed.c", "order->pictures + step % per_epoch * order->batch", "order->pictures + step % per_epoch", "unit feed"),
-    ("src/train/feed.c", "(seed, LUN_RANDOM_LABEL, number, 0, 0) < label_dropout", "(seed, LUN_RANDOM_LABEL, number, 0, 0) > label_dropout", "unit family"),
+    ("src/train/feed.c", "(seed, LUN_RANDOM_LABEL, number, 0, 0) < label_dropout", "(seed, LUN_RANDOM_LABEL, number, 0, 0) > label_dropout", "unit feed"),
     ("src/base/philox.c", "epoch, 0, count - i, i);", "epoch, 0, count - i, i - 1);", "unit base"),
     ("src/base/philox.c", "row[1] = (uint32_t)(seed >> 32);", "row[1] = 0;", "unit base"),
     ("src/base/philox.c", "row[3] = (uint32_t)(number >> 32);", "row[3] = 0;", "unit base"),
