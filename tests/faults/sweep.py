@@ -56,7 +56,7 @@ class Command:
 def commands(device):
     craters = "craters pictures --count 4 --size 8".split()
     run = ["train", "pictures", "--out", "run", "--device", device, "--threads", "1", "--checkpoint-every", "1", "--tune", "off", "--no-doctor"]
-    new = [*run, *"--size 8 --channels 4,4 --batch 2 --diffusion-steps 20 --ema 0.9".split()]
+    new = [*run, *"--preset notebook --size 8 --channels 4,4 --batch 2 --diffusion-steps 20 --ema 0.9".split()]
     first = [*new, "--steps", "1", "--sample-every", "0"]
     whole = [*new, "--steps", "2", "--sample-every", "1"]
     resume = [*run, "--resume", "--steps", "2", "--sample-every", "1"]
