@@ -7,6 +7,29 @@
 #include "base/file.h"
 #include "json.h"
 
+/* jansson does not tell a lack of memory from a fault in a text, nor a tree from one that lacks what there was no room
+ * for. So its memory comes from here: malloc() with a mark, on the thread that asks. */
+static _Thread_local bool refused;
+
+static void *malloc_for_jansson(size_t bytes)
+{
+    void *p = malloc(bytes);
+    refused = refused || !p;
+    return p;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    json_set_alloc_funcs(malloc_for_jansson, free);
+}
+
+bool lun_json_refused(void)
+{
+    const bool was = refused;
+    refused = false;
+    return was;
+}
+
 const lun_json_limits lun_json_usual = {.bytes = (size_t)16 << 20, .values = 1000000, .depth = 16, .plain = false};
 
 /* One pass over the bytes before the parser allocates anything. It need not understand JSON: what it lets through is
@@ -59,13 +82,17 @@ lun_status lun_json_parse(lun_json_from from, const char *text, size_t bytes, co
 {
     json_error_t error;
     LUN_TRY(scan(from, text, bytes, limits));
+    const bool before = lun_json_refused(); /* a tree may be in the making */
     json_t *json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-    if (!json) {
-        if (json_error_code(&error) == json_error_out_of_memory)
-            return lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its JSON", from.what);
+    const bool lacking = lun_json_refused();
+    refused = before;
+    if (lacking) {
+        json_decref(json);
+        return lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its JSON", from.what);
+    }
+    if (!json)
         return lun_fail(from.kind, "%s: not valid JSON: %s (line %d, column %d)", from.what, error.text, error.line,
                         error.column);
-    }
     if (!json_is_object(json)) {
         json_decref(json);
         return lun_fail(from.kind, "%s: not a JSON object", from.what);
@@ -88,7 +115,11 @@ lun_status lun_json_read(const char *path, lun_status kind, json_t **out)
 char *lun_json_text(const json_t *json, int indent)
 {
     const size_t flags = JSON_REAL_PRECISION(17) | (indent ? JSON_INDENT((size_t)indent) : 0);
-    char *text = json_dumps(json, flags);
+    char *text = json ? json_dumps(json, flags) : NULL;
+    if (lun_json_refused()) {
+        free(text);
+        text = NULL;
+    }
     if (!text)
         lun_fail(LUN_ERR_MEMORY, "out of memory for JSON text");
     return text;

@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
 #include <zlib.h>
 
 #include <lunette/checkpoint.h>
 
 #include "base/base.h"
 #include "base/file.h"
+#include "json.h"
 
 struct tensor {
     const char *name; /* owned by writer->names */
@@ -71,6 +71,14 @@ static lun_status broken(lun_safetensors_writer *writer, lun_status status)
     return status;
 }
 
+/* jansson took neither a name nor a text: for lack of memory, or because it is not UTF-8. */
+static lun_status not_taken(const char *path, const char *what, const char *text)
+{
+    if (lun_json_refused())
+        return lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its header", path);
+    return lun_fail(LUN_ERR_USAGE, "%s: %s '%.200s' is not UTF-8", path, what, text);
+}
+
 lun_status lun_safetensors_writer_metadata(lun_safetensors_writer *writer, const char *key, const char *value)
 {
     const char *path = lun_file_path(writer->file);
@@ -81,7 +89,7 @@ lun_status lun_safetensors_writer_metadata(lun_safetensors_writer *writer, const
     json_t *text = json_string(value);
     /* json_string() and json_object_set_new() refuse what is not UTF-8 and take over the reference in any case. */
     if (!text || json_object_set_new(writer->metadata, key, text) != 0)
-        return broken(writer, lun_fail(LUN_ERR_USAGE, "%s: metadata '%.100s' is not UTF-8", path, key));
+        return broken(writer, not_taken(path, "metadata", key));
     return LUN_OK;
 }
 
@@ -126,7 +134,7 @@ lun_status lun_safetensors_writer_declare(lun_safetensors_writer *writer, const 
         writer->room = room;
     }
     if (json_object_set_new(writer->names, name, json_null()) != 0)
-        return broken(writer, lun_fail(LUN_ERR_USAGE, "%s: tensor name '%.200s' is not UTF-8", path, name));
+        return broken(writer, not_taken(path, "tensor name", name));
     struct tensor *tensor = &writer->tensors[writer->count++];
     *tensor = (struct tensor){.dtype = dtype, .rank = rank, .begin = writer->total, .bytes = count * size};
     tensor->name = json_object_iter_key(json_object_iter_at(writer->names, name));
@@ -190,6 +198,7 @@ static lun_status build_header(const lun_safetensors_writer *writer, unsigned ch
     good = good && build_tensors(writer, root, crcs);
     good = good && (list = json_dumps(crcs, JSON_COMPACT)) && add(metadata, "lunette.crc32", json_string(list)) &&
            add(metadata, "lunette.header_crc32", json_string("00000000")) && (text = json_dumps(root, JSON_COMPACT));
+    good = !lun_json_refused() && good;
     const size_t length = text ? strlen(text) : 0, padded = (length + 7) / 8 * 8;
     if (!good || !(header = lun_malloc(padded + 8, 1, "a safetensors header"))) {
         lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its header", lun_file_path(writer->file));

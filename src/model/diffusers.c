@@ -593,7 +593,14 @@ json_t *lun_diffusers_kept(const char *text, const lun_model_file_info *info)
     const lun_json_from from = {LUN_DIFFUSERS_KEPT, LUN_ERR_CHECKPOINT};
     json_t *theirs = NULL, *ours = lun_diffusers_scheduler_json(info);
     lun_model_file_info read = *info;
-    if (!ours || !text || lun_json_parse(from, text, strlen(text), &lun_json_usual, &theirs) != LUN_OK)
+    if (!ours || !text)
+        return ours;
+    const lun_status parsed = lun_json_parse(from, text, strlen(text), &lun_json_usual, &theirs);
+    if (parsed == LUN_ERR_MEMORY) {
+        json_decref(ours);
+        return NULL;
+    }
+    if (parsed != LUN_OK)
         return ours;
     bool fits = is_class(json_object_get(theirs, "_class_name")) && read_scheduler(from, theirs, &read) == LUN_OK;
     json_t *as_read = fits ? lun_diffusers_scheduler_json(&read) : NULL;

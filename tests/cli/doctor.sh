@@ -46,6 +46,18 @@ check "train refuses" [ "$code" = 5 ]
 check "and says why" grep -q 'error: opencl:0 computes add .* wrongly by every kernel it has' err
 check "there is no run" [ ! -e bad/config.json ]
 
+# One bit of one element.
+rm -r wrong
+cp -r "$texts" wrong
+sed -i 's/a\[i\] + b\[i\]/bits_to_float(float_to_bits(a[i] + b[i]) ^ (i == 37 ? 0x400000u : 0u))/' wrong/elementwise.cl
+cmp -s wrong/elementwise.cl "$texts/elementwise.cl" && fail "the text was not changed"
+run doctor --device opencl $net
+check "exit 5 for one bit" [ "$code" = 5 ]
+check "the op of the bit" grep -q '^WRONG: add 4x16x8x8 .* by plain' out
+run train pictures --out bit $net --device check:cpu,opencl --steps 1 --sample-every 0 --no-doctor
+check "the check device sees it" [ "$code" = 5 ]
+check "and says where" grep -q 'error: check: add .* differs at stored element 37 of' err
+
 # One that convolves wrongly by one kernel: another is taken.
 rm -r wrong
 cp -r "$texts" wrong
