@@ -2,7 +2,7 @@
 # doctor.sh LUNETTE TEXTS: what computes wrongly is found, named and not used. TEXTS: the folder of kernel texts.
 texts=$2
 . "$(dirname "$0")/lib.sh"
-net="--size 16 --channels 8,16 --batch 4"
+net="--preset notebook --size 16 --channels 8,16 --batch 4"
 
 succeeds doctor --device cpu --threads 2 $net
 check "the verdict" grep -q '^cpu: all [0-9]* kernels of these ops are right' out
