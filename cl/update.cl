@@ -72,9 +72,12 @@ KERNEL3(clip_norm, struct clip_args, GLOBAL const float *parts, GLOBAL float *sc
     norm[item] = size;
 }
 
+/* Weights that are all zero change nothing, whatever the parameters are. */
 #define EMA_BEGIN                                                                                                      \
-    const int first = item * arg.grain, end = first + i_min(arg.grain, arg.count - first);                             \
     const float w0 = weights[0], w1 = weights[1], w2 = weights[2], w3 = weights[3];                                    \
+    const int none = w0 == 0.0f && w1 == 0.0f && w2 == 0.0f && w3 == 0.0f;                                             \
+    const int first = item * arg.grain, count = i_min(arg.grain, arg.count - first);                                   \
+    const int end = none ? first : first + count;                                                                      \
     (void)w1, (void)w2, (void)w3
 #define EMA_MOVE(average, weight) average[i] += weight * (param[i] - average[i])
 

@@ -41,8 +41,9 @@ typedef enum lun_slot {
     LUN_SLOT_GRAD,
     LUN_SLOT_M,
     LUN_SLOT_V,
-    LUN_SLOT_SUM, /* gradients of several runs: lun_graph_accumulate */
-    LUN_SLOT_EMA, /* moving average 0: lun_graph_ema; number r is LUN_SLOT_EMA + r */
+    LUN_SLOT_SUM,  /* gradients of several runs: lun_graph_accumulate */
+    LUN_SLOT_SAFE, /* of what is not trained: its value as the last sound step left it: lun_graph_settle */
+    LUN_SLOT_EMA,  /* moving average 0: lun_graph_ema; number r is LUN_SLOT_EMA + r */
     LUN_SLOT_LAST = LUN_SLOT_EMA + LUN_MAX_EMA - 1
 } lun_slot;
 
@@ -82,6 +83,11 @@ LUN_API lun_status lun_store_read(lun_store *store, size_t index, lun_slot slot,
 LUN_API lun_status lun_store_write(lun_store *store, size_t index, lun_slot slot, const float *src);
 /* Make slot `dst` of every trained parameter what slot `src` is, on the device. Does not wait. */
 LUN_API lun_status lun_store_copy(lun_store *store, lun_slot dst, lun_slot src);
+/* Set slot `slot` of every trained parameter to zero, on the device. Does not wait. */
+LUN_API lun_status lun_store_clear(lun_store *store, lun_slot slot);
+/* Make slot LUN_SLOT_SAFE of everything that is not trained what its value is; nothing where the store has no such
+ * slot. */
+LUN_API lun_status lun_store_keep_safe(lun_store *store);
 /* Bytes held on the device by one slot over all parameters; 0 for one that the store does not have. */
 LUN_API size_t lun_store_bytes(const lun_store *store, lun_slot slot);
 
@@ -214,8 +220,10 @@ LUN_API void lun_graph_backward(lun_graph *graph, lun_value loss);
 /* The same for `weight` times the loss: 1/K where the gradients of K runs shall sum to that of the mean of their
  * losses. Finite and not 0. */
 LUN_API void lun_graph_backward_weighted(lun_graph *graph, lun_value loss, double weight);
+/* The same, but where the loss is not finite every gradient becomes NaN, so that lun_graph_health() sees it. */
+LUN_API void lun_graph_backward_guarded(lun_graph *graph, lun_value loss, double weight);
 /* Append one Adam (decoupled = 0) or AdamW step over all parameters at once, reading LUN_SLOT_GRAD. hyper (1, 4, 1, 1)
- * is an input: { lr, 1 - beta1^step, sqrt(1 - beta2^step), 0 }. */
+ * is an input: { lr, 1 - beta1^step, sqrt(1 - beta2^step), skip }; where skip is 1 nothing changes. */
 LUN_API void lun_graph_adam(lun_graph *graph, lun_value hyper, double beta1, double beta2, double eps,
                             double weight_decay, int decoupled);
 
@@ -236,6 +244,20 @@ LUN_API void lun_graph_adam_from(lun_graph *graph, lun_slot gradient, lun_value 
  * weights (1, LUN_MAX_EMA, 1, 1), 1 minus the rates of decay; 1 makes the average the value within rounding. They start
  * as zero: see lun_store_copy. What is not trained has no average. */
 LUN_API void lun_graph_ema(lun_graph *graph, lun_value weights, int count);
+
+/* The sums of squares over the store's pieces of `gradient` (LUN_SLOT_GRAD or LUN_SLOT_SUM), for the next two. */
+LUN_API lun_value lun_graph_squares(lun_graph *graph, lun_slot gradient);
+/* lun_graph_clip of the gradient that these are of. */
+LUN_API lun_value lun_graph_clip_squares(lun_graph *graph, lun_value squares, double max_norm, lun_value *norm);
+/* Steps that are not sound change nothing. `state` is a state (1, 1, 1, 1), 0 at first. Where it is 0 and the norm of
+ * the gradient is not finite, it becomes slot + 1, slot (1, 1, 1, 1) i32, and stays so until the host writes it. While
+ * it is not 0, *hyper (as lun_graph_adam takes it) becomes one with skip 1, and *weights (as lun_graph_ema takes it,
+ * unless weights is NULL) zeros; both are then values that come from here. Returns the norm (1, 1, 1, 1). */
+LUN_API lun_value lun_graph_health(lun_graph *graph, lun_value squares, lun_value state, lun_value slot,
+                                   lun_value *hyper, lun_value *weights);
+/* For what is not trained but changes in a run, running statistics: where `hyper` says skip it becomes again what the
+ * last step without left (LUN_SLOT_SAFE; see lun_store_keep_safe for the beginning). */
+LUN_API void lun_graph_settle(lun_graph *graph, lun_value hyper);
 
 /* ---- Compiling and running
  * -------------------------------------------------------------------------------------------- */
@@ -274,6 +296,9 @@ LUN_API void lun_plan_destroy(lun_plan **plan);
 LUN_API lun_status lun_plan_write(lun_plan *plan, lun_value value, const void *data);
 /* Enqueue the whole graph once. */
 LUN_API lun_status lun_plan_run(lun_plan *plan);
+/* The same op by op, looking at each result: `text` says which value is the first that is not finite, an input, a
+ * parameter or the result of an op, "" if none is. Waits after each op. */
+LUN_API lun_status lun_plan_trace(lun_plan *plan, char *text, size_t size);
 /* Read an output, input, or state, in API order; waits. */
 LUN_API lun_status lun_plan_read(lun_plan *plan, lun_value value, void *data);
 /* dst = src on the device, without the host in between where the device can; both of one desc, from this plan; dst an

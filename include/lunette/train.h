@@ -113,10 +113,12 @@ LUN_API lun_status lun_trainer_run(lun_trainer *trainer, const float *images);
  * often. LUN_ERR_DIVERGED if one is not finite. */
 #define LUN_TRAINER_RING 64
 LUN_API lun_status lun_trainer_losses(lun_trainer *trainer, float losses[LUN_TRAINER_RING], int *count);
-/* The same with all that is known of these steps. LUN_ERR_DIVERGED also for a gradient whose norm is not finite. */
+/* The same with all that is known of these steps. Also LUN_ERR_DIVERGED for a gradient whose norm is not finite. Steps
+ * before the one that is not finite are told of first, by an earlier call. Such a step and those after it have changed
+ * nothing of the trainer's values. */
 typedef struct lun_step_report {
     float loss;      /* mean over the batch */
-    float grad_norm; /* before clipping; NaN where nothing is clipped */
+    float grad_norm; /* before clipping */
     double lr;
 } lun_step_report;
 LUN_API lun_status lun_trainer_reports(lun_trainer *trainer, lun_step_report reports[LUN_TRAINER_RING], int *count);
@@ -182,9 +184,9 @@ typedef struct lun_run_params {
 } lun_run_params;
 
 /* Data set and device are borrowed. The data set has the configuration's size, channels, fit and labels; with `resume`
- * the configuration is the run's own (lun_train_config_load). LUN_ERR_DIVERGED when a loss or a weight is no longer
- * finite: nothing is saved then, and the former checkpoint stands. LUN_ERR_STORAGE when a file cannot be written;
- * checkpoints already there stand too. */
+ * the configuration is the run's own (lun_train_config_load). LUN_ERR_DIVERGED when losses or weights are no longer
+ * finite though the run has gone back three times: nothing is saved then, and the former checkpoint stands.
+ * LUN_ERR_STORAGE when a file cannot be written; checkpoints already there stand too. */
 LUN_API lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_train_config *config,
                                  const lun_run_params *params);
 

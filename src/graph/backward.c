@@ -82,11 +82,14 @@ static void bind_gradient(lun_graph *graph, int param, lun_value gradient)
     graph->tensors[gradient].grad_of = param;
 }
 
-static void walk(lun_graph *graph, lun_value loss, float weight, const bool *wants, lun_value *gradient)
+static void walk(lun_graph *graph, lun_value loss, float weight, bool guarded, const bool *wants, lun_value *gradient)
 {
-    gradient[loss] = lun_graph_constant(graph, "gradient of the loss", graph->tensors[loss].desc, &weight);
+    const int last = graph->tensors[loss].node;
+    const lun_attrs seed = {.seed = {weight}};
     graph->backward_start = graph->node_count;
-    for (int n = graph->tensors[loss].node; n >= 0 && graph->error == LUN_OK; n--) {
+    gradient[loss] = guarded ? lun_graph_record(graph, LUN_OP_LOSS_SEED, &seed, &loss, 1)
+                             : lun_graph_constant(graph, "gradient of the loss", graph->tensors[loss].desc, &weight);
+    for (int n = last; n >= 0 && graph->error == LUN_OK; n--) {
         const lun_node *node = &graph->nodes[n];
         const lun_op_info *info = lun_op_info_of(node->op.kind);
         bool any = false;
@@ -119,12 +122,7 @@ static void walk(lun_graph *graph, lun_value loss, float weight, const bool *wan
     }
 }
 
-void lun_graph_backward(lun_graph *graph, lun_value loss)
-{
-    lun_graph_backward_weighted(graph, loss, 1);
-}
-
-void lun_graph_backward_weighted(lun_graph *graph, lun_value loss, double weight)
+static void backward(lun_graph *graph, lun_value loss, double weight, bool guarded)
 {
     if (graph->error != LUN_OK)
         return;
@@ -158,7 +156,7 @@ void lun_graph_backward_weighted(lun_graph *graph, lun_value loss, double weight
         if (!wants[loss])
             lun_graph_fail(graph, LUN_ERR_USAGE, "backward: the loss depends on no trained parameter");
         else
-            walk(graph, loss, (float)weight, wants, gradient);
+            walk(graph, loss, (float)weight, guarded, wants, gradient);
         for (int p = 0; p < params && graph->error == LUN_OK; p++) {
             const lun_value v = graph->param_value[p];
             if (v >= 0 && wants[v] && gradient[v] >= 0)
@@ -167,4 +165,19 @@ void lun_graph_backward_weighted(lun_graph *graph, lun_value loss, double weight
     }
     free(wants);
     free(gradient);
+}
+
+void lun_graph_backward(lun_graph *graph, lun_value loss)
+{
+    backward(graph, loss, 1, false);
+}
+
+void lun_graph_backward_weighted(lun_graph *graph, lun_value loss, double weight)
+{
+    backward(graph, loss, weight, false);
+}
+
+void lun_graph_backward_guarded(lun_graph *graph, lun_value loss, double weight)
+{
+    backward(graph, loss, weight, true);
 }

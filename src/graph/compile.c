@@ -105,19 +105,33 @@ static lun_status chunk_op(const lun_graph *graph, const lun_node *node, int chu
     return lun_op_infer(op);
 }
 
+/* The chunks that a node over the store goes through, *first to before *end. */
+static void node_chunks(const lun_graph *graph, const lun_node *node, int *first, int *end)
+{
+    const int trained = graph->store->trained_chunks;
+    *first = node->untrained ? trained : 0;
+    *end = node->untrained ? graph->store->chunk_count : trained;
+}
+
 static lun_status make_steps(lun_plan *plan)
 {
     const lun_graph *graph = plan->graph;
     size_t count = 0;
-    for (int n = 0; n < graph->node_count; n++)
-        count += graph->nodes[n].whole_store ? (size_t)graph->store->trained_chunks : plan->placement->live[n];
+    for (int n = 0; n < graph->node_count; n++) {
+        int first = 0, end = plan->placement->live[n] ? 1 : 0;
+        if (graph->nodes[n].whole_store)
+            node_chunks(graph, &graph->nodes[n], &first, &end);
+        count += (size_t)(end - first);
+    }
     plan->steps = lun_calloc(count, sizeof *plan->steps, "a plan's steps");
     if (!plan->steps)
         return LUN_ERR_MEMORY;
     for (int n = 0; n < graph->node_count; n++) {
         const lun_node *node = &graph->nodes[n];
-        const int chunks = node->whole_store ? graph->store->trained_chunks : plan->placement->live[n] ? 1 : 0;
-        for (int c = 0; c < chunks; c++) {
+        int first = 0, end = plan->placement->live[n] ? 1 : 0;
+        if (node->whole_store)
+            node_chunks(graph, node, &first, &end);
+        for (int c = first; c < end; c++) {
             lun_plan_step *step = &plan->steps[plan->step_count++];
             step->op = node->op;
             step->node = n;

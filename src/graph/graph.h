@@ -7,6 +7,7 @@
  *   place.c     which nodes run, where each value lies, and the checker of that
  *   compile.c   op plans, fallback, buffers
  *   run.c       write, run, read, copy, profile
+ *   trace.c     a run that looks for what is not finite
  *   store.c     parameters with gradients, moments and averages
  *   update.c    recording what works on the whole store: Adam, accumulation, clipping, averages
  *   dump.c      a listing for people
@@ -57,6 +58,7 @@ typedef struct lun_node {
      * known only once the store has its memory. Their operand i is the slot operand[i] of the chunk or, where that is
      * LUN_OWN_OPERAND, the next of `src`. */
     bool whole_store;
+    bool untrained; /* with whole_store: over the pieces that are not trained instead */
     int operands;
     signed char operand[LUN_OP_MAX_SRC];
 } lun_node;
@@ -108,7 +110,8 @@ static inline bool lun_is_view(const lun_graph *graph, lun_value value)
 /* ---- The store ----
  * Each slot is one flat arena, cut into chunks where the device limits one buffer. In it every entry starts on
  * LUN_ALIGN bytes and belongs to one chunk; the padding is zero and stays so. Trained entries come first; the chunks
- * after store->trained_chunks hold the LUN_ROLE_BUFFER entries and exist only for LUN_SLOT_VALUE. */
+ * after store->trained_chunks hold the LUN_ROLE_BUFFER entries and exist only for LUN_SLOT_VALUE and, where a graph
+ * asks for it, LUN_SLOT_SAFE. */
 
 #define LUN_SLOTS (LUN_SLOT_LAST + 1)
 
@@ -213,6 +216,11 @@ struct lun_plan {
     void *staging; /* host: permuted inputs, and operands on their way to plain C */
     lun_plan_info info;
 };
+
+/* The parts of lun_plan_run (run.c): what is kept, made anew where the store's values have changed, and a note of it
+ * where this run changes them; then each step. */
+lun_status lun_plan_begin(lun_plan *plan);
+lun_status lun_plan_run_step(lun_plan *plan, lun_plan_step *step);
 
 /* Where a value of a compiled plan lies. */
 lun_place lun_plan_place(const lun_plan *plan, lun_value value);

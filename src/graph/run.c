@@ -83,7 +83,7 @@ static lun_status run_fallback(lun_plan *plan, lun_plan_step *step)
     return LUN_OK;
 }
 
-static lun_status run_step(lun_plan *plan, lun_plan_step *step)
+lun_status lun_plan_run_step(lun_plan *plan, lun_plan_step *step)
 {
     return step->fallback ? run_fallback(plan, step) : lun_op_plan_run(step->plan);
 }
@@ -97,8 +97,7 @@ static lun_status prepare_step(lun_plan *plan, lun_plan_step *step)
     return lun_op_plan_prepare(step->plan);
 }
 
-/* What is kept, made anew where the store's values have changed; and a note of it where this run changes them. */
-static lun_status begin_run(lun_plan *plan)
+lun_status lun_plan_begin(lun_plan *plan)
 {
     lun_store *store = plan->graph->store;
     if (plan->info.kept_bytes > 0 && plan->prepared != (store ? store->version : 1)) {
@@ -116,9 +115,9 @@ lun_status lun_plan_run(lun_plan *plan)
 {
     if (!plan)
         return lun_fail(LUN_ERR_USAGE, "run: no plan");
-    LUN_TRY(begin_run(plan));
+    LUN_TRY(lun_plan_begin(plan));
     for (int i = 0; i < plan->step_count; i++)
-        LUN_TRY(run_step(plan, &plan->steps[i]));
+        LUN_TRY(lun_plan_run_step(plan, &plan->steps[i]));
     return LUN_OK;
 }
 
@@ -165,13 +164,13 @@ lun_status lun_plan_profile(lun_plan *plan, int repeats, void (*visit)(void *pay
     double *seconds = lun_malloc((size_t)plan->step_count * (size_t)repeats, sizeof *seconds, "a profile");
     if (!seconds)
         return LUN_ERR_MEMORY;
-    lun_status status = begin_run(plan);
+    lun_status status = lun_plan_begin(plan);
     if (status == LUN_OK)
         status = lun_device_finish(plan->device);
     for (int r = 0; r < repeats; r++) {
         for (int i = 0; i < plan->step_count && status == LUN_OK; i++) {
             const double start = lun_clock();
-            status = run_step(plan, &plan->steps[i]);
+            status = lun_plan_run_step(plan, &plan->steps[i]);
             if (status == LUN_OK)
                 status = lun_device_finish(plan->device);
             seconds[(size_t)i * (size_t)repeats + (size_t)r] = lun_clock() - start;

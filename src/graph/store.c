@@ -166,8 +166,11 @@ lun_status lun_store_allocate(lun_store *store, lun_device *dev, int training)
     trained = count;
     LUN_TRY_GOTO(status, fail, lay_out(store, LUN_ROLE_BUFFER, limit, chunks, &count));
     for (int c = 0; c < count; c++) {
-        const unsigned training_slots = 1u << LUN_SLOT_GRAD | 1u << LUN_SLOT_M | 1u << LUN_SLOT_V | store->wanted;
-        const unsigned slots = 1u << LUN_SLOT_VALUE | (training && c < trained ? training_slots : 0);
+        const unsigned safe = 1u << LUN_SLOT_SAFE;
+        const unsigned trained_slots =
+            1u << LUN_SLOT_GRAD | 1u << LUN_SLOT_M | 1u << LUN_SLOT_V | (store->wanted & ~safe);
+        const unsigned more = c < trained ? trained_slots : store->wanted & safe;
+        const unsigned slots = 1u << LUN_SLOT_VALUE | (training ? more : 0);
         for (int slot = 0; slot < LUN_SLOTS; slot++) {
             if (!(slots >> slot & 1u))
                 continue;
@@ -200,7 +203,7 @@ static lun_status find_slot(const lun_store *store, size_t index, lun_slot slot)
     const lun_store_entry *entry = &store->entries[index];
     if (!store->device)
         return lun_fail(LUN_ERR_USAGE, "parameter %s: the store has no memory yet", entry->name);
-    static const char *const names[] = {"value", "gradient", "moments", "moments", "sum of gradients"};
+    static const char *const names[] = {"value", "gradient", "moments", "moments", "sum of gradients", "safe value"};
     if ((int)slot < 0 || (int)slot >= LUN_SLOTS || !store->chunks[entry->chunk].buffer[slot])
         return lun_fail(LUN_ERR_USAGE, "parameter %s has no %s here", entry->name,
                         (size_t)slot < LUN_COUNT(names) ? names[slot] : "moving average");
@@ -211,7 +214,9 @@ lun_status lun_store_want(lun_store *store, lun_slot slot)
 {
     if (slot <= LUN_SLOT_V)
         return LUN_OK;
-    if (store->device && store->trained_chunks > 0 && !store->chunks[0].buffer[slot])
+    const int chunk = slot == LUN_SLOT_SAFE ? store->trained_chunks : 0;
+    const int end = slot == LUN_SLOT_SAFE ? store->chunk_count : store->trained_chunks;
+    if (store->device && chunk < end && !store->chunks[chunk].buffer[slot])
         return lun_fail(LUN_ERR_USAGE, "the store has its memory, and none for slot %d", (int)slot);
     store->wanted |= 1u << slot;
     return LUN_OK;
@@ -233,6 +238,33 @@ lun_status lun_store_copy(lun_store *store, lun_slot dst, lun_slot src)
                 lun_buffer_copy((lun_place){chunk->buffer[dst], 0}, (lun_place){chunk->buffer[src], 0}, chunk->bytes));
     }
     store->version += dst == LUN_SLOT_VALUE;
+    return LUN_OK;
+}
+
+lun_status lun_store_clear(lun_store *store, lun_slot slot)
+{
+    if (!store || !store->device)
+        return lun_fail(LUN_ERR_USAGE, "lun_store_clear: no store, or one without memory");
+    for (int c = 0; c < store->trained_chunks; c++) {
+        lun_store_chunk *chunk = &store->chunks[c];
+        if ((int)slot < 0 || (int)slot >= LUN_SLOTS || !chunk->buffer[slot])
+            return lun_fail(LUN_ERR_USAGE, "lun_store_clear: the store has no slot %d", (int)slot);
+        LUN_TRY(lun_buffer_fill((lun_place){chunk->buffer[slot], 0}, 0, chunk->bytes));
+    }
+    store->version += slot == LUN_SLOT_VALUE;
+    return LUN_OK;
+}
+
+lun_status lun_store_keep_safe(lun_store *store)
+{
+    if (!store || !store->device)
+        return lun_fail(LUN_ERR_USAGE, "lun_store_keep_safe: no store, or one without memory");
+    for (int c = store->trained_chunks; c < store->chunk_count; c++) {
+        lun_store_chunk *chunk = &store->chunks[c];
+        if (chunk->buffer[LUN_SLOT_SAFE])
+            LUN_TRY(lun_buffer_copy((lun_place){chunk->buffer[LUN_SLOT_SAFE], 0},
+                                    (lun_place){chunk->buffer[LUN_SLOT_VALUE], 0}, chunk->bytes));
+    }
     return LUN_OK;
 }
 

@@ -39,7 +39,11 @@ static bool is_gradient(lun_graph *graph, const char *name, lun_slot slot)
 static void record(lun_graph *graph, lun_op_kind kind, const lun_attrs *attrs, const int *slots, int operands,
                    const lun_value *own)
 {
-    lun_node node = {.op.kind = kind, .op.attrs = *attrs, .whole_store = true, .operands = operands};
+    lun_node node = {.op.kind = kind,
+                     .op.attrs = *attrs,
+                     .whole_store = true,
+                     .untrained = kind == LUN_OP_SETTLE,
+                     .operands = operands};
     for (int i = 0; i < operands; i++) {
         node.operand[i] = (signed char)slots[i];
         if (slots[i] == LUN_OWN_OPERAND) {
@@ -91,24 +95,67 @@ void lun_graph_accumulate(lun_graph *graph, lun_value first)
         record(graph, LUN_OP_ACCUMULATE, &none, slots, 3, &first);
 }
 
+lun_value lun_graph_squares(lun_graph *graph, lun_slot gradient)
+{
+    if (graph->error != LUN_OK || !is_gradient(graph, "squares", gradient))
+        return -1;
+    /* Those of chunks that the store does not have stay zero. */
+    const lun_value parts = lun_graph_state(graph, "gradient squares", lun_image(1, LUN_STORE_PARTS, 1, 1));
+    const int slots[] = {(int)gradient, LUN_OWN_OPERAND};
+    const lun_attrs squares = {.squares = {0}};
+    if (!check(graph, "squares", parts, "parts", lun_image(1, LUN_STORE_PARTS, 1, 1)))
+        return -1;
+    record(graph, LUN_OP_SUM_SQUARES, &squares, slots, 2, &parts);
+    return parts;
+}
+
+lun_value lun_graph_clip_squares(lun_graph *graph, lun_value squares, double max_norm, lun_value *norm)
+{
+    *norm = -1;
+    if (!check(graph, "clip", squares, "squares", lun_image(1, LUN_STORE_PARTS, 1, 1)))
+        return -1;
+    if (!(max_norm > 0 && max_norm <= FLT_MAX && (float)max_norm > 0))
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "clip: the norm's limit %g must be above 0", max_norm);
+    const lun_attrs clip = {.clip = {(float)max_norm}};
+    const lun_value scale = lun_graph_record(graph, LUN_OP_CLIP_NORM, &clip, &squares, 1);
+    if (scale >= 0)
+        *norm = scale + 1;
+    return scale;
+}
+
 lun_value lun_graph_clip(lun_graph *graph, lun_slot gradient, double max_norm, lun_value *norm)
 {
     *norm = -1;
     if (graph->error != LUN_OK || !is_gradient(graph, "clip", gradient))
         return -1;
-    /* Those of chunks that the store does not have stay zero. */
-    const lun_value parts = lun_graph_state(graph, "gradient squares", lun_image(1, LUN_STORE_PARTS, 1, 1));
-    if (!check(graph, "clip", parts, "parts", lun_image(1, LUN_STORE_PARTS, 1, 1)))
+    return lun_graph_clip_squares(graph, lun_graph_squares(graph, gradient), max_norm, norm);
+}
+
+lun_value lun_graph_health(lun_graph *graph, lun_value squares, lun_value state, lun_value slot, lun_value *hyper,
+                           lun_value *weights)
+{
+    if (!check(graph, "health", squares, "squares", lun_image(1, LUN_STORE_PARTS, 1, 1)) ||
+        !check(graph, "health", state, "state", lun_image(1, 1, 1, 1)) ||
+        !check(graph, "health", slot, "slot", lun_typed(lun_image(1, 1, 1, 1), LUN_I32)) ||
+        !check(graph, "health", *hyper, "hyper", lun_image(1, 4, 1, 1)) ||
+        (weights && !check(graph, "health", *weights, "weights", lun_image(1, LUN_MAX_EMA, 1, 1))))
         return -1;
-    if (!(max_norm > 0 && max_norm <= FLT_MAX && (float)max_norm > 0))
-        return lun_graph_fail(graph, LUN_ERR_USAGE, "clip: the norm's limit %g must be above 0", max_norm);
-    const int slots[] = {(int)gradient, LUN_OWN_OPERAND};
-    const lun_attrs squares = {.squares = {0}}, clip = {.clip = {(float)max_norm}};
-    record(graph, LUN_OP_SUM_SQUARES, &squares, slots, 2, &parts);
-    const lun_value scale = lun_graph_record(graph, LUN_OP_CLIP_NORM, &clip, &parts, 1);
-    if (scale >= 0)
-        *norm = scale + 1;
-    return scale;
+    const lun_value src[] = {squares, state, slot, *hyper, weights ? *weights : -1};
+    const lun_value first = lun_graph_record(graph, LUN_OP_HEALTH, NULL, src, weights ? 5 : 4);
+    if (first < 0)
+        return -1;
+    *hyper = first + 1;
+    if (weights)
+        *weights = first + 3;
+    return first + 2;
+}
+
+void lun_graph_settle(lun_graph *graph, lun_value hyper)
+{
+    static const int slots[] = {LUN_SLOT_VALUE, LUN_SLOT_SAFE, LUN_OWN_OPERAND};
+    const lun_attrs none = {0};
+    if (check(graph, "settle", hyper, "hyper", lun_image(1, 4, 1, 1)))
+        record(graph, LUN_OP_SETTLE, &none, slots, 3, &hyper);
 }
 
 void lun_graph_ema(lun_graph *graph, lun_value weights, int count)

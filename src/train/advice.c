@@ -14,7 +14,7 @@
 #include "base/base.h"
 
 #define PLENTY 100000.0 /* pictures seen, the same one counted each time */
-#define FEW    30000.0
+#define FEW    60000.0
 #define EPOCHS 200.0 /* enough for a folder of any size; PLENTY takes a small one further */
 
 #define SMALLEST 32
@@ -33,8 +33,8 @@ typedef struct rung {
 } rung;
 
 static const rung ladder[] = {
-    {32, 1, 8, 0, 0},         {64, 1, 16, 0, 0.1f},      {64, 2, 16, 1000, 0.1f},
-    {96, 2, 16, 10000, 0.1f}, {128, 2, 16, 10000, 0.1f},
+    {32, 1, 8, 0, 0},        {32, 2, 16, 0, 0},        {64, 1, 16, 0, 0.1f},
+    {64, 2, 16, 1000, 0.1f}, {96, 2, 16, 10000, 0.1f}, {128, 2, 16, 10000, 0.1f},
 };
 
 /* Of the base channels, by the number of levels. */

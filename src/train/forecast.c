@@ -109,7 +109,7 @@ static void add_need(const forecaster *f, const dry_run *run, int batch, lun_mem
 {
     const lun_store *store = lun_trainer_store(run->trainer);
     size_t now = 0;
-    *need = (lun_memory_need){.weights = lun_store_bytes(store, LUN_SLOT_VALUE),
+    *need = (lun_memory_need){.weights = lun_store_bytes(store, LUN_SLOT_VALUE) + lun_store_bytes(store, LUN_SLOT_SAFE),
                               .gradients = lun_store_bytes(store, LUN_SLOT_GRAD) + lun_store_bytes(store, LUN_SLOT_SUM),
                               .moments = lun_store_bytes(store, LUN_SLOT_M) + lun_store_bytes(store, LUN_SLOT_V),
                               .batches = batches_bytes(f->config, batch)};

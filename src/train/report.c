@@ -28,6 +28,12 @@ lun_status lun_history_add(lun_history *h, const lun_history_line *line)
     return LUN_OK;
 }
 
+void lun_history_cut(lun_history *history, uint64_t step)
+{
+    while (history->count > 0 && history->lines[history->count - 1].step > (double)step)
+        history->count--;
+}
+
 void lun_history_free(lun_history *h)
 {
     free(h->lines);

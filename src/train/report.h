@@ -17,6 +17,8 @@ typedef struct lun_history {
 } lun_history;
 
 lun_status lun_history_add(lun_history *history, const lun_history_line *line);
+/* Forget what is later than `step`. */
+void lun_history_cut(lun_history *history, uint64_t step);
 void lun_history_free(lun_history *history);
 
 /* Every picture carries text chunks that say what it is of. Those smaller than 64 pixels are magnified in whole steps.

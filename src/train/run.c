@@ -183,7 +183,8 @@ static lun_status start(lun_run *r)
     return LUN_OK;
 }
 
-static lun_status loop(lun_run *r)
+/* From the trainer's step to the end of the run, or to a failure. */
+static lun_status do_steps(lun_run *r)
 {
     const lun_run_params *p = r->params;
     const lun_train_config *c = r->config;
@@ -194,21 +195,21 @@ static lun_status loop(lun_run *r)
                                      .count = r->train_count,
                                      .batch = (size_t)c->batch,
                                      .seed = c->seed,
-                                     .step = lun_trainer_step(r->trainer),
+                                     .step = lun_trainer_position(r->trainer),
                                      .augment = {.flip = c->data.flip, .window = c->data.crop == LUN_CROP_RANDOM},
                                      .label_dropout = c->data.label_dropout};
     lun_feed *feed = NULL;
     lun_feed_batch batch = {0};
     lun_status status = LUN_OK;
     LUN_TRY(lun_feed_start(&feeding, &feed));
-    r->started = r->logged_at = r->drained_at = lun_clock();
-    r->first_step = r->logged_step = lun_trainer_step(r->trainer);
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
            !(p->length.hours > 0 && lun_clock() - r->started >= p->length.hours * 3600)) {
         LUN_TRY_GOTO(status, done, lun_feed_next(feed, &batch));
         if (batch.labels)
             LUN_TRY_GOTO(status, done, lun_trainer_labels(r->trainer, batch.labels));
         LUN_TRY_GOTO(status, done, lun_trainer_run(r->trainer, batch.images));
+        if (r->health.again)
+            LUN_TRY_GOTO(status, done, lun_run_judge(r, batch.images));
         const uint64_t step = lun_trainer_step(r->trainer);
         const bool last = step == r->last_step;
         const bool measure = r->holdout && !r->stop && (last || step % (per_epoch * (uint64_t)p->holdout_every) == 0);
@@ -253,6 +254,21 @@ static lun_status loop(lun_run *r)
     LUN_TRY_GOTO(status, done, lun_run_save(r));
 done:
     lun_feed_stop(&feed);
+    return status;
+}
+
+static lun_status loop(lun_run *r)
+{
+    r->started = r->logged_at = r->drained_at = lun_clock();
+    r->first_step = r->logged_step = lun_trainer_step(r->trainer);
+    lun_status status = do_steps(r);
+    while (status == LUN_ERR_DIVERGED) {
+        status = lun_run_recover(r);
+        if (status == LUN_OK)
+            status = do_steps(r);
+        else
+            break;
+    }
     if (status == LUN_ERR_DIVERGED && r->saved_step != UINT64_MAX)
         return lun_fail(status, "%s; the checkpoint of step %" PRIu64 " is untouched; a lower learning rate may help",
                         lun_error_detail(), r->saved_step);

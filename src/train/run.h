@@ -5,6 +5,7 @@
  *   run_log.c         log.jsonl, and what the caller is shown
  *   run_checkpoint.c  saving and loading
  *   run_look.c        held-out pictures and sample strips
+ *   run_health.c      steps that are not finite, and losses out of line
  */
 #ifndef LUN_TRAIN_RUN_H
 #define LUN_TRAIN_RUN_H
@@ -19,6 +20,29 @@
 #include "holdout.h"
 #include "report.h"
 #include "trainer.h"
+
+/* A step that is not finite is done again from the same state. Another answer then means that the device errs, which is
+ * said, and with the third within FAULT_SPAN steps the run ends. The same means that the numbers do: the run goes back
+ * to its newest checkpoint, or its start, and on with what comes SKIP batches after the step, ROLLBACKS times at most.
+ */
+#define LUN_RUN_FAULTS     3
+#define LUN_RUN_FAULT_SPAN 1000
+#define LUN_RUN_SKIP       200
+#define LUN_RUN_ROLLBACKS  3
+/* A loss is out of line that many standard deviations above the mean of the last so many. */
+#define LUN_RUN_SPIKE  6.0
+#define LUN_RUN_WINDOW 128
+
+typedef struct lun_run_health {
+    bool unsound;                 /* the next step was not finite; the trainer has been rewound to it */
+    bool again;                   /* it is being done again */
+    lun_step_report first, other; /* what it gave at first, and the last time */
+    int faults, rollbacks;        /* of this start */
+    uint64_t fault_step;          /* the last one */
+    double window[LUN_RUN_WINDOW];
+    uint64_t window_count;  /* losses that it has seen */
+    uint64_t spike_said_at; /* of these, when a spike was last told of */
+} lun_run_health;
 
 #define LUN_RUN_SHOW_EVERY 0.25 /* seconds between calls of progress */
 
@@ -51,6 +75,7 @@ typedef struct lun_run {
     uint64_t loss_count;
     double rate;     /* pictures a second, of that line */
     bool stop, save; /* asked for: to end; a checkpoint */
+    lun_run_health health;
 } lun_run;
 
 /* ---- run_record.c ---- */
@@ -71,7 +96,9 @@ void lun_run_warn_unrecorded(const lun_run *r);
 void lun_run_show(lun_run *r, bool logged, const char *event);
 /* Take the earlier starts' log lines into the chart's history; also the time they took. */
 lun_status lun_run_read_history(lun_run *r);
-/* Take the losses of the steps so far into the next log line; waits for them. */
+/* A warning, and an object {"step", "event"} in log.jsonl. */
+lun_status lun_run_event(lun_run *r, uint64_t step, const char *format, ...) LUN_PRINTF(3, 4);
+/* Take the losses of the steps so far into the next log line; waits for them. LUN_ERR_DIVERGED with health.unsound. */
 lun_status lun_run_drain(lun_run *r);
 /* Drain, and write a line if there is a step that none has told of. */
 lun_status lun_run_log_line(lun_run *r);
@@ -92,5 +119,15 @@ lun_status lun_run_measure_holdout(lun_run *r);
 lun_status lun_run_make_sampler(lun_run *r);
 /* samples/epoch-00005.png: one picture, ten panels along the reverse process. */
 lun_status lun_run_sample(lun_run *r);
+
+/* ---- run_health.c ---- */
+
+/* Tell of a loss that is out of line. step: optimiser steps done with it. */
+lun_status lun_run_watch_loss(lun_run *r, uint64_t step, double loss);
+/* After a step with health.again, on its pictures: what does it say? LUN_OK: go on; LUN_ERR_DIVERGED: the numbers are
+ * at fault; LUN_ERR_DEVICE: too many faults of the device. */
+lun_status lun_run_judge(lun_run *r, const float *images);
+/* After LUN_ERR_DIVERGED: prepare to do the step again, or go back. LUN_OK: the loop may begin anew. */
+lun_status lun_run_recover(lun_run *r);
 
 #endif

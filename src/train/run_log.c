@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,17 +92,46 @@ lun_status lun_run_read_history(lun_run *r)
     return status;
 }
 
+lun_status lun_run_event(lun_run *r, uint64_t step, const char *format, ...)
+{
+    char text[900];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    lun_log(LUN_LOG_WARN, "%s", text);
+    json_t *line = json_pack("{s:o, s:s}", "step", lun_json_u64(step), "event", text);
+    char *packed = line ? lun_json_text(line, 0) : NULL;
+    json_decref(line);
+    if (!packed)
+        return lun_fail(LUN_ERR_MEMORY, "out of memory (log.jsonl)");
+    const lun_status status = lun_runfolder_append_log(r->folder, packed);
+    free(packed);
+    return status;
+}
+
 lun_status lun_run_drain(lun_run *r)
 {
     lun_step_report reports[LUN_TRAINER_RING];
     int count = 0;
-    LUN_TRY(lun_trainer_reports(r->trainer, reports, &count));
-    for (int i = 0; i < count; i++) {
-        r->loss_sum += (double)reports[i].loss;
-        r->norm_sum += (double)reports[i].grad_norm;
-        r->lr = reports[i].lr;
-    }
-    r->loss_count += (uint64_t)count;
+    do { /* a step that is not finite is told of by a call of its own */
+        const lun_status status = lun_trainer_reports(r->trainer, reports, &count);
+        if (status == LUN_ERR_DIVERGED) {
+            r->health.unsound = true;
+            LUN_TRY(lun_trainer_rewind(r->trainer, &r->health.other));
+            return lun_fail(status, "the %s of step %" PRIu64 " is not finite",
+                            isfinite(r->health.other.loss) ? "gradient" : "loss", lun_trainer_step(r->trainer) + 1);
+        }
+        LUN_TRY(status);
+        const uint64_t done = lun_trainer_drained(r->trainer);
+        for (int i = 0; i < count; i++) {
+            r->loss_sum += (double)reports[i].loss;
+            r->norm_sum += (double)reports[i].grad_norm;
+            r->lr = reports[i].lr;
+            LUN_TRY(lun_run_watch_loss(r, done - (uint64_t)(count - 1 - i), (double)reports[i].loss));
+        }
+        r->loss_count += (uint64_t)count;
+    } while (count > 0);
     r->drained_at = lun_clock();
     return LUN_OK;
 }

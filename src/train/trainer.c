@@ -30,20 +30,26 @@ uint64_t lun_trainer_steps_per_epoch(const lun_trainer *trainer)
 static void record_update(lun_trainer *t, lun_graph *g, lun_slot gradient)
 {
     const lun_train_config *c = &t->config;
-    lun_value scale = -1, norm = -1;
+    lun_value scale = -1, clipped = -1;
     t->hyper = lun_graph_input(g, "hyper", lun_image(1, 4, 1, 1));
-    if (c->clip_norm > 0) {
-        t->norm_slot = lun_graph_input(g, "norm_slot", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
-        t->norm_ring = lun_graph_state(g, "norms", lun_image(1, LUN_TRAINER_RING, 1, 1));
-        scale = lun_graph_clip(g, gradient, c->clip_norm, &norm);
-        lun_store_at(g, t->norm_ring, norm, t->norm_slot);
-    }
-    lun_graph_adam_from(g, gradient, scale, t->hyper, c->beta1, c->beta2, c->eps, c->weight_decay,
-                        c->optimizer == LUN_ADAMW);
-    if (c->ema_count > 0) {
+    t->norm_slot = lun_graph_input(g, "norm_slot", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
+    t->norm_ring = lun_graph_state(g, "norms", lun_image(1, LUN_TRAINER_RING, 1, 1));
+    t->health = lun_graph_state(g, "health", lun_image(1, 1, 1, 1));
+    if (c->ema_count > 0)
         t->weights = lun_graph_input(g, "average_weights", lun_image(1, LUN_MAX_EMA, 1, 1));
-        lun_graph_ema(g, t->weights, c->ema_count);
-    }
+    const lun_value squares = lun_graph_squares(g, gradient);
+    if (c->clip_norm > 0)
+        scale = lun_graph_clip_squares(g, squares, c->clip_norm, &clipped);
+    /* From here on what a step that is not sound may not change takes its numbers from what `health` lets pass. */
+    lun_value hyper = t->hyper, weights = t->weights;
+    const lun_value norm =
+        lun_graph_health(g, squares, t->health, t->norm_slot, &hyper, c->ema_count > 0 ? &weights : NULL);
+    lun_store_at(g, t->norm_ring, norm, t->norm_slot);
+    lun_graph_adam_from(g, gradient, scale, hyper, c->beta1, c->beta2, c->eps, c->weight_decay,
+                        c->optimizer == LUN_ADAMW);
+    if (c->ema_count > 0)
+        lun_graph_ema(g, weights, c->ema_count);
+    lun_graph_settle(g, hyper);
 }
 
 static lun_status record(lun_trainer *t)
@@ -54,7 +60,7 @@ static lun_status record(lun_trainer *t)
     t->slot = lun_graph_input(g, "slot", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
     t->ring = lun_graph_state(g, "losses", lun_image(1, LUN_TRAINER_RING * c->accumulate, 1, 1));
     lun_store_at(g, t->ring, t->values.loss, t->slot);
-    lun_graph_backward_weighted(g, t->values.loss, 1.0 / c->accumulate);
+    lun_graph_backward_guarded(g, t->values.loss, 1.0 / c->accumulate);
     if (t->update_graph) {
         t->first = lun_graph_input(g, "first", lun_typed(lun_image(1, 1, 1, 1), LUN_I32));
         lun_graph_accumulate(g, t->first);
@@ -102,7 +108,7 @@ static lun_status make_times(lun_trainer *t)
 
 static lun_status build(lun_trainer *t, lun_device *dev, const lun_compile_params *compile)
 {
-    t->first = t->norm_ring = t->norm_slot = t->weights = -1;
+    t->first = t->weights = -1;
     t->rows = lun_calloc((size_t)micro_batch(&t->config) * LUN_RANDOM_ROW, sizeof *t->rows, "random rows");
     t->losses = lun_calloc((size_t)t->config.accumulate * LUN_TRAINER_RING, sizeof *t->losses, "losses");
     t->labels = lun_calloc((size_t)t->config.batch, sizeof *t->labels, "labels");
@@ -118,6 +124,7 @@ static lun_status build(lun_trainer *t, lun_device *dev, const lun_compile_param
     LUN_TRY(lun_store_allocate(t->store, dev, 1));
     LUN_TRY(lun_store_init(t->store, t->config.seed));
     LUN_TRY(lun_trainer_start_averages(t));
+    LUN_TRY(lun_store_keep_safe(t->store));
     LUN_TRY(lun_graph_compile(t->graph, dev, compile, &t->plan));
     return t->update_graph ? lun_graph_compile(t->update_graph, dev, compile, &t->update_plan) : LUN_OK;
 }
@@ -189,9 +196,24 @@ uint64_t lun_trainer_step(const lun_trainer *trainer)
     return trainer->step;
 }
 
+uint64_t lun_trainer_drained(const lun_trainer *trainer)
+{
+    return trainer->drained;
+}
+
+uint64_t lun_trainer_position(const lun_trainer *trainer)
+{
+    return trainer->step + trainer->skipped;
+}
+
+void lun_trainer_skip(lun_trainer *trainer, uint64_t batches)
+{
+    trainer->skipped += batches;
+}
+
 void lun_trainer_next(lun_trainer *t, uint32_t *index)
 {
-    lun_order_at(&t->order, t->step, index);
+    lun_order_at(&t->order, lun_trainer_position(t), index);
 }
 
 lun_status lun_trainer_labels(lun_trainer *t, const int32_t *labels)
@@ -209,6 +231,12 @@ lun_status lun_trainer_labels(lun_trainer *t, const int32_t *labels)
 
 /* ---- Loss-aware time steps: a step's draws depend on the losses of all steps before it --------------------------- */
 
+/* What runs last in a step. */
+static lun_plan *last_plan(const lun_trainer *t)
+{
+    return t->update_plan ? t->update_plan : t->plan;
+}
+
 /* Fetch the losses of the micro-batch that ran last. */
 static lun_status fetch_losses(lun_trainer *t)
 {
@@ -221,8 +249,11 @@ static lun_status fetch_losses(lun_trainer *t)
 
 lun_status lun_trainer_settle_times(lun_trainer *t)
 {
+    float health = 0;
     LUN_TRY(fetch_losses(t));
     if (t->drawn)
+        LUN_TRY(lun_plan_read(last_plan(t), t->health, &health));
+    if (t->drawn && health == 0) /* a step that changed nothing is not told of */
         lun_time_sampler_update(t->times, t->time, t->each, t->config.batch);
     t->drawn = false;
     return LUN_OK;
@@ -231,8 +262,8 @@ lun_status lun_trainer_settle_times(lun_trainer *t)
 static lun_status draw_times(lun_trainer *t)
 {
     LUN_TRY(lun_trainer_settle_times(t));
-    lun_time_sampler_draw(t->times, t->config.seed, t->step * (uint64_t)t->config.batch, t->config.batch, t->time,
-                          t->time_weight);
+    lun_time_sampler_draw(t->times, t->config.seed, lun_trainer_position(t) * (uint64_t)t->config.batch,
+                          t->config.batch, t->time, t->time_weight);
     return LUN_OK;
 }
 
@@ -240,7 +271,7 @@ static lun_status draw_times(lun_trainer *t)
 static lun_status write_rows(lun_trainer *t, lun_value value, lun_purpose purpose, int part)
 {
     const int count = micro_batch(&t->config);
-    const uint64_t first = t->step * (uint64_t)t->config.batch + (uint64_t)part * (uint64_t)count;
+    const uint64_t first = lun_trainer_position(t) * (uint64_t)t->config.batch + (uint64_t)part * (uint64_t)count;
     for (int i = 0; i < count; i++)
         lun_random_row(t->config.seed, purpose, first + (uint64_t)i, 0, t->rows + i * LUN_RANDOM_ROW);
     return lun_plan_write(t->plan, value, t->rows);
@@ -281,26 +312,37 @@ static lun_status write_update(lun_trainer *t, lun_plan *plan)
     for (int r = 0; r < c->ema_count; r++)
         weights[r] = (float)(1 - lun_train_ema_decay(c->ema_rate[r], c->ema_warmup, t->step + 1));
     LUN_TRY(lun_plan_write(plan, t->hyper, hyper));
-    if (t->norm_slot >= 0)
-        LUN_TRY(lun_plan_write(plan, t->norm_slot, &slot));
+    LUN_TRY(lun_plan_write(plan, t->norm_slot, &slot));
     return t->weights >= 0 ? lun_plan_write(plan, t->weights, weights) : LUN_OK;
+}
+
+/* One step; `run` is lun_plan_run, or looks at what it runs. */
+static lun_status run_step(lun_trainer *t, const float *images, lun_status (*run)(lun_plan *plan, void *payload),
+                           void *payload)
+{
+    LUN_TRY(write_update(t, last_plan(t)));
+    if (t->times)
+        LUN_TRY(draw_times(t));
+    for (int part = 0; part < t->config.accumulate; part++) {
+        LUN_TRY(write_part(t, images, part));
+        LUN_TRY(run(t->plan, payload));
+        t->waiting = t->times ? part : -1;
+    }
+    t->drawn = t->times != NULL;
+    return t->update_plan ? run(t->update_plan, payload) : LUN_OK;
+}
+
+static lun_status just_run(lun_plan *plan, void *payload)
+{
+    (void)payload;
+    return lun_plan_run(plan);
 }
 
 lun_status lun_trainer_run(lun_trainer *t, const float *images)
 {
     if (t->step - t->drained >= LUN_TRAINER_RING)
         return lun_fail(LUN_ERR_INTERNAL, "%d steps without reading their losses", LUN_TRAINER_RING);
-    LUN_TRY(write_update(t, t->update_plan ? t->update_plan : t->plan));
-    if (t->times)
-        LUN_TRY(draw_times(t));
-    for (int part = 0; part < t->config.accumulate; part++) {
-        LUN_TRY(write_part(t, images, part));
-        LUN_TRY(lun_plan_run(t->plan));
-        t->waiting = t->times ? part : -1;
-    }
-    t->drawn = t->times != NULL;
-    if (t->update_plan)
-        LUN_TRY(lun_plan_run(t->update_plan));
+    LUN_TRY(run_step(t, images, just_run, NULL));
     t->step++;
     return LUN_OK;
 }
@@ -318,20 +360,23 @@ static float loss_of(const lun_trainer *t, uint64_t step)
 
 lun_status lun_trainer_reports(lun_trainer *t, lun_step_report reports[LUN_TRAINER_RING], int *count)
 {
-    float norms[LUN_TRAINER_RING];
+    float norms[LUN_TRAINER_RING], health = 0;
     LUN_TRY(lun_plan_read(t->plan, t->ring, t->losses));
-    if (t->norm_ring >= 0)
-        LUN_TRY(lun_plan_read(t->update_plan ? t->update_plan : t->plan, t->norm_ring, norms));
+    LUN_TRY(lun_plan_read(last_plan(t), t->norm_ring, norms));
+    LUN_TRY(lun_plan_read(last_plan(t), t->health, &health));
     int n = 0;
     for (; t->drained < t->step; t->drained++) {
-        const float loss = loss_of(t, t->drained);
-        const float norm = t->norm_ring >= 0 ? norms[t->drained % LUN_TRAINER_RING] : NAN;
-        if (!isfinite(loss))
-            return lun_fail(LUN_ERR_DIVERGED, "the loss of step %" PRIu64 " is not finite", t->drained + 1);
-        if (t->norm_ring >= 0 && !isfinite(norm))
-            return lun_fail(LUN_ERR_DIVERGED, "the gradient of step %" PRIu64 " is not finite", t->drained + 1);
-        reports[n++] = (lun_step_report){loss, norm, lun_train_lr(&t->config, t->drained + 1)};
+        const uint64_t slot = t->drained % LUN_TRAINER_RING;
+        const lun_step_report report = {loss_of(t, t->drained), norms[slot], lun_train_lr(&t->config, t->drained + 1)};
+        if ((double)health == (double)(slot + 1) || !isfinite(report.loss) || !isfinite(report.grad_norm)) {
+            t->bad = report;
+            break;
+        }
+        reports[n++] = report;
     }
+    if (n == 0 && t->drained < t->step)
+        return lun_fail(LUN_ERR_DIVERGED, "the %s of step %" PRIu64 " is not finite",
+                        isfinite(t->bad.loss) ? "gradient" : "loss", t->drained + 1);
     *count = n;
     return LUN_OK;
 }
@@ -344,5 +389,56 @@ lun_status lun_trainer_losses(lun_trainer *t, float losses[LUN_TRAINER_RING], in
     for (int i = 0; i < n; i++)
         losses[i] = reports[i].loss;
     *count = n;
+    return LUN_OK;
+}
+
+/* ---- After a step that is not finite
+ * --------------------------------------------------------------------------------------- */
+
+lun_status lun_trainer_rewind(lun_trainer *t, lun_step_report *bad)
+{
+    const float sound = 0;
+    LUN_TRY(lun_plan_write(last_plan(t), t->health, &sound));
+    t->step = t->drained;
+    t->waiting = -1;
+    t->drawn = false;
+    *bad = t->bad;
+    return LUN_OK;
+}
+
+typedef struct finding {
+    char *text;
+    size_t size;
+} finding;
+
+static lun_status run_and_look(lun_plan *plan, void *payload)
+{
+    finding *f = payload;
+    return f->text[0] ? lun_plan_run(plan) : lun_plan_trace(plan, f->text, f->size);
+}
+
+lun_status lun_trainer_trace(lun_trainer *t, const float *images, char *text, size_t size)
+{
+    finding f = {text, size};
+    lun_step_report ignored;
+    text[0] = 0;
+    LUN_TRY(run_step(t, images, run_and_look, &f));
+    return lun_trainer_rewind(t, &ignored);
+}
+
+lun_status lun_trainer_restart(lun_trainer *t)
+{
+    LUN_TRY(lun_store_init(t->store, t->config.seed));
+    LUN_TRY(lun_store_clear(t->store, LUN_SLOT_M));
+    LUN_TRY(lun_store_clear(t->store, LUN_SLOT_V));
+    LUN_TRY(lun_trainer_start_averages(t));
+    LUN_TRY(lun_store_keep_safe(t->store));
+    if (t->times) {
+        lun_time_sampler_destroy(&t->times);
+        LUN_TRY(lun_time_sampler_create(t->config.model.steps, &t->times));
+    }
+    t->step = t->drained = t->tracked_before = 0;
+    t->waiting = -1;
+    t->drawn = false;
     return LUN_OK;
 }

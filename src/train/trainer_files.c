@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,9 +176,36 @@ static lun_status load_times(lun_trainer *t, const lun_safetensors *file)
     return status;
 }
 
+/* Metadata of the optimiser's file: batches skipped, where there are some. */
+#define SKIPPED "lunette.skipped"
+
+static lun_status write_skipped(const lun_trainer *t, lun_safetensors_writer *optimizer)
+{
+    char text[24];
+    if (t->skipped == 0)
+        return LUN_OK;
+    snprintf(text, sizeof text, "%" PRIu64, t->skipped);
+    return lun_safetensors_writer_metadata(optimizer, SKIPPED, text);
+}
+
+/* Far from where sample numbers would overflow. */
+static lun_status read_skipped(const lun_trainer *t, const lun_safetensors *file, uint64_t *skipped)
+{
+    const char *text = lun_safetensors_metadata(file, SKIPPED);
+    *skipped = 0;
+    for (const char *c = text; c && *c; c++) {
+        if (*c < '0' || *c > '9' || *skipped > UINT64_MAX / 64 / (uint64_t)t->config.batch)
+            return lun_fail(LUN_ERR_CHECKPOINT, "%s: %s \"%.40s\" is no number of batches", lun_safetensors_path(file),
+                            SKIPPED, text);
+        *skipped = *skipped * 10 + (uint64_t)(*c - '0');
+    }
+    return LUN_OK;
+}
+
 lun_status lun_trainer_write(lun_trainer *t, lun_safetensors_writer *weights, lun_safetensors_writer *optimizer)
 {
     const lun_model_file_info info = lun_trainer_file_info(t);
+    LUN_TRY(write_skipped(t, optimizer));
     LUN_TRY(lun_model_write(t->store, LUN_SLOT_VALUE, &info, weights));
     LUN_TRY(each_moment(t, declare_moment, optimizer));
     LUN_TRY(declare_times(t, optimizer));
@@ -232,11 +260,14 @@ lun_status lun_trainer_load(lun_trainer *t, const char *model_path, const char *
 {
     lun_model_file_info info;
     LUN_TRY(lun_model_inspect(model_path, &info));
-    if (info.step > UINT64_MAX / 2 / (uint64_t)t->config.batch)
+    uint64_t skipped = 0;
+    if (info.step > UINT64_MAX / 4 / (uint64_t)t->config.batch)
         return lun_fail(LUN_ERR_CHECKPOINT, "%s: step %" PRIu64 " is out of range", model_path, info.step);
     lun_safetensors *file = NULL;
     LUN_TRY(lun_safetensors_open(optimizer_path, &file));
     lun_status status = each_moment(t, check_moment, file);
+    if (status == LUN_OK)
+        status = read_skipped(t, file, &skipped);
     if (status == LUN_OK)
         status = lun_model_load(t->store, model_path);
     if (status == LUN_OK)
@@ -244,7 +275,10 @@ lun_status lun_trainer_load(lun_trainer *t, const char *model_path, const char *
     if (status == LUN_OK)
         status = load_times(t, file);
     lun_safetensors_close(file);
+    if (status == LUN_OK)
+        status = lun_store_keep_safe(t->store);
     if (status == LUN_OK) {
+        t->skipped = skipped;
         const uint64_t batches = info.step * (uint64_t)t->config.accumulate;
         t->step = t->drained = info.step;
         t->tracked_before = info.batches_tracked > batches ? info.batches_tracked - batches : 0;
@@ -272,5 +306,6 @@ lun_status lun_trainer_init(lun_trainer *t, const char *model_path)
     LUN_TRY(lun_model_load(t->store, model_path));
     /* Far from the end of the file's 64 bits, whatever it says. */
     t->tracked_before = info.batches_tracked < UINT64_MAX / 4 ? info.batches_tracked : 0;
+    LUN_TRY(lun_store_keep_safe(t->store));
     return lun_trainer_start_averages(t);
 }

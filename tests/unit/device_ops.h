@@ -158,6 +158,17 @@ static lun_op small_op(lun_op_kind kind)
         op.attrs.clip = (lun_clip_attrs){0.5f};
         break;
     case LUN_OP_EMA: op.src[1] = lun_image(1, 4, 1, 1); break;
+    case LUN_OP_LOSS_SEED:
+        op.src[0] = one;
+        op.attrs.seed = (lun_seed_attrs){0.5f};
+        break;
+    case LUN_OP_HEALTH:
+        op.src[0] = lun_image(1, 6, 1, 1);
+        op.src[1] = one;
+        op.src[2] = lun_typed(one, LUN_I32);
+        op.src[3] = op.src[4] = lun_image(1, 4, 1, 1);
+        break;
+    case LUN_OP_SETTLE: op.src[2] = lun_image(1, 4, 1, 1); break;
     default: break;
     }
     ck_assert_msg(lun_op_infer(&op) == LUN_OK, "%s: %s", lun_op_info_of(kind)->name, lun_error_detail());
@@ -171,7 +182,8 @@ static float *source_data(const lun_op *op, int s)
     float *data = malloc((size_t)count * 4);
     const bool positive = (op->kind == LUN_OP_BATCH_NORM && (s == 4 || s == 6)) ||
                           (op->kind == LUN_OP_BATCH_NORM_BACKWARD && s == 4) || (op->kind == LUN_OP_ADAM && s >= 3) ||
-                          (op->kind == LUN_OP_GROUP_NORM_BACKWARD && s == 5) || op->kind == LUN_OP_CLIP_NORM;
+                          (op->kind == LUN_OP_GROUP_NORM_BACKWARD && s == 5) || op->kind == LUN_OP_CLIP_NORM ||
+                          op->kind == LUN_OP_HEALTH;
     for (int64_t i = 0; i < count; i++) {
         const float u = lun_random_uniform(7, LUN_RANDOM_TEST, (uint64_t)op->kind, (uint32_t)s, (uint32_t)i);
         const int32_t small = (int32_t)(u * 4);

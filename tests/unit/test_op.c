@@ -415,6 +415,23 @@ START_TEST(update_rules)
     REFUSED(OP(EMA, f, V(3), f), "weights is");
     REFUSED(OP(EMA, f, V(4), f, x), "average must be");
     REFUSED(OP(EMA, x, V(4), x, x, V(776)), "average is");
+    lun_op seed = OP(LOSS_SEED, V(1));
+    seed.attrs.seed.weight = 0.5f;
+    ACCEPTED(seed, V(1));
+    seed.attrs.seed.weight = 0;
+    REFUSED(seed, "weight 0");
+    seed.attrs.seed.weight = NAN;
+    REFUSED(seed, "weight nan");
+    REFUSED(OP(LOSS_SEED, V(2)), "loss is");
+    ACCEPTED(OP(HEALTH, V(64), V(1), I32(1), V(4)), V(1), V(4), V(1));
+    ACCEPTED(OP(HEALTH, V(3), V(1), I32(1), V(4), V(4)), V(1), V(4), V(1), V(4));
+    REFUSED(OP(HEALTH, V(64), V(2), I32(1), V(4)), "state is");
+    REFUSED(OP(HEALTH, V(64), V(1), V(1), V(4)), "slot must be");
+    REFUSED(OP(HEALTH, V(64), V(1), I32(1), V(3)), "hyper is");
+    REFUSED(OP(HEALTH, V(64), V(1), I32(1), V(4), V(5)), "weights is");
+    ACCEPTED(OP(SETTLE, x, x, V(4)), x, x);
+    REFUSED(OP(SETTLE, x, V(776), V(4)), "safe is");
+    REFUSED(OP(SETTLE, x, x, V(3)), "hyper is");
 }
 END_TEST
 

@@ -138,8 +138,7 @@ static void train_quietly(lun_device *dev, lun_train_config config)
     OK(status);
     ck_assert_int_eq(atomic_load(&allocations), 1);
     if (strcmp(dev->driver->name, "opencl") == 0)
-        ck_assert_int_eq(atomic_load(&waits),
-                         config.clip_norm > 0 ? 2 : 1); /* losses, and norms where there are some */
+        ck_assert_int_eq(atomic_load(&waits), 3); /* losses, norms, health */
     ck_assert_int_eq(count, 3);
     lun_trainer_destroy(&trainer);
 }
