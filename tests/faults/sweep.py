@@ -193,6 +193,8 @@ class Sweep:
             return {STORAGE}
         if path.startswith(("pictures", "./pictures")):
             return {DATA, USAGE}  # a folder named on the command line, or what is in it
+        if call == "lstat":
+            return {USAGE, STORAGE}  # what cannot be told to be missing counts as there
         if path.endswith("config.json") and not ".tmp." in path:
             return {USAGE, CHECKPOINT, STORAGE}
         # A checkpoint that cannot be read is one; what is written there is storage.
