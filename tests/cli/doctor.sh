@@ -2,7 +2,7 @@
 # doctor.sh LUNETTE TEXTS: what computes wrongly is found, named and not used. TEXTS: the folder of kernel texts.
 texts=$2
 . "$(dirname "$0")/lib.sh"
-net="--size 16 --channels 8,16 --batch 4"
+net="--preset notebook --size 16 --channels 8,16 --batch 4"
 
 succeeds doctor --device cpu --threads 2 $net
 check "the verdict" grep -q '^cpu: all [0-9]* kernels of these ops are right' out
@@ -45,6 +45,18 @@ run train pictures --out bad --preset notebook $net --device opencl --steps 1 --
 check "train refuses" [ "$code" = 5 ]
 check "and says why" grep -q 'error: opencl:0 computes add .* wrongly by every kernel it has' err
 check "there is no run" [ ! -e bad/config.json ]
+
+# One bit of one element.
+rm -r wrong
+cp -r "$texts" wrong
+sed -i 's/a\[i\] + b\[i\]/bits_to_float(float_to_bits(a[i] + b[i]) ^ (i == 37 ? 0x400000u : 0u))/' wrong/elementwise.cl
+cmp -s wrong/elementwise.cl "$texts/elementwise.cl" && fail "the text was not changed"
+run doctor --device opencl $net
+check "exit 5 for one bit" [ "$code" = 5 ]
+check "the op of the bit" grep -q '^WRONG: add 4x16x8x8 .* by plain' out
+run train pictures --out bit $net --device check:cpu,opencl --steps 1 --sample-every 0 --no-doctor
+check "the check device sees it" [ "$code" = 5 ]
+check "and says where" grep -q 'error: check: add .* differs at stored element 37 of' err
 
 # One that convolves wrongly by one kernel: another is taken.
 rm -r wrong
