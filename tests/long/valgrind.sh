@@ -22,7 +22,7 @@ under()
     fi
 }
 
-net="--size 8 --channels 4,8 --batch 4 --device cpu --threads 2 --tune off --no-doctor"
+net="--preset notebook --size 8 --channels 4,8 --batch 4 --device cpu --threads 2 --tune off --no-doctor"
 under craters 0 craters pictures --count 9 --size 8
 under train 0 train pictures --out run $net --steps 4 --sample-every 1 --checkpoint-every 2 --ema 0.9 --clip-norm 1 --accumulate 2 --holdout 3 --cache decoded
 under resume 0 train pictures --out run --resume --device cpu --threads 2 --steps 6 --tune off --no-doctor --cache decoded
@@ -41,5 +41,5 @@ under "a cut file" 4 info cut.safetensors
 under "no such folder" 2 train nowhere --out r
 printf 'no picture' >junk.png
 under "a picture that is none" 3 compare junk.png pictures
-under "tuning and checking" 0 train pictures --out tuned --size 8 --channels 4,8 --batch 4 --device cpu --threads 2 --steps 1 --sample-every 0
+under "tuning and checking" 0 train pictures --out tuned --preset notebook --size 8 --channels 4,8 --batch 4 --device cpu --threads 2 --steps 1 --sample-every 0
 finish

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plants mistakes into a copy of the sources, one at a time, and asks the tests whether they notice.
 
-    mutate.py BUILD-DIR [--only TEXT] [--jobs N] [--check] [--no-wide]
+    mutate.py BUILD-DIR [--only A,B] [--jobs N] [--check] [--no-wide]
 
 The mistakes stand in table.py: a file, the exact old text, the new one, and the small test that should notice. A copy of the
 tracked files is kept in BUILD-DIR/tree and built in BUILD-DIR/build (-O1, plain C for the baseline instruction set, OpenCL where
@@ -14,7 +14,7 @@ its test exits with another code than 0, is ended by a signal or takes ten times
 passes and the wider suites (unit, ops-cpu, model) pass too. Killed by these alone is said apart: the small test is then not the
 right one. An old text that is not in its file exactly once is an error of the table, and so is a mutant that does not compile.
 
---only TEXT   mutants with TEXT in their file or test        --check    look at the table, build nothing
+--only A,B    mutants with A or B in their file or test      --check    look at the table, build nothing
 --no-wide     leave the wider suites out                     --jobs N   compilers at a time (2)
 
 Exit code: 0 all killed by the tests that they name, 1 some were not, 2 the table or the tests are wrong.
@@ -31,6 +31,7 @@ import time
 from table import MUTANTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PARTS = ["src", "include", "cl", "tools", "tests", "subprojects", "meson.build", "meson_options.txt", "README.md", "CONTRIBUTING.md", "NEWS.md", "LICENSE"]
 WIDE = ["unit", "ops-cpu", "model"]
 OPTIONS = ["--buildtype=debug", "-Doptimization=1", "-Ddebug=false", "-Ddefault_library=static", "-Disas=[]"]
 
@@ -42,10 +43,10 @@ def stop(text):
 
 def tracked():
     """Paths of the tree that are built from; without git, all files that are no build's."""
-    git = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True)
+    git = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS], capture_output=True)
     if git.returncode == 0:
         return [name for name in git.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
-    return [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and not p.relative_to(ROOT).parts[0].startswith("build")]
+    return [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and p.relative_to(ROOT).parts[0] in PARTS]
 
 
 def synchronise(tree):
@@ -193,7 +194,7 @@ def main():
     found = problems()
     if found:
         stop("the table is stale:\n  " + "\n  ".join(found))
-    chosen = [m for m in MUTANTS if options.only in m[0] or options.only in m[3]]
+    chosen = [m for m in MUTANTS if any(word in m[0] or word in m[3] for word in options.only.split(","))]
     print("%d mutants in the table, %d chosen" % (len(MUTANTS), len(chosen)), flush=True)
     if options.check:
         return 0

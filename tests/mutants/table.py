@@ -82,7 +82,7 @@ GRADIENTS = [
     ("src/op/objective.c", "&b->op->attrs, src, weighted ? 4 : 3)", "&b->op->attrs, src, 3)", "opcheck grad --op loss_each"),
     ("src/op/dropout.c", "LUN_OP_DROPOUT, &b->op->attrs, src, 2", "LUN_OP_DROPOUT, NULL, src, 2", "opcheck grad --op dropout"),
     ("src/graph/backward.c", "*sum = *sum < 0 ? gradient : lun_graph_record(graph, LUN_OP_ADD, NULL, (lun_value[]){*sum, gradient}, 2);", "*sum = gradient;", "unit graph"),
-    ("src/graph/backward.c", "wants[node->dst[d]] = any && !info->alias[d];", "wants[node->dst[d]] = any;", "unit graph"),
+    ("src/graph/backward.c", "t->root != gradient || t->grad_of >= 0)", "t->root != gradient)", "unit graph"),
 ]
 
 LOWERINGS = [
@@ -120,10 +120,10 @@ DIFFUSION = [
     ("src/diffusion/dpm_solver.c", "0.5 * h / (lambda(s->abar[i]) - lambda(s->abar[i + 1]))", "h / (lambda(s->abar[i]) - lambda(s->abar[i + 1]))", "model samplers"),
     ("src/diffusion/heun.c", "const double share = (1 - 1 / r) / 2;", "const double share = 1 - 1 / r;", "model samplers"),
     ("src/diffusion/heun.c", "#define RHO 7", "#define RHO 5", "model samplers"),
-    ("src/diffusion/sampler.c", "memcpy(s->images + count, s->images, count * sizeof *images);", "memset(s->images + count, 0, count * sizeof *images);", "unit family"),
-    ("src/diffusion/sampler.c", "fill_rows(s, run->seeds, (uint32_t)move->left + 1, s->rows_count);", "fill_rows(s, run->seeds, 0, s->rows_count);", "model"),
+    ("src/diffusion/sampler.c", "memcpy(s->images + count, s->images, count * sizeof *images);", "memset(s->images + count, 0, count * sizeof *images);", "model samplers"),
+    ("src/diffusion/sampler.c", "fill_rows(s, run->seeds, (uint32_t)move->left + 1, s->rows_count);", "fill_rows(s, run->seeds, 0, s->rows_count);", "model samplers"),
     # Objectives
-    ("src/diffusion/objective.c", "lun_noise(graph, eps, x0, t,", "lun_noise(graph, x0, eps, t,", "unit family"),
+    ("src/diffusion/objective.c", "lun_noise(graph, eps, x0, t,", "lun_noise(graph, x0, eps, t,", "model"),
     ("src/diffusion/objective.c", "case LUN_PREDICTION_X0: return x0;", "case LUN_PREDICTION_X0: return eps;", "unit family"),
     ("src/diffusion/objective.c", "lun_loss_each(graph, pred, wanted, by_t, o->loss, o->huber_delta)", "lun_loss_each(graph, pred, wanted, -1, o->loss, o->huber_delta)", "unit family"),
     ("src/diffusion/time_sampler.c", "(float)(1 / (s->steps * s->share[t[i]]))", "(float)(1 / s->share[t[i]])", "unit diffusion"),
@@ -138,10 +138,10 @@ TRAINING = [
     ("src/train/trainer.c", "const double done = (double)(t->step + 1);", "const double done = (double)(t->step + 2);", "model"),
     ("src/train/trainer.c", " + (uint64_t)part * (uint64_t)count;", ";", "unit optimizer"),
     ("src/train/trainer.c", "return (float)(sum / parts);", "return (float)sum;", "unit optimizer"),
-    ("src/train/trainer.c", "t->step = t->drained = info.step;", "t->step = t->drained = 0;", "unit train"),
-    ("src/train/trainer.c", "(slot == LUN_SLOT_V && data[e] < 0)", "(slot == LUN_SLOT_M && data[e] < 0)", "unit family"),
+    ("src/train/trainer_files.c", "t->step = t->drained = info.step;", "t->step = t->drained = 0;", "unit train"),
+    ("src/train/trainer_files.c", "(slot == LUN_SLOT_V && data[e] < 0)", "(slot == LUN_SLOT_M && data[e] < 0)", "unit family"),
     ("src/train/feed.c", "order->pictures + step % per_epoch * order->batch", "order->pictures + step % per_epoch", "unit feed"),
-    ("src/train/feed.c", "(seed, LUN_RANDOM_LABEL, number, 0, 0) < label_dropout", "(seed, LUN_RANDOM_LABEL, number, 0, 0) > label_dropout", "unit family"),
+    ("src/train/feed.c", "(seed, LUN_RANDOM_LABEL, number, 0, 0) < label_dropout", "(seed, LUN_RANDOM_LABEL, number, 0, 0) > label_dropout", "unit feed"),
     ("src/base/philox.c", "epoch, 0, count - i, i);", "epoch, 0, count - i, i - 1);", "unit base"),
     ("src/base/philox.c", "row[1] = (uint32_t)(seed >> 32);", "row[1] = 0;", "unit base"),
     ("src/base/philox.c", "row[3] = (uint32_t)(number >> 32);", "row[3] = 0;", "unit base"),
