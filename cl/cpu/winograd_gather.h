@@ -137,12 +137,12 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
             for (int q = 0; q < src_step * src_step; q++) {
                 for (int c = 0; c < arg.src_c;) {
                     const int column = q * arg.phase_depth + c, piece = column / arg.depth_block;
-                    const int end = i_min(arg.src_c, c + (piece + 1) * arg.depth_block - column);
+                    const int stop = i_min(arg.src_c, c + (piece + 1) * arg.depth_block - column);
                     transform_tile(picture, arg.src_h, arg.src_w, arg.src_c, arg.src_pitch, y0 + q / src_step,
-                                   x0 + q % src_step, src_step, c, end,
+                                   x0 + q % src_step, src_step, c, stop,
                                    v + piece * v_piece + t * arg.depth_block + column - piece * arg.depth_block,
                                    v_point);
-                    c = end;
+                    c = stop;
                 }
             }
         }
