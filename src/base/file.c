@@ -60,13 +60,25 @@ static lun_status fail_errno(const char *path, const char *doing, int error)
     return lun_fail(LUN_ERR_STORAGE, "%s: cannot %s: %s", path, doing, strerror(error));
 }
 
-static int open_again(int dir, const char *name, int flags, mode_t mode)
+int lun_open_at(int dir, const char *name, int flags, mode_t mode)
 {
     int fd;
     do
         fd = openat(dir, name, flags | O_CLOEXEC | O_NOCTTY, mode);
     while (fd < 0 && errno == EINTR);
     return fd;
+}
+
+DIR *lun_open_dir(const char *path)
+{
+    const int fd = lun_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NONBLOCK, 0);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    if (fd >= 0 && !stream) {
+        const int error = errno;
+        close(fd);
+        errno = error;
+    }
+    return stream;
 }
 
 /* The directory part of `path` ("." without one) in fresh memory. */
@@ -87,7 +99,7 @@ static char *directory_of(const char *path)
 /* Remove the temporary file `name` unless a living writer holds its lock; true if it is gone. */
 static bool remove_if_stale(int dir, const char *name)
 {
-    const int fd = open_again(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    const int fd = lun_open_at(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (fd < 0)
         return errno == ENOENT;
     struct stat st;
@@ -101,7 +113,7 @@ static bool remove_if_stale(int dir, const char *name)
  * all. Best effort: leftovers are ignored by every reader. */
 static void sweep(int dir, const char *prefix)
 {
-    const int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int copy = lun_open_at(dir, ".", O_RDONLY | O_DIRECTORY, 0);
     DIR *stream = copy < 0 ? NULL : fdopendir(copy);
     if (!stream) {
         if (copy >= 0)
@@ -130,7 +142,7 @@ static void sweep(int dir, const char *prefix)
 
 void lun_file_sweep(const char *directory)
 {
-    int dir = open_again(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
+    int dir = lun_open_at(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
     if (dir >= 0) {
         sweep(dir, NULL);
         close_fd(&dir);
@@ -165,7 +177,7 @@ lun_status lun_file_create(const char *path, lun_file **out)
         status = lun_fail(LUN_ERR_STORAGE, "'%s' is not a file name", path);
         goto fail;
     }
-    file->dir = open_again(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0);
+    file->dir = lun_open_at(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0);
     if (file->dir < 0) {
         status = fail_errno(path, "open its directory", errno);
         goto fail;
@@ -178,7 +190,7 @@ lun_status lun_file_create(const char *path, lun_file **out)
         goto fail;
     sweep(file->dir, prefix);
     for (int attempt = 0; file->fd < 0; attempt++) {
-        file->fd = open_again(file->dir, file->temp, O_WRONLY | O_CREAT | O_EXCL, 0644);
+        file->fd = lun_open_at(file->dir, file->temp, O_WRONLY | O_CREAT | O_EXCL, 0644);
         /* Our own process number on it: a dead process had it before us, or another thread is writing this path. */
         if (file->fd < 0 && (errno != EEXIST || attempt > 0 || !remove_if_stale(file->dir, file->temp))) {
             status = fail_errno(path, "create a temporary file beside it", errno);
@@ -207,9 +219,9 @@ static lun_status failed(lun_file *file, const char *doing, int error)
     return fail_errno(file->path, file->doing, file->error);
 }
 
-/* At `offset`; a full write or an errno. */
-static int write_all(int fd, const unsigned char *data, size_t bytes, uint64_t offset)
+int lun_write_at(int fd, const void *from, size_t bytes, uint64_t offset)
 {
+    const unsigned char *data = from;
     while (bytes) {
         const ssize_t done = pwrite(fd, data, bytes < WRITE_MAX ? bytes : WRITE_MAX, (off_t)offset);
         if (done < 0) {
@@ -233,7 +245,7 @@ lun_status lun_file_make_private(lun_file *file)
 
 static lun_status put(lun_file *file, const unsigned char *data, size_t bytes)
 {
-    const int error = write_all(file->fd, data, bytes, file->written);
+    const int error = lun_write_at(file->fd, data, bytes, file->written);
     if (error)
         return failed(file, "write", error);
     file->written += bytes;
@@ -269,7 +281,7 @@ lun_status lun_file_patch(lun_file *file, uint64_t offset, const void *data, siz
     LUN_TRY(flush(file));
     if (offset > file->written || bytes > file->written - offset)
         return lun_fail(LUN_ERR_INTERNAL, "%s: a patch beyond what was written", file->path);
-    const int error = write_all(file->fd, data, bytes, offset);
+    const int error = lun_write_at(file->fd, data, bytes, offset);
     return error ? failed(file, "write", error) : LUN_OK;
 }
 
@@ -305,7 +317,7 @@ lun_status lun_file_commit(lun_file *file)
 
 lun_status lun_file_commit_open(lun_file *file, int *fd)
 {
-    int copy = open_again(file->dir, file->temp, O_RDONLY, 0);
+    int copy = lun_open_at(file->dir, file->temp, O_RDONLY, 0);
     if (copy < 0)
         failed(file, "open the temporary file", errno); /* sticks */
     const lun_status status = lun_file_commit(file);
@@ -330,7 +342,7 @@ lun_status lun_file_read(const char *path, size_t max_bytes, lun_status error_ki
     char *data = NULL;
     size_t size = 0, got = 0;
     /* O_NONBLOCK: opening a pipe must not wait for a writer. It changes nothing for a regular file. */
-    const int fd = open_again(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
+    const int fd = lun_open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0)
         return lun_fail(error_kind, "%s: cannot open: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0) {
@@ -378,7 +390,14 @@ done:
 bool lun_file_exists(const char *path)
 {
     struct stat st;
-    return lstat(path, &st) == 0;
+    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+bool lun_file_exists_in(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    const int length = snprintf(path, sizeof path, "%s/%s", folder, name);
+    return length > 0 && (size_t)length < sizeof path && lun_file_exists(path);
 }
 
 /* One level; its entry in the parent is synced, for a file inside is lost with it. */
@@ -389,7 +408,7 @@ static lun_status make_dir(const char *path)
         char *parent = directory_of(path);
         if (!parent)
             return LUN_ERR_MEMORY;
-        const int fd = open_again(AT_FDCWD, parent, O_RDONLY | O_DIRECTORY, 0);
+        const int fd = lun_open_at(AT_FDCWD, parent, O_RDONLY | O_DIRECTORY, 0);
         free(parent);
         const int error = fd < 0 ? 0 : sync_dir(fd);
         if (fd >= 0)
@@ -441,21 +460,22 @@ lun_status lun_append_line(const char *path, const char *line)
         return LUN_ERR_MEMORY;
     memcpy(text, line, length - 1);
     text[length - 1] = '\n';
-    const int fd = open_again(AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0644);
+    const int fd = lun_open_at(AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0644);
     if (fd < 0 || fstat(fd, &st) != 0) {
         status = fail_errno(path, "open", errno);
     } else if (!S_ISREG(st.st_mode)) {
         status = lun_fail(LUN_ERR_STORAGE, "%s: not a regular file", path);
     } else {
-        ssize_t done;
-        do
-            done = write(fd, text, length);
-        while (done < 0 && errno == EINTR);
-        if (done != (ssize_t)length) {
-            status = fail_errno(path, "append a line", done < 0 ? errno : ENOSPC);
-            if (done > 0 && ftruncate(fd, st.st_size) != 0)
-                status = fail_errno(path, "take half a line back", errno);
+        size_t done = 0;
+        while (done < length && status == LUN_OK) {
+            const ssize_t wrote = write(fd, text + done, length - done);
+            if (wrote > 0)
+                done += (size_t)wrote;
+            else if (wrote == 0 || errno != EINTR)
+                status = fail_errno(path, "append a line", wrote == 0 ? ENOSPC : errno);
         }
+        if (done > 0 && done < length && ftruncate(fd, st.st_size) != 0)
+            status = fail_errno(path, "take half a line back", errno);
     }
     if (fd >= 0 && close(fd) != 0 && errno != EINTR && status == LUN_OK)
         status = fail_errno(path, "close", errno);

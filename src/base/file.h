@@ -15,13 +15,22 @@
 #ifndef LUN_FILE_H
 #define LUN_FILE_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <lunette/status.h>
 
 typedef struct lun_file lun_file;
+
+/* openat() that no signal ends, with O_CLOEXEC and O_NOCTTY. -1 and errno on failure. */
+int lun_open_at(int dir, const char *name, int flags, mode_t mode);
+/* opendir() that no signal ends. */
+DIR *lun_open_dir(const char *path);
+/* All of the bytes, at `offset`; 0 or an errno. */
+int lun_write_at(int fd, const void *data, size_t bytes, uint64_t offset);
 
 /* Begin the file `path`. Nothing is visible under that name before lun_file_commit(). Fails when the directory is
  * missing or not writable, when another live lun_file writes the same path, and when `path` is something else than
@@ -64,14 +73,18 @@ void lun_file_sweep(const char *directory);
  * LUN_ERR_MEMORY where memory is out. Free *text with free(). `bytes` may be NULL. */
 lun_status lun_file_read(const char *path, size_t max_bytes, lun_status error_kind, char **text, size_t *bytes);
 
-/* Is there a directory entry of this name that can be reached (of whatever kind)? */
+/* Is there a directory entry of this name (of whatever kind)? Yes, too, where that cannot be told: what may be there is
+ * better refused than overwritten or passed over. */
 bool lun_file_exists(const char *path);
+/* The same for `name` in `folder`; needs no memory, and so cannot fail. */
+bool lun_file_exists_in(const char *folder, const char *name);
 
 /* Make the directory `path` and what is missing above it (mode 0755 less the umask). An existing one is a success. */
 lun_status lun_make_dirs(const char *path);
 
-/* Append `line` and a newline with one write() (O_APPEND, created when missing), so that a reader following the
- * file sees whole lines. `line` holds no newline. A write that stops half-way is taken back. Not synced. */
+/* Append `line` and a newline with one write() where the system takes them at once (O_APPEND, created when missing), so
+ * that a reader following the file sees whole lines. `line` holds no newline. A write that stops half-way is taken
+ * back. Not synced. */
 lun_status lun_append_line(const char *path, const char *line);
 
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base.h"
+#include "file.h"
 
 #define MAX_DEPTH 8 /* of what is removed; more is not made here */
 
@@ -31,7 +32,7 @@ static lun_status fail_errno(const char *path, const char *doing)
 /* Everything below and the directory itself; links are removed and not followed. */
 static void remove_tree(int parent, const char *name, int depth)
 {
-    const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const int fd = lun_open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     DIR *stream = fd < 0 ? NULL : fdopendir(fd);
     if (!stream) {
         if (fd >= 0)
@@ -48,11 +49,21 @@ static void remove_tree(int parent, const char *name, int depth)
     (void)unlinkat(parent, name, AT_REMOVEDIR);
 }
 
+/* Unless a writer holds its lock. */
+static void remove_unlocked(int parent, const char *name)
+{
+    const int fd = lun_open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        remove_tree(parent, name, 0);
+    if (fd >= 0)
+        close(fd);
+}
+
 /* `.NAME.tmp.PID` of processes that no longer live, unless one elsewhere holds the lock. */
 static void sweep(const lun_folder *folder, const char *prefix)
 {
     const size_t length = strlen(prefix);
-    DIR *stream = opendir(folder->parent);
+    DIR *stream = lun_open_dir(folder->parent);
     for (struct dirent *entry; stream && (entry = readdir(stream)) != NULL;) {
         char *end = NULL;
         if (strncmp(entry->d_name, prefix, length) != 0)
@@ -62,11 +73,7 @@ static void sweep(const lun_folder *folder, const char *prefix)
         if (errno || entry->d_name[length] < '0' || entry->d_name[length] > '9' || *end || pid <= 0 || pid > INT_MAX ||
             (kill((pid_t)pid, 0) == 0 || errno != ESRCH))
             continue;
-        const int fd = openat(dirfd(stream), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-            remove_tree(dirfd(stream), entry->d_name, 0);
-        if (fd >= 0)
-            close(fd);
+        remove_unlocked(dirfd(stream), entry->d_name);
     }
     if (stream)
         closedir(stream);
@@ -107,9 +114,14 @@ static lun_status make(lun_folder *folder, const char *path)
     sweep(folder, prefix);
     free(prefix);
     /* 0755 less the umask, as lun_make_dirs does. */
-    if (mkdir(folder->place, 0755) != 0)
+    int made = mkdir(folder->place, 0755);
+    if (made != 0 && errno == EEXIST) { /* ours, of a folder that could not be discarded */
+        remove_unlocked(AT_FDCWD, folder->place);
+        made = mkdir(folder->place, 0755);
+    }
+    if (made != 0)
         return fail_errno(folder->path, "create a temporary folder beside it");
-    folder->fd = open(folder->place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    folder->fd = lun_open_at(AT_FDCWD, folder->place, O_RDONLY | O_DIRECTORY, 0);
     if (folder->fd < 0) {
         const lun_status status = fail_errno(folder->path, "open the temporary folder beside it");
         (void)rmdir(folder->place);
@@ -164,7 +176,7 @@ lun_status lun_folder_commit(lun_folder *folder)
         lun_folder_discard(folder);
         return status;
     }
-    const int parent = open(folder->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int parent = lun_open_at(AT_FDCWD, folder->parent, O_RDONLY | O_DIRECTORY, 0);
     if (parent < 0 || !synced(parent))
         status = fail_errno(folder->path, "sync its directory");
     if (parent >= 0)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,17 +72,13 @@ static lun_status list_steps(const char *path, enum kind kind, uint64_t **steps,
 {
     size_t used = 0, room = 0;
     uint64_t *list = NULL;
+    lun_status status = LUN_OK;
     char *folder = lun_format("%s/checkpoints", path);
     if (!folder)
         return LUN_ERR_MEMORY;
-    DIR *stream = opendir(folder);
-    if (!stream && errno != ENOENT) {
-        const lun_status status = lun_fail(LUN_ERR_STORAGE, "%s: cannot open: %s", folder, strerror(errno));
-        free(folder);
-        return status;
-    }
-    free(folder);
-    for (struct dirent *entry; stream && (entry = readdir(stream)) != NULL;) {
+    DIR *stream = lun_open_dir(folder);
+    const struct dirent *entry = NULL;
+    while (stream && status == LUN_OK && (errno = 0, entry = readdir(stream)) != NULL) {
         uint64_t step = 0;
         if (parse_name(entry->d_name, &step, NULL) != kind)
             continue;
@@ -89,16 +86,25 @@ static lun_status list_steps(const char *path, enum kind kind, uint64_t **steps,
             room = room ? room * 2 : 16;
             uint64_t *more = lun_realloc(list, room, sizeof *more, "a list of checkpoints");
             if (!more) {
-                free(list);
-                closedir(stream);
-                return LUN_ERR_MEMORY;
+                status = LUN_ERR_MEMORY;
+                break;
             }
             list = more;
         }
         list[used++] = step;
     }
+    /* One that cannot be opened or read to its end is not one without checkpoints: what is not seen must be neither
+     * passed over nor deleted. */
+    if (status == LUN_OK && (stream ? errno != 0 : errno != ENOENT))
+        status = lun_fail(errno == ENOMEM ? LUN_ERR_MEMORY : LUN_ERR_STORAGE, "%s: cannot read: %s", folder,
+                          strerror(errno));
     if (stream)
         closedir(stream);
+    free(folder);
+    if (status != LUN_OK) {
+        free(list);
+        return status;
+    }
     if (used)
         qsort(list, used, sizeof *list, compare_steps);
     *steps = list;
@@ -106,24 +112,26 @@ static lun_status list_steps(const char *path, enum kind kind, uint64_t **steps,
     return LUN_OK;
 }
 
-static bool has_file(const char *path, const char *name)
-{
-    char *full = lun_format("%s/%s", path, name);
-    const bool there = full && lun_file_exists(full);
-    free(full);
-    return there;
-}
-
+/* Without memory of its own: a lack of it must not look like an empty folder, nor like a full one. */
 bool lun_runfolder_holds_run(const char *path)
 {
-    uint64_t *steps = NULL;
-    size_t count = 0;
-    if (has_file(path, "config.json") || has_file(path, "log.jsonl"))
+    char folder[PATH_MAX];
+    uint64_t step = 0;
+    if (lun_file_exists_in(path, "config.json") || lun_file_exists_in(path, "log.jsonl"))
         return true;
-    /* A folder of checkpoints that cannot be read may hold one: better refused than overwritten. */
-    const lun_status status = list_steps(path, WEIGHTS, &steps, &count);
-    free(steps);
-    return status != LUN_OK || count > 0;
+    const int length = snprintf(folder, sizeof folder, "%s/checkpoints", path);
+    if (length < 0 || (size_t)length >= sizeof folder)
+        return false; /* too long for anything to be there */
+    DIR *stream = lun_open_dir(folder);
+    if (!stream) /* one that cannot be read may hold a run: better refused than overwritten */
+        return errno != ENOENT && errno != ENOTDIR;
+    const struct dirent *entry = NULL;
+    bool holds = false;
+    while (!holds && (errno = 0, entry = readdir(stream)) != NULL)
+        holds = parse_name(entry->d_name, &step, NULL) == WEIGHTS;
+    holds = holds || errno != 0;
+    closedir(stream);
+    return holds;
 }
 
 /* Take RUN/run.lock, or say who has it. */
@@ -135,7 +143,7 @@ static lun_status take_lock(lun_runfolder *run)
     char *path = lun_format("%s/run.lock", run->dir);
     if (!path)
         return LUN_ERR_MEMORY;
-    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
+    run->lock = lun_open_at(AT_FDCWD, path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOFOLLOW, 0644);
     if (run->lock < 0 || fstat(run->lock, &st) != 0) {
         status = lun_fail(LUN_ERR_STORAGE, "%s: cannot open: %s", path, strerror(errno));
     } else if (!S_ISREG(st.st_mode)) {
@@ -153,8 +161,9 @@ static lun_status take_lock(lun_runfolder *run)
     } else {
         /* The number is for people; the lock itself does not depend on it. */
         const int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-        if (ftruncate(run->lock, 0) != 0 || pwrite(run->lock, text, (size_t)length, 0) != length)
-            status = lun_fail(LUN_ERR_STORAGE, "%s: cannot write: %s", path, strerror(errno));
+        const int error = ftruncate(run->lock, 0) != 0 ? errno : lun_write_at(run->lock, text, (size_t)length, 0);
+        if (error)
+            status = lun_fail(LUN_ERR_STORAGE, "%s: cannot write: %s", path, strerror(error));
     }
     free(path);
     return status;
@@ -490,7 +499,7 @@ static void remove_file(char *path)
 static void remove_averages(const char *dir, uint64_t step)
 {
     char *folder = lun_format("%s/checkpoints", dir), rate[LUN_RATE_TEXT];
-    DIR *stream = folder ? opendir(folder) : NULL;
+    DIR *stream = folder ? lun_open_dir(folder) : NULL;
     for (struct dirent *entry; stream && (entry = readdir(stream)) != NULL;) {
         uint64_t at = 0;
         if (parse_name(entry->d_name, &at, rate) == AVERAGE && at == step)
@@ -561,8 +570,10 @@ lun_status lun_runfolder_checkpoint_commit_with(const lun_runfolder *run, uint64
         else
             lun_safetensors_writer_discard(writer);
     }
-    if (status == LUN_OK && check_files(run->dir, &written) != LUN_OK)
-        status = lun_fail(LUN_ERR_STORAGE, "a checkpoint just written does not read back: %s", lun_error_detail());
+    const lun_status again = status == LUN_OK ? check_files(run->dir, &written) : LUN_OK;
+    if (again != LUN_OK)
+        status = lun_fail(again == LUN_ERR_MEMORY ? again : LUN_ERR_STORAGE,
+                          "a checkpoint just written does not read back: %s", lun_error_detail());
     if (status == LUN_OK)
         prune(run, step, keep);
     lun_checkpoint_free(&written);

@@ -11,6 +11,7 @@
 #include <lunette/checkpoint.h>
 
 #include "base/base.h"
+#include "base/file.h"
 #include "json.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -285,9 +286,7 @@ lun_status lun_safetensors_open(const char *path, lun_safetensors **out)
     if (!(file->path = lun_strdup(path)))
         goto done;
     /* O_NONBLOCK: opening a pipe must not wait for a writer. */
-    do
-        file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    while (file->fd < 0 && errno == EINTR);
+    file->fd = lun_open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
     if (file->fd < 0) {
         const bool missing = errno == ENOENT || errno == ENOTDIR;
         status = lun_fail(missing ? LUN_ERR_USAGE : LUN_ERR_CHECKPOINT, "%s: cannot open: %s", path, strerror(errno));

@@ -1,15 +1,16 @@
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
 #include <zlib.h>
 
 #include <lunette/checkpoint.h>
 
 #include "base/base.h"
 #include "base/file.h"
+#include "json.h"
 
 struct tensor {
     const char *name; /* owned by writer->names */
@@ -71,6 +72,14 @@ static lun_status broken(lun_safetensors_writer *writer, lun_status status)
     return status;
 }
 
+/* jansson refuses a text that is not UTF-8 and one that there is no memory for in the same way; malloc() says which. */
+static lun_status not_taken(lun_safetensors_writer *writer, const char *what, const char *text)
+{
+    const char *path = lun_file_path(writer->file);
+    return broken(writer, errno == ENOMEM ? lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its header", path)
+                                          : lun_fail(LUN_ERR_USAGE, "%s: %s '%.200s' is not UTF-8", path, what, text));
+}
+
 lun_status lun_safetensors_writer_metadata(lun_safetensors_writer *writer, const char *key, const char *value)
 {
     const char *path = lun_file_path(writer->file);
@@ -78,10 +87,11 @@ lun_status lun_safetensors_writer_metadata(lun_safetensors_writer *writer, const
         return broken(writer, lun_fail(LUN_ERR_USAGE, "%s: metadata key '%s' is the writer's own", path, key));
     if (writer->header && !json_object_get(writer->metadata, key))
         return broken(writer, lun_fail(LUN_ERR_USAGE, "%s: metadata key '%.100s' comes after the data", path, key));
+    errno = 0;
     json_t *text = json_string(value);
-    /* json_string() and json_object_set_new() refuse what is not UTF-8 and take over the reference in any case. */
+    /* The reference is taken over in any case. */
     if (!text || json_object_set_new(writer->metadata, key, text) != 0)
-        return broken(writer, lun_fail(LUN_ERR_USAGE, "%s: metadata '%.100s' is not UTF-8", path, key));
+        return not_taken(writer, "metadata", key);
     return LUN_OK;
 }
 
@@ -125,8 +135,9 @@ lun_status lun_safetensors_writer_declare(lun_safetensors_writer *writer, const 
         writer->tensors = more;
         writer->room = room;
     }
+    errno = 0;
     if (json_object_set_new(writer->names, name, json_null()) != 0)
-        return broken(writer, lun_fail(LUN_ERR_USAGE, "%s: tensor name '%.200s' is not UTF-8", path, name));
+        return not_taken(writer, "tensor name", name);
     struct tensor *tensor = &writer->tensors[writer->count++];
     *tensor = (struct tensor){.dtype = dtype, .rank = rank, .begin = writer->total, .bytes = count * size};
     tensor->name = json_object_iter_key(json_object_iter_at(writer->names, name));
@@ -186,10 +197,12 @@ static lun_status build_header(const lun_safetensors_writer *writer, unsigned ch
     char *list = NULL, *text = NULL;
     unsigned char *header = NULL;
     lun_status status = LUN_ERR_MEMORY;
-    bool good = root && metadata && crcs && json_object_set(root, "__metadata__", metadata) == 0;
+    /* A copy leaves out what there is no memory for, and does not say so. */
+    bool good = root && metadata && crcs && json_object_size(metadata) == json_object_size(writer->metadata) &&
+                json_object_set(root, "__metadata__", metadata) == 0;
     good = good && build_tensors(writer, root, crcs);
-    good = good && (list = json_dumps(crcs, JSON_COMPACT)) && add(metadata, "lunette.crc32", json_string(list)) &&
-           add(metadata, "lunette.header_crc32", json_string("00000000")) && (text = json_dumps(root, JSON_COMPACT));
+    good = good && (list = lun_json_dump(crcs, JSON_COMPACT)) && add(metadata, "lunette.crc32", json_string(list)) &&
+           add(metadata, "lunette.header_crc32", json_string("00000000")) && (text = lun_json_dump(root, JSON_COMPACT));
     const size_t length = text ? strlen(text) : 0, padded = (length + 7) / 8 * 8;
     if (!good || !(header = lun_malloc(padded + 8, 1, "a safetensors header"))) {
         lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its header", lun_file_path(writer->file));

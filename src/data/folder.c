@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "picture.h"
 
 typedef struct list {
@@ -113,7 +114,7 @@ static bool named_like_picture(const char *name)
 
 static bool starts_like_picture(int at, const char *name)
 {
-    const int fd = openat(at, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    const int fd = lun_open_at(at, name, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0)
         return false;
     uint8_t start[8];
@@ -173,7 +174,7 @@ static lun_status scan_folder(scan *s, const char *folder)
 {
     struct stat info;
     bool fresh = true, complete = true;
-    const int fd = openat(s->root, folder[0] ? folder : ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
+    const int fd = lun_open_at(s->root, folder[0] ? folder : ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK, 0);
     if (fd < 0 || fstat(fd, &info) != 0) {
         if (fd >= 0)
             close(fd);
@@ -198,7 +199,7 @@ static lun_status scan_folder(scan *s, const char *folder)
 
 lun_status lun_folder_scan(const char *path, lun_folder *out)
 {
-    scan s = {.root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    scan s = {.root = lun_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0)};
     if (s.root < 0)
         return lun_fail(LUN_ERR_USAGE, "folder %s: %s", path, strerror(errno));
     /* Level by level, so that a folder reached both directly and through a link deeper down keeps its short path. */

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "picture.h"
 
 /* Above this a picture waits for its turn. */
@@ -141,7 +142,7 @@ lun_status lun_picture_decode(int at, const char *name, lun_decode *decode, lun_
         return lun_fail(LUN_ERR_DATA, "a folder that cannot be read as a file or searched");
     if (!S_ISREG(info.st_mode))
         return lun_fail(LUN_ERR_DATA, "not a regular file");
-    const int fd = openat(at, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    const int fd = lun_open_at(at, name, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0)
         return lun_fail(LUN_ERR_DATA, "%s", strerror(errno));
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {

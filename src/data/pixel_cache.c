@@ -152,7 +152,7 @@ static lun_status read_cache(int fd, const char *key, size_t pixel_bytes, lun_pi
 lun_status lun_pixel_cache_open(const char *path, const char *key, size_t pixel_bytes, lun_pixel_cache *out)
 {
     *out = (lun_pixel_cache){.fd = -1};
-    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    const int fd = lun_open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0) {
         if (errno != ENOENT && errno != ENOTDIR)
             lun_log(LUN_LOG_WARN, "the cache %s cannot be opened (%s): it is made anew", path, strerror(errno));

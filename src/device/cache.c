@@ -125,7 +125,7 @@ void lun_cache_text_update(const char *path, char *(*merge)(void *payload, const
     bool stored = folder && lun_make_dirs(folder) == LUN_OK;
     if (stored) {
         /* The folder itself is the lock, so that none is left lying about. Without locks the last one wins. */
-        lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        lock = lun_open_at(AT_FDCWD, folder, O_RDONLY | O_DIRECTORY, 0);
         if (lock >= 0)
             (void)flock(lock, LOCK_EX);
         char *old = lun_cache_text_load(path);

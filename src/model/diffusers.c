@@ -203,7 +203,7 @@ static lun_status check_fixed(lun_json_from from, const json_t *root, const fixe
         const json_t *value = json_object_get(root, list[i].key);
         if (!value || is_fixed(&list[i], value))
             continue;
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        char *text = lun_json_dump(value, JSON_ENCODE_ANY | JSON_COMPACT);
         const lun_status status = lun_fail(from.kind, "%s: '%s' is %.60s, which lunette does not have", from.what,
                                            list[i].key, text ? text : "?");
         free(text);

@@ -12,24 +12,16 @@
 static const char *const weights[] = {LUN_DIFFUSERS_WEIGHTS, "diffusion_pytorch_model.fp16.safetensors",
                                       LUN_DIFFUSERS_WEIGHTS ".index.json", "diffusion_pytorch_model.bin"};
 
-static bool has(const char *folder, const char *name)
-{
-    char *path = lun_format("%s/%s", folder, name);
-    const bool there = path && lun_file_exists(path);
-    free(path);
-    return there;
-}
-
 bool lun_is_diffusers_folder(const char *path)
 {
     struct stat st;
     if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
         return false;
-    if (has(path, "model_index.json"))
+    if (lun_file_exists_in(path, "model_index.json"))
         return true;
     for (size_t i = 0; i < LUN_COUNT(weights); i++)
-        if (has(path, weights[i]))
-            return !has(path, "checkpoints"); /* a run has a config.json too */
+        if (lun_file_exists_in(path, weights[i]))
+            return !lun_file_exists_in(path, "checkpoints"); /* a run has a config.json too */
     return false;
 }
 
@@ -65,12 +57,12 @@ static lun_status find_parts(const char *path, bool pipeline, lun_diffusers_part
     size_t i = 0;
     if (!model)
         return LUN_ERR_MEMORY;
-    while (i < LUN_COUNT(weights) && !has(model, weights[i]))
+    while (i < LUN_COUNT(weights) && !lun_file_exists_in(model, weights[i]))
         i++;
     lun_status status = LUN_OK;
     if (i == LUN_COUNT(weights))
         status = lun_fail(LUN_ERR_CHECKPOINT, "%s: holds no " LUN_DIFFUSERS_WEIGHTS, model);
-    else if (!has(model, "config.json"))
+    else if (!lun_file_exists_in(model, "config.json"))
         status = lun_fail(LUN_ERR_CHECKPOINT, "%s: holds no config.json", model);
     else if (strstr(weights[i], ".index.json"))
         status = lun_fail(
@@ -79,7 +71,7 @@ static lun_status find_parts(const char *path, bool pipeline, lun_diffusers_part
     if (status == LUN_OK) {
         parts->weights = lun_format("%s/%s", model, weights[i]);
         parts->config = lun_format("%s/config.json", model);
-        if (pipeline && has(path, "scheduler/scheduler_config.json"))
+        if (pipeline && lun_file_exists_in(path, "scheduler/scheduler_config.json"))
             parts->scheduler = lun_format("%s/scheduler/scheduler_config.json", path);
         if (!parts->weights || !parts->config)
             status = LUN_ERR_MEMORY;
@@ -90,7 +82,7 @@ static lun_status find_parts(const char *path, bool pipeline, lun_diffusers_part
 
 lun_status lun_diffusers_find(const char *path, lun_diffusers_parts *out)
 {
-    const bool pipeline = has(path, "model_index.json");
+    const bool pipeline = lun_file_exists_in(path, "model_index.json");
     lun_diffusers_parts parts = {NULL};
     if (pipeline)
         LUN_TRY(read_index(path));

@@ -78,6 +78,9 @@ static lun_status start(lun_run *r)
         LUN_TRY(status);
         LUN_TRY(lun_runfolder_truncate_log(r->folder, lun_trainer_step(r->trainer)));
         LUN_TRY(lun_run_read_history(r));
+        /* The chart is drawn after a checkpoint: whatever stopped the run may have come between them. */
+        if (r->saved_step != UINT64_MAX)
+            LUN_TRY(lun_report_loss(p->folder, &r->history, r->config));
     }
     if (p->init && r->saved_step == UINT64_MAX) {
         /* Kept as the checkpoint of step 0, and before config.json: whatever stops the run, going on does not need that
@@ -117,7 +120,8 @@ static lun_status do_steps(lun_run *r)
                                      .label_dropout = c->data.label_dropout};
     lun_feed *feed = NULL;
     lun_feed_batch batch = {0};
-    lun_status status = lun_feed_start(&feeding, &feed);
+    lun_status status = LUN_OK;
+    LUN_TRY(lun_feed_start(&feeding, &feed));
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
            !(p->length.hours > 0 && r->spent + lun_clock() - r->started >= p->length.hours * 3600)) {
         LUN_TRY_GOTO(status, done, lun_feed_next(feed, &batch));

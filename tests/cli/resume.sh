@@ -18,6 +18,8 @@ interrupted()
     "$LUNETTE" train pictures --out $1 $options --steps $steps --sample-every 20 --checkpoint-every 7 >out 2>err &
     pid=$!
     wait_for $1/checkpoints/step-00000014.safetensors || fail "$1: no checkpoint was written"
+    "$LUNETTE" train pictures --out $1 --resume --device $device >out2 2>err2
+    [ $? = 2 ] && grep -q "^lunette: error: $1: process $pid is working in this run folder$" err2 || fail "$1: two at once: $(cat err2)"
     kill -$2 $pid
     wait $pid 2>/dev/null
     code=$?

@@ -1,8 +1,11 @@
 /* lunette info */
+#include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/base.h"
 #include "common.h"
@@ -115,16 +118,106 @@ static lun_status show(const char *path)
     return status;
 }
 
+/* ---- --verify
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/* Says so where the checksums are right. */
+static lun_status verify_file(const char *path)
+{
+    lun_safetensors *file = NULL;
+    char text[32];
+    uint64_t bytes = 0;
+    lun_status status = lun_safetensors_open(path, &file);
+    const bool none = status == LUN_OK && !lun_safetensors_metadata(file, "lunette.crc32") &&
+                      !lun_safetensors_metadata(file, "lunette.header_crc32");
+    if (none)
+        status = lun_fail(LUN_ERR_CHECKPOINT, "%s: has no checksums; lunette writes them, other programs do not", path);
+    else if (status == LUN_OK)
+        status = lun_safetensors_verify(file, 1);
+    for (size_t i = 0; status == LUN_OK && i < lun_safetensors_count(file); i++)
+        bytes += lun_safetensors_info(file, i)->bytes;
+    if (status == LUN_OK)
+        printf("right  %s: %zu tensors, %s\n", path, lun_safetensors_count(file),
+               bytes_text((double)bytes, text, sizeof text));
+    lun_safetensors_close(file);
+    return status;
+}
+
+static int is_tensors(const struct dirent *entry)
+{
+    static const char ending[] = ".safetensors";
+    const size_t length = strlen(entry->d_name);
+    return *entry->d_name != '.' && length >= sizeof ending &&
+           strcmp(entry->d_name + length + 1 - sizeof ending, ending) == 0;
+}
+
+/* Every file of every checkpoint of a run; the failure is that of the first bad one. */
+static lun_status verify_run(const char *path)
+{
+    struct dirent **entries = NULL;
+    char first[1024] = "";
+    lun_status worst = LUN_OK;
+    char *folder = lun_format("%s/checkpoints", path);
+    if (!folder)
+        return LUN_ERR_MEMORY;
+    const int count = scandir(folder, &entries, is_tensors, alphasort);
+    if (count < 0 && errno == ENOMEM)
+        worst = lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its list", folder);
+    else if (count <= 0)
+        worst =
+            lun_fail(LUN_ERR_USAGE, "%s: a folder without checkpoints; name a run folder or a .safetensors file", path);
+    for (int i = 0; i < count; i++) {
+        char *file = lun_format("%s/%s", folder, entries[i]->d_name);
+        const lun_status status = file ? verify_file(file) : LUN_ERR_MEMORY;
+        if (file && status != LUN_OK)
+            printf("WRONG  %s\n", file);
+        if (status != LUN_OK && worst == LUN_OK) {
+            worst = status;
+            snprintf(first, sizeof first, "%s", lun_error_detail());
+        }
+        free(file);
+        free(entries[i]);
+    }
+    free(entries);
+    free(folder);
+    return *first ? lun_fail(worst, "%s", first) : worst;
+}
+
+static lun_status verify(const char *path)
+{
+    struct stat st;
+    lun_diffusers_parts parts = {NULL};
+    if (stat(path, &st) != 0)
+        return lun_fail(LUN_ERR_USAGE, "%s: no such model file or run folder", path);
+    if (!S_ISDIR(st.st_mode))
+        return verify_file(path);
+    if (!lun_is_diffusers_folder(path))
+        return verify_run(path);
+    LUN_TRY(lun_diffusers_find(path, &parts));
+    const lun_status status = verify_file(parts.weights);
+    lun_diffusers_parts_free(&parts);
+    return status;
+}
+
 int lun_cmd_info(int argc, char **argv)
 {
-    const arg_option options[] = {{0}};
+    bool all = false;
+    const arg_option options[] = {{.name = "--verify",
+                                   .type = ARG_FLAG,
+                                   .value = &all,
+                                   .help = "only compare the checksums; of a run, those of every file in checkpoints/"},
+                                  {0}};
     const arg_command command = {
-        .usage = "info FILE.safetensors|RUN|FOLDER",
+        .usage = "info FILE.safetensors|RUN|FOLDER [--verify]",
         .about = "Say what is in a model file, in the newest sound checkpoint of a run folder or in a folder of "
                  "diffusers: the\n"
                  "network, its size and training, and every tensor with its type and shape. Checksums, where the file "
                  "has them, are compared.",
-        .notes = "example:\n  lunette info run/checkpoints/step-00003000.safetensors",
+        .notes =
+            "Each tensor has a checksum (CRC-32) in the file's metadata, and the header has one. Of a damaged file "
+            "the first tensor that\n"
+            "does not match is named, exit 4. --verify also fails where there are none.\n\n"
+            "example:\n  lunette info run/checkpoints/step-00003000.safetensors",
         .options = options,
         .min_positionals = 1,
         .max_positionals = 1,
@@ -133,6 +226,6 @@ int lun_cmd_info(int argc, char **argv)
     int positionals = 0, exit_code = 0;
     if (arg_begin(&command, argc, argv, &path, &positionals, &exit_code))
         return exit_code;
-    const lun_status status = show(path);
+    const lun_status status = all ? verify(path) : show(path);
     return status == LUN_OK ? finish_output() : report(status);
 }
