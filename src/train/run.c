@@ -279,6 +279,8 @@ lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_
         r.health.faults = last.health.faults;
         r.health.fault_step = last.health.fault_step;
         r.health.rollbacks = last.health.rollbacks;
+        if (status == LUN_ERR_MEMORY)
+            snprintf(r.crowded, sizeof r.crowded, "%.390s", why);
         now.resume = lun_runfolder_holds_run(now.folder);
         if (now.resume) {
             now.init = NULL;

@@ -71,6 +71,7 @@ typedef struct lun_run {
     uint64_t saved_step;              /* of the newest checkpoint; UINT64_MAX: none */
     double started, elapsed_before;   /* of this start; of the starts before it */
     double spent;                     /* by tries on a device that failed, of this start too */
+    char crowded[400];                /* why the device ran out of memory in the last try; "" if it did not */
     bool pin;                         /* the record's kernels are to be used */
     double shown;                     /* when progress was last called */
     uint64_t first_step, logged_step; /* of this start; of the last log line */

@@ -183,13 +183,15 @@ static lun_status name_batch(lun_run *r, const char *why)
 
 lun_status lun_run_make(lun_run *r)
 {
-    lun_status status = make(r, false);
+    char why[400];
+    bool norms = false;
+    LUN_TRY(find_batch_norms(r->config, &norms));
+    /* A device that gives memory only when it is used has said so too late; with batch norms it gets another chance. */
+    const bool known = r->crowded[0] && !norms;
+    lun_status status = known ? lun_fail(LUN_ERR_MEMORY, "%s", r->crowded) : make(r, false);
     if (lacks_memory(r, status)) {
-        char why[400];
-        bool norms = false;
         snprintf(why, sizeof why, "%s", lun_error_detail());
         r->pin = false; /* other shapes have other kernels */
-        LUN_TRY(find_batch_norms(r->config, &norms));
         status = norms ? name_batch(r, why) : make_in_parts(r, why);
     }
     LUN_TRY(status);

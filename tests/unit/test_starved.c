@@ -429,10 +429,12 @@ static const struct {
 
 static bool jansson_too;
 
-/* jansson frees with free(). */
+/* As src/checkpoint/json.c has it: with this program's malloc(). */
+static json_malloc_t our_json_malloc;
+
 static void *json_malloc(size_t bytes)
 {
-    return jansson_too ? malloc(bytes) : __real_malloc(bytes);
+    return jansson_too ? our_json_malloc(bytes) : __real_malloc(bytes);
 }
 
 START_TEST(one_failure)
@@ -469,6 +471,7 @@ static void end(void)
 
 int main(void)
 {
+    json_get_alloc_funcs(&our_json_malloc, &(json_free_t){NULL});
     json_set_alloc_funcs(json_malloc, free);
     Suite *suite = suite_create("starved");
     TCase *tests = tcase_create("starved");
