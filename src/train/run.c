@@ -48,7 +48,7 @@ static lun_status make_trainer(lun_run *r, json_t *pins)
                                   .progress = on_tune,
                                   .result = on_tuned,
                                   .payload = r};
-    if (p->tune != LUN_TUNE_OFF)
+    if (p->tune != LUN_TUNE_OFF && !r->tuning) /* the second time there is one */
         LUN_TRY(lun_tuning_open(r->dev, &r->tuning));
     const lun_compile_params compile = {.allow_fallback = p->allow_fallback,
                                         .pin = pins ? lun_run_pinned : NULL,
