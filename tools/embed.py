@@ -65,7 +65,10 @@ def main():
         parts.append("\nconst lun_cpu_text LUN_CPU_NAME(texts)[] = {")
         parts += ['    {"%s", LUN_CPU_NAME(%s)},' % (name, stem(name)) for name in files]
         parts.append("    {0, 0}};")
-    pathlib.Path(out).write_text("\n".join(parts) + "\n")
+    # Left alone where it is so already: a change of a header makes every text anew, and only those that hold it differ.
+    made, path = "\n".join(parts) + "\n", pathlib.Path(out)
+    if not path.exists() or path.read_text() != made:
+        path.write_text(made)
 
 
 if __name__ == "__main__":

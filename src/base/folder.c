@@ -49,6 +49,16 @@ static void remove_tree(int parent, const char *name, int depth)
     (void)unlinkat(parent, name, AT_REMOVEDIR);
 }
 
+/* Unless a writer holds its lock. */
+static void remove_unlocked(int parent, const char *name)
+{
+    const int fd = lun_open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        remove_tree(parent, name, 0);
+    if (fd >= 0)
+        close(fd);
+}
+
 /* `.NAME.tmp.PID` of processes that no longer live, unless one elsewhere holds the lock. */
 static void sweep(const lun_folder *folder, const char *prefix)
 {
@@ -63,11 +73,7 @@ static void sweep(const lun_folder *folder, const char *prefix)
         if (errno || entry->d_name[length] < '0' || entry->d_name[length] > '9' || *end || pid <= 0 || pid > INT_MAX ||
             (kill((pid_t)pid, 0) == 0 || errno != ESRCH))
             continue;
-        const int fd = lun_open_at(dirfd(stream), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-            remove_tree(dirfd(stream), entry->d_name, 0);
-        if (fd >= 0)
-            close(fd);
+        remove_unlocked(dirfd(stream), entry->d_name);
     }
     if (stream)
         closedir(stream);
@@ -108,7 +114,12 @@ static lun_status make(lun_folder *folder, const char *path)
     sweep(folder, prefix);
     free(prefix);
     /* 0755 less the umask, as lun_make_dirs does. */
-    if (mkdir(folder->place, 0755) != 0)
+    int made = mkdir(folder->place, 0755);
+    if (made != 0 && errno == EEXIST) { /* ours, of a folder that could not be discarded */
+        remove_unlocked(AT_FDCWD, folder->place);
+        made = mkdir(folder->place, 0755);
+    }
+    if (made != 0)
         return fail_errno(folder->path, "create a temporary folder beside it");
     folder->fd = lun_open_at(AT_FDCWD, folder->place, O_RDONLY | O_DIRECTORY, 0);
     if (folder->fd < 0) {

@@ -26,21 +26,30 @@ json_t *lun_json_float(float value)
     return json_real(read);
 }
 
+/* Both NULL when memory is out, which json_pack() then passes on. */
 static json_t *channels_json(const lun_model_config *c)
 {
     json_t *array = json_array();
-    for (int i = 0; array && i < c->levels; i++)
-        json_array_append_new(array, json_integer(c->channels[i]));
-    return array;
+    bool whole = array != NULL;
+    for (int i = 0; i < c->levels && whole; i++)
+        whole = json_array_append_new(array, json_integer(c->channels[i])) == 0;
+    if (whole)
+        return array;
+    json_decref(array);
+    return NULL;
 }
 
 static json_t *attention_json(const lun_model_config *c)
 {
     json_t *array = json_array();
-    for (int i = 0; array && i < c->levels; i++)
+    bool whole = array != NULL;
+    for (int i = 0; i < c->levels && whole; i++)
         if (c->attention[i])
-            json_array_append_new(array, json_integer(i));
-    return array;
+            whole = json_array_append_new(array, json_integer(i)) == 0;
+    if (whole)
+        return array;
+    json_decref(array);
+    return NULL;
 }
 
 json_t *lun_model_config_to_json(const lun_model_config *c)

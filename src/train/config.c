@@ -15,6 +15,19 @@ static const char *const optimizer_names[] = {"adam", "adamw"};
 static const char *const decay_names[] = {"constant", "linear", "cosine"};
 static const char *const ema_warmup_names[] = {"none", "power", "ramp"};
 
+/* NULL when memory is out. */
+static json_t *rates_json(const lun_train_config *c)
+{
+    json_t *rates = json_array();
+    bool whole = rates != NULL;
+    for (int i = 0; i < c->ema_count && whole; i++)
+        whole = json_array_append_new(rates, lun_json_real(c->ema_rate[i])) == 0;
+    if (whole)
+        return rates;
+    json_decref(rates);
+    return NULL;
+}
+
 char *lun_run_record_text(const lun_run_record *r)
 {
     const lun_train_config *c = &r->config;
@@ -27,10 +40,7 @@ char *lun_run_record_text(const lun_run_record *r)
                                   lun_json_real(c->weight_decay), "clip_norm", lun_json_real(c->clip_norm));
     json_t *lr = json_pack("{s:o, s:s, s:o, s:o}", "warmup", lun_json_u64(c->warmup), "decay", decay_names[c->decay],
                            "steps", lun_json_u64(c->decay_steps), "end", lun_json_real(c->lr_end));
-    json_t *rates = json_array();
-    for (int i = 0; i < c->ema_count; i++)
-        json_array_append_new(rates, lun_json_real(c->ema_rate[i]));
-    json_t *ema = json_pack("{s:o, s:s}", "rates", rates, "warmup", ema_warmup_names[c->ema_warmup]);
+    json_t *ema = json_pack("{s:o, s:s}", "rates", rates_json(c), "warmup", ema_warmup_names[c->ema_warmup]);
     json_t *loss =
         json_pack("{s:s, s:o, s:s, s:o, s:o, s:b}", "kind", loss_names[c->loss], "huber_delta",
                   lun_json_real((double)c->huber_delta), "prediction", lun_prediction_name(c->prediction), "min_snr",

@@ -42,7 +42,7 @@ void lun_run_show(lun_run *r, bool logged, const char *event)
     if (step > r->first_step && r->last_step != UINT64_MAX && step <= r->last_step)
         p.left_s = (double)(r->last_step - step) * (now - r->started) / (double)(step - r->first_step);
     if (r->params->length.hours > 0) {
-        const double left = r->params->length.hours * 3600 - (now - r->started);
+        const double left = r->params->length.hours * 3600 - r->spent - (now - r->started);
         if (!(p.left_s < left))
             p.left_s = left > 0 ? left : 0;
     }

@@ -34,7 +34,7 @@ mkdir .late.tmp.999999999 .late.tmp.4194305 .late.tmp.4194305/unet
 succeeds convert ho.safetensors late --to diffusers
 [ -e .late.tmp.4194305 ] && fail "a dead process' folder stays"
 checks=$((checks + 1))
-(ulimit -f 8 && exec "$LUNETTE" convert ho.safetensors full --to diffusers >out 2>err)
+(ulimit -f 8 && GCOV_PREFIX=$DIR/counts exec "$LUNETTE" convert ho.safetensors full --to diffusers >out 2>err)
 code=$?
 [ $code = 7 ] && [ ! -e full ] && grep -q '^lunette: error: ' err || fail "a full disk: exit $code"
 rm -rf .late.tmp.999999999

@@ -348,7 +348,11 @@ def main():
     parser.add_argument("--span", help="only the calls from A to B, as A:B")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--table", action="store_true", help="which call on which path led to which exit code")
-    sys.exit(Sweep(parser.parse_args()).all())
+    args = parser.parse_args()
+    for name in ("lunette", "shim", "icd"):  # they run in folders of their own
+        if getattr(args, name):
+            setattr(args, name, os.path.abspath(getattr(args, name)))
+    sys.exit(Sweep(args).all())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/philox.h"
 #include "golden.h"
 
 enum { SIDE = 8, BATCH = 2, EACH = 3 * SIDE * SIDE, SIZE = BATCH * EACH };
@@ -258,6 +259,46 @@ START_TEST(pictures_are_their_seeds)
 }
 END_TEST
 
+/* Normals of the batch's seeds, for the start or for the noise of a step. */
+static void normals(const uint64_t *seeds, uint32_t sub, float *images)
+{
+    lun_graph *g = NULL;
+    lun_plan *plan = NULL;
+    uint32_t rows[BATCH * LUN_RANDOM_ROW];
+    for (int k = 0; k < BATCH; k++)
+        lun_random_row(seeds[k], LUN_RANDOM_SAMPLER, 0, sub, rows + k * LUN_RANDOM_ROW);
+    MUST(lun_graph_create(NULL, &g));
+    const lun_value in = lun_graph_input(g, "rows", lun_typed(lun_image(BATCH, LUN_RANDOM_ROW, 1, 1), LUN_U32));
+    const lun_value out = lun_randn(g, in, 3, SIDE, SIDE);
+    lun_graph_output(g, out);
+    MUST(lun_graph_compile(g, golden_device, NULL, &plan));
+    MUST(lun_plan_write(plan, in, rows));
+    MUST(lun_plan_run(plan));
+    MUST(lun_plan_read(plan, out, images));
+    lun_plan_destroy(&plan);
+    lun_graph_destroy(&g);
+}
+
+/* What is drawn is what is drawn with given numbers: those of the seed, the start's and every step's own. */
+START_TEST(noise_is_the_steps_own)
+{
+    variant v = plain;
+    const uint64_t seeds[] = {7, UINT64_C(3) << 40};
+    float from[SIZE], drawn[SIZE], given[SIZE];
+    float *own = malloc(20 * sizeof from);
+    ck_assert_ptr_nonnull(own);
+    normals(seeds, 0, from);
+    for (uint32_t place = 0; place < 20; place++)
+        normals(seeds, 20 - place, own + place * SIZE);
+    lun_sampler *sampler = sampler_open(PARAMS(.clip = LUN_CLIP_MODE_X0, .schedule = &twenty), &v);
+    MUST(lun_sampler_draw(sampler, &(lun_sampler_run){.seeds = seeds}, drawn));
+    MUST(lun_sampler_draw(sampler, &(lun_sampler_run){.start = from, .noise = own}, given));
+    ck_assert_mem_eq(drawn, given, sizeof drawn);
+    lun_sampler_destroy(&sampler);
+    free(own);
+}
+END_TEST
+
 /* A network that has no null label wants one of the others for every picture. */
 START_TEST(labels_may_be_needed)
 {
@@ -339,6 +380,7 @@ void add_sampler_tests(TCase *group)
     tcase_add_test(group, ancestral_matches);
     tcase_add_test(group, ddim_matches);
     tcase_add_test(group, guidance_matches);
+    tcase_add_test(group, noise_is_the_steps_own);
     tcase_add_test(group, dpm_matches);
     tcase_add_test(group, heun_matches);
     tcase_add_test(group, pictures_are_their_seeds);

@@ -102,7 +102,8 @@ static void make_noise(oc_case *c, oc_set set, int index, oc_rng *rng)
         else
             oc_fill_reals(c, src, rng, 0, 1);
     }
-    oc_fill_indices(c, oc_source(c, lun_typed(lun_image(s[0], 1, 1, 1), LUN_I32)), rng, 0, s[4] - 1);
+    const int beyond = index % 4 == 3 ? 3 : 0; /* the table, both ways: clamped */
+    oc_fill_indices(c, oc_source(c, lun_typed(lun_image(s[0], 1, 1, 1), LUN_I32)), rng, -beyond, s[4] - 1 + beyond);
     const int table = oc_source(c, lun_image(s[4], 2, 1, 1));
     for (int64_t i = 0; i < 2 * s[4]; i++)
         oc_set_float(c, table, i, c->exact ? pow(2, oc_below(rng, 5) - 3) : fabs(oc_real(rng)));

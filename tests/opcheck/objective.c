@@ -173,13 +173,14 @@ static void make_variational(oc_case *c, oc_set set, int index, oc_rng *rng)
               xt = oc_source(c, half);
     const int t = oc_source(c, lun_typed(lun_image(s[0], 1, 1, 1), LUN_I32)),
               table = oc_source(c, lun_image(STEPS, 8, 1, 1));
-    oc_fill_indices(c, t, rng, 0, STEPS - 1);
+    const int beyond = index % 4 == 1 ? 4 : 0; /* the table, both ways: clamped */
+    oc_fill_indices(c, t, rng, -beyond, STEPS - 1 + beyond);
     c->bits[t][0] = 0; /* both branches, whatever is drawn */
     c->src[t][0] = 0;
     fill_table(c, table, prediction);
     for (int64_t i = 0; i < lun_count(half.shape); i++) {
         const int64_t n = i / area, at = 2 * n * area + i % area;
-        const double *row = c->src[table] + 8 * (int64_t)c->src[t][n];
+        const double *row = c->src[table] + 8 * ref_row(c->src[t][n], STEPS);
         /* A network that is off by up to two standard deviations; among the true values some levels at the ends. */
         const int kind = oc_below(rng, 8);
         oc_set_float(c, x0, i, kind == 0 ? -1 : kind == 1 ? 1 : 0.99 * oc_real(rng));
@@ -204,8 +205,9 @@ static double element_bound(const oc_case *c, int64_t i, bool of_slope, double *
 {
     const lun_shape s = c->op.src[1].shape;
     const int64_t area = s.c * s.h * s.w, at = i / area * 2 * area + i % area;
-    const double *row = c->src[4] + 8 * (int64_t)c->src[3][i / area];
-    const bool first = c->src[3][i / area] == 0;
+    const int64_t t = ref_row(c->src[3][i / area], STEPS);
+    const double *row = c->src[4] + 8 * t;
+    const bool first = t == 0;
     const double x0 = c->src[1][i], ax = row[0] * c->src[2][i], bm = row[1] * c->src[0][at], end = ax + bm;
     const double y = row[4] * (c->src[0][at + area] + 1) / 2, low = row[3];
     const double delta = row[2] * (x0 - end), mean = row[2] * end;
@@ -254,7 +256,7 @@ static void bound_variational_backward(oc_case *c)
     const double factor = (double)c->op.attrs.variational.scale / log(2) / (double)area;
     for (int64_t i = 0; i < lun_count(s); i++) {
         const int64_t n = i / area, at = 2 * n * area + i % area;
-        const double outer = fabs(factor * c->src[5][n] * c->src[4][8 * (int64_t)c->src[3][n] + 4] / 2);
+        const double outer = fabs(factor * c->src[5][n] * c->src[4][8 * ref_row(c->src[3][n], STEPS) + 4] / 2);
         double slope;
         const double error = element_bound(c, i, true, &slope);
         c->bound[0][at] = 0;

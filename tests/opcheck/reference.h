@@ -30,4 +30,10 @@ double ref_variational_of(double delta, double mean, double low, double y, doubl
 /* Any op; op->dst is filled (lun_op_infer). */
 void ref_op(const lun_op *op, const double *const *src, double *const *dst, double *const *mag);
 
+/* The row that an index means: one outside 0..rows-1 is clamped. */
+static inline int64_t ref_row(double index, int64_t rows)
+{
+    return index < 0 ? 0 : index > (double)(rows - 1) ? rows - 1 : (int64_t)index;
+}
+
 #endif

@@ -109,7 +109,8 @@ double ref_variational_of(double delta, double mean, double low, double y, doubl
 static double element(const lun_op *op, const double *const *src, int64_t i, double *slope)
 {
     const lun_shape s = op->src[1].shape;
-    const int64_t per_image = s.c * s.h * s.w, at = among(i, s, 2 * s.c), t = (int64_t)src[3][i / per_image];
+    const int64_t per_image = s.c * s.h * s.w, at = among(i, s, 2 * s.c);
+    const int64_t t = ref_row(src[3][i / per_image], op->src[4].shape.n);
     const double *row = src[4] + 8 * t, end = row[0] * src[2][i] + row[1] * src[0][at];
     const double y = row[4] * (src[0][at + per_image] + 1) / 2;
     const double loss =

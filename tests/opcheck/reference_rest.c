@@ -116,8 +116,7 @@ void ref_embed(const lun_op *op, const double *const *src, double *const *dst, d
     const int64_t rows = op->src[1].shape.n, width = op->src[1].shape.c;
     for (int64_t n = 0; n < op->src[0].shape.n; n++)
         for (int64_t d = 0; d < width; d++) {
-            const double t = fmin(fmax(src[0][n], 0), (double)(rows - 1));
-            dst[0][n * width + d] = src[1][(int64_t)t * width + d];
+            dst[0][n * width + d] = src[1][ref_row(src[0][n], rows) * width + d];
             note(mag, n * width + d, fabs(dst[0][n * width + d]));
         }
 }
@@ -127,7 +126,7 @@ void ref_noise(const lun_op *op, const double *const *src, double *const *dst, d
     const lun_shape s = op->dst[0].shape;
     const int64_t per_image = s.c * s.h * s.w;
     for (int64_t i = 0; i < lun_count(s); i++) {
-        const double *row = src[3] + 2 * (int64_t)src[2][i / per_image];
+        const double *row = src[3] + 2 * ref_row(src[2][i / per_image], op->src[3].shape.n);
         dst[0][i] = row[0] * src[0][i] + row[1] * src[1][i];
         note(mag, i, fabs(row[0] * src[0][i]) + fabs(row[1] * src[1][i]));
     }

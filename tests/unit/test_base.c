@@ -54,6 +54,32 @@ START_TEST(permutation_is_one)
     for (int i = 0; i < 98; i++)
         ck_assert_int_eq(seen[i], 1);
     ck_assert(memcmp(order, other, sizeof order) != 0);
+
+    /* Every picture is as likely at every place: of 10 places on average one keeps its own, 400 times 1 +- 0.05, and a
+     * given picture is at a given place in a tenth of the orders, 40 +- 6. */
+    int kept = 0, at[10][10] = {{0}};
+    for (uint64_t epoch = 0; epoch < 400; epoch++) {
+        lun_random_permutation(3, epoch, 10, order);
+        for (int i = 0; i < 10; i++) {
+            kept += order[i] == (uint32_t)i;
+            at[i][order[i]]++;
+        }
+    }
+    ck_assert_msg(kept > 300 && kept < 500, "%d kept their places", kept);
+    for (int i = 0; i < 10; i++)
+        for (int k = 0; k < 10; k++)
+            ck_assert_msg(at[i][k] > 10 && at[i][k] < 75, "picture %d at place %d: %d times", k, i, at[i][k]);
+}
+END_TEST
+
+/* The whole of the seed and of the number counts, and the row is laid out as the kernels read it. */
+START_TEST(rows_hold_everything)
+{
+    uint32_t row[LUN_RANDOM_ROW];
+    lun_random_row(UINT64_C(0x1122334455667788), LUN_RANDOM_TEST, UINT64_C(0x99aabbccddeeff01), 0xabcdef, row);
+    const uint32_t want[LUN_RANDOM_ROW] = {0x55667788, 0x11223344, 0xddeeff01, 0x99aabbcc,
+                                           (uint32_t)LUN_RANDOM_TEST << 24 | 0xabcdef};
+    ck_assert_mem_eq(row, want, sizeof row);
 }
 END_TEST
 
@@ -141,6 +167,7 @@ int main(void)
     tcase_add_test(tests, philox_known_answers);
     tcase_add_test(tests, random_access_equals_sequence);
     tcase_add_test(tests, permutation_is_one);
+    tcase_add_test(tests, rows_hold_everything);
     tcase_add_test(tests, layouts_round_trip);
     tcase_add_test(tests, shapes_out_of_range_are_refused);
     tcase_add_test(tests, details_are_one_tame_line);

@@ -392,6 +392,61 @@ START_TEST(lost_losses_are_missed)
 }
 END_TEST
 
+/* A copy of a file of float32 tensors with the first element of one changed, and right checksums. */
+static void change_one(const char *from, const char *to, const char *name, float value)
+{
+    lun_safetensors *file = NULL;
+    lun_safetensors_writer *writer = NULL;
+    OK(lun_safetensors_open(from, &file));
+    OK(lun_safetensors_writer_create(to, &writer));
+    for (size_t i = 0; i < lun_safetensors_count(file); i++) {
+        const lun_safetensors_entry *e = lun_safetensors_info(file, i);
+        OK(lun_safetensors_writer_declare(writer, e->name, e->dtype, e->rank, e->dims));
+    }
+    for (size_t i = 0; i < lun_safetensors_count(file); i++) {
+        const lun_safetensors_entry *e = lun_safetensors_info(file, i);
+        float *data = malloc((size_t)e->bytes);
+        ck_assert_ptr_nonnull(data);
+        OK(lun_safetensors_read(file, i, data, (size_t)e->bytes));
+        if (strcmp(e->name, name) == 0)
+            data[0] = value;
+        OK(lun_safetensors_writer_data(writer, data, (size_t)e->bytes));
+        free(data);
+    }
+    OK(lun_safetensors_writer_commit(writer));
+    lun_safetensors_close(file);
+}
+
+/* Adam's moments are finite, and the squares not below 0: nothing goes on from others. */
+START_TEST(moments_that_cannot_be)
+{
+    static const struct {
+        const char *name;
+        float value;
+        lun_status want;
+    } cases[] = {{"exp_avg.time_embed.0.weight", NAN, LUN_ERR_CHECKPOINT},
+                 {"exp_avg.time_embed.0.weight", INFINITY, LUN_ERR_CHECKPOINT},
+                 {"exp_avg.time_embed.0.weight", -1, LUN_OK},
+                 {"exp_avg_sq.time_embed.0.weight", NAN, LUN_ERR_CHECKPOINT},
+                 {"exp_avg_sq.time_embed.0.weight", -1e-30f, LUN_ERR_CHECKPOINT},
+                 {"exp_avg_sq.time_embed.0.weight", 1, LUN_OK}};
+    const lun_train_config c = unet();
+    const lun_run_params p = run_params(scratch("moments"), 2);
+    OK(lun_train_run(dev, dataset, &c, &p));
+    char *optimizer = lun_strdup(checkpoint("moments", 2, ".optimizer")), *other = lun_strdup(scratch("other"));
+    lun_trainer *t = make(dev, &c);
+    for (size_t i = 0; i < LUN_COUNT(cases); i++) {
+        change_one(optimizer, other, cases[i].name, cases[i].value);
+        NOT_OK(lun_trainer_load(t, checkpoint("moments", 2, ""), other), cases[i].want);
+        if (cases[i].want != LUN_OK)
+            ck_assert_msg(strstr(lun_error_detail(), cases[i].name) != NULL, "%s", lun_error_detail());
+    }
+    free(optimizer);
+    free(other);
+    lun_trainer_destroy(&t);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("family");
@@ -408,6 +463,7 @@ int main(void)
     tcase_add_test(group, a_run_goes_on_bit_for_bit);
     tcase_add_test(group, records_survive);
     tcase_add_test(group, lost_losses_are_missed);
+    tcase_add_test(group, moments_that_cannot_be);
     suite_add_tcase(suite, group);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -199,6 +199,12 @@ START_TEST(what_varies_is_drawn_by_number)
     }
     ck_assert_int_gt(dropped, 10);
     ck_assert_int_gt(told, dropped);
+    int few = 0; /* of 4000 with a chance of one in ten: 400 +- 19 */
+    for (uint64_t number = 0; number < 4000; number++) {
+        few += lun_feed_drops_label(77, number, 0.1);
+        ck_assert(!lun_feed_drops_label(77, number, 0) && lun_feed_drops_label(77, number, 1));
+    }
+    ck_assert_msg(few > 300 && few < 500, "%d of 4000", few);
     lun_dataset_close(&sets[0]);
     lun_dataset_close(&sets[1]);
 }

@@ -378,6 +378,64 @@ START_TEST(scans_are_limited)
     unlink(path);
 }
 END_TEST
+/* A progressive JPEG up to its first scan: `components` of the full size, and zeros up to `room` bytes. */
+static size_t jpeg_of(int components, unsigned width, unsigned height, uint8_t *out, size_t room)
+{
+    static const uint8_t tables[] = {0xff, 0xc4, 0, 20, 0x00, 1, 0, 0, 0,    0,    0, 0,  0, 0,
+                                     0,    0,    0, 0,  0,    0, 0, 0, 0xff, 0xdb, 0, 67, 0};
+    size_t n = 0;
+    memset(out, 0, room);
+    out[n++] = 0xff;
+    out[n++] = 0xd8;
+    memcpy(out + n, tables, sizeof tables);
+    n += sizeof tables;
+    memset(out + n, 1, 64);
+    n += 64;
+    const uint8_t frame[] = {0xff,
+                             0xc2,
+                             0,
+                             (uint8_t)(8 + 3 * components),
+                             8,
+                             (uint8_t)(height >> 8),
+                             (uint8_t)height,
+                             (uint8_t)(width >> 8),
+                             (uint8_t)width,
+                             (uint8_t)components};
+    memcpy(out + n, frame, sizeof frame);
+    n += sizeof frame;
+    for (int c = 0; c < components; c++) {
+        out[n++] = (uint8_t)(c + 1);
+        out[n++] = 0x11;
+        out[n++] = 0;
+    }
+    const uint8_t scan[] = {0xff, 0xda, 0, (uint8_t)(6 + 2 * components), (uint8_t)components};
+    memcpy(out + n, scan, sizeof scan);
+    n += sizeof scan;
+    for (int c = 0; c < components; c++) {
+        out[n++] = (uint8_t)(c + 1);
+        out[n++] = 0;
+    }
+    out[n++] = 0;
+    out[n++] = 0;
+    out[n] = 0;
+    return room;
+}
+
+/* Two components are no colours that anybody knows; the coefficients of the largest picture in four are more than is
+ * allowed, and are not allocated. */
+START_TEST(jpegs_that_are_not_decoded)
+{
+    static uint8_t data[40000];
+    const char *path = path_in(scratch, "odd.jpg");
+    const long before = peak_kib();
+    spill(path, data, jpeg_of(2, 8, 8, data, 300));
+    refuse(path, "2 components in an unknown colour space");
+    spill(path, data, jpeg_of(4, 16384, 4096, data, sizeof data));
+    refuse(path, "decoding needs more than 512 MiB");
+    unlink(path);
+    ck_assert_int_lt(peak_kib() - before, 16 * 1024);
+}
+END_TEST
 #endif
 
 /* Both byte orders, and every damage by a prefix or one byte: a value from 0 to 8, nothing read outside (the copy is of
@@ -707,6 +765,7 @@ int main(void)
     tcase_add_test(tests, flipped_bits_do_no_harm);
 #ifdef LUN_HAVE_JPEG
     tcase_add_test(tests, scans_are_limited);
+    tcase_add_test(tests, jpegs_that_are_not_decoded);
 #endif
     tcase_add_test(tests, exif_is_parsed_with_care);
     tcase_add_test(tests, wrong_arguments_are_refused);

@@ -188,6 +188,33 @@ START_TEST(an_old_record_is_read)
 }
 END_TEST
 
+/* What only a program that calls the library can get wrong. */
+START_TEST(numbers_that_name_nothing)
+{
+    const lun_train_config good = small();
+    OK(lun_train_config_check(&good));
+    for (int k = 0; k < 7; k++) {
+        lun_train_config c = good;
+        switch (k) {
+        case 0: c.data.crop = (lun_crop)3; break;
+        case 1: c.optimizer = (lun_optimizer_kind)2; break;
+        case 2: c.decay = (lun_decay)3; break;
+        case 3: c.loss = (lun_loss_type)3; break;
+        case 4: c.prediction = (lun_prediction)3; break;
+        case 5: c.ema_warmup = (lun_ema_warmup)3; break;
+        case 6: memset(c.preset, 'x', sizeof c.preset); break;
+        }
+        ck_assert_msg(lun_train_config_check(&c) == LUN_ERR_USAGE, "%d", k);
+    }
+    lun_train_config c = good;
+    static const lun_fit fits[] = {LUN_FIT_STRETCH, LUN_FIT_CROP, LUN_FIT_COVER};
+    for (int crop = 0; crop < 3; crop++) {
+        c.data.crop = (lun_crop)crop;
+        ck_assert_int_eq(lun_train_fit(&c), fits[crop]);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("record");
@@ -196,6 +223,7 @@ int main(void)
     tcase_add_test(tc, record_keeps_every_field);
     tcase_add_test(tc, record_refusals);
     tcase_add_test(tc, an_old_record_is_read);
+    tcase_add_test(tc, numbers_that_name_nothing);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }

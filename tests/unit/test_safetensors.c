@@ -62,12 +62,15 @@ static const struct {
     {"{\"a\":[}", 0, "JSON"},
     {"{\"a", 0, "JSON"},
     {"{\"a\":" DEEP "}", 0, "levels deep"},
+    {"{\"a\":[[[[[[[[0]]]]]]]]}", 0, "levels deep"}, /* nine */
+    {"{\"a\":[[[[[[[0]]]]]]]}", 0, "not an object"}, /* eight */
     {ONE(E("F32", "[1]", "[0,4]")), 3, "beyond the end"},
     {ONE(E("F32", "[1]", "[0,4]")), 5, "1 bytes after"},
     {"{}", 1, "1 bytes after"},
     {ONE(E("F32", "[1]", "[4,8]")), 8, "hole"},
     {ONE(E("F32", "[1]", "[4,0]")), 4, "ends before it begins"},
     {ONE(E("F32", "[2]", "[0,4]")), 4, "not that of its shape"},
+    {ONE(E("F32", "[1]", "[0,8]")), 8, "not that of its shape"},
     {ONE(E("F32", "[]", "[0,0]")), 0, "not that of its shape"},
     {ONE(E("F64", "[1]", "[0,4]")), 4, "not that of its shape"},
     {ONE(E("F32", "[0]", "[4,4]")), 4, "hole"},
@@ -204,6 +207,11 @@ START_TEST(lies_and_other_files)
         put_file(path, bytes, size);
         ck_assert_int_eq(try_open(path), LUN_ERR_CHECKPOINT);
     }
+    /* Beyond the file by one byte */
+    memcpy(bytes, lengths[2], 8);
+    put_file(path, bytes, sizeof bytes);
+    ck_assert_int_eq(try_open(path), LUN_ERR_CHECKPOINT);
+    ck_contains("truncated: a header of 3 bytes in a file of 10");
     /* 100,000,001 bytes announced, and there (a hole) */
     memcpy(bytes, lengths[3], 8);
     put_file(path, bytes, sizeof bytes);

@@ -191,6 +191,8 @@ static int enumerate(found list[MAX_DEVICES])
 {
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_uint platform_count = 0;
+    if (!lun_opencl_usable())
+        return 0;
     const cl_int error = clGetPlatformIDs(MAX_PLATFORMS, platforms, &platform_count);
     if (error != CL_SUCCESS) {
         lun_log(LUN_LOG_DEBUG, "OpenCL: clGetPlatformIDs: %s (%d)", lun_opencl_error_name(error), (int)error);
