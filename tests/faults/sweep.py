@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Every call of lunette that can fail, made to fail once.
 
-    sweep.py LUNETTE SHIM [--icd ICD] [--stride N] [--kinds A,B] [--commands A,B] [--jobs N] [--at K] [--trace]
+    sweep.py LUNETTE SHIM [--icd ICD] [--stride N] [--kinds A,B] [--commands A,B] [--jobs N] [--at K] [--span A:B] [--trace]
 
-For each command (train, resume, sample, convert, verify) and each kind of fault a tiny run counts its calls; then the command runs once for
+For each command (train, resume, train with the kernels checked, sample, convert, verify) and each kind of fault a tiny run counts its calls; then the command runs once for
 every N-th of them (every 10 N-th of the libraries' allocations), with that call failing. Afterwards it must have ended by itself, with the
 exit code that the fault deserves, one line of error or none, nothing held (memory, streams, descriptors, OpenCL objects), no temporary
 file, and every file as it was before or as it is after an undisturbed run, byte for byte. A failed training then goes on without a fault,
@@ -61,11 +61,14 @@ def commands(device):
     first = [*new, "--steps", "1", "--sample-every", "0"]
     whole = [*new, "--steps", "2", "--sample-every", "1"]
     resume = [*run, "--resume", "--steps", "2", "--sample-every", "1"]
+    vetted = [a for a in first if a != "--no-doctor"]
+    vetted[vetted.index("off")] = "known"
     unet = [*run, *"--preset tiny --size 8 --channels 4,4 --groups 2 --heads 1 --blocks 1 --batch 2 --diffusion-steps 20 --steps 1 --sample-every 0".split()]
     sample = ["sample", "run", "--device", device, *"--threads 1 --count 2 --batch 2 --steps 3 --out grid.png".split()]
     return [
         Command("train", whole, [craters], lambda at: resume if (at / "run/config.json").exists() else whole),
         Command("resume", resume, [craters, first], lambda at: resume),
+        Command("vetted", vetted, [craters], lambda at: [*vetted[: len(run) - 1], "--resume"] if (at / "run/config.json").exists() else vetted),
         Command("sample", sample, [craters, first], lambda at: sample),
         Command("convert", "convert run pipeline --to diffusers".split(), [craters, unet]),
         Command("verify", "info run --verify".split(), [craters, first]),
@@ -289,7 +292,8 @@ class Sweep:
         total = self.count(command, kind, extra)
         # jansson asks for memory at every word of a header: there every tenth as many.
         stride = self.args.stride * (10 if kind == "alloc-libs" else 1)
-        numbers = [self.args.at] if self.args.at else range(1 + hash_of(command.name, kind) % stride, total + 1, stride)
+        first, last = map(int, self.args.span.split(":")) if self.args.span else (1, total)
+        numbers = [self.args.at] if self.args.at else range(first + hash_of(command.name, kind) % stride, min(last, total) + 1, stride)
         codes, bad, begun, mapped = collections.Counter(), 0, time.time(), collections.Counter()
         with concurrent.futures.ThreadPoolExecutor(self.args.jobs) as pool:
             for k, code, fired, path, call, wrong, errors in pool.map(lambda k: self.trial(command, kind, extra, k), numbers):
@@ -324,7 +328,7 @@ class Sweep:
                 self.sweep(command, kind, kinds[kind])
         print("%d trials, %d kinds of findings%s" % (self.trials, len(self.findings), ", %d aborts inside jansson" % self.aborts if self.aborts else ""))
         shutil.rmtree(self.root)
-        return 1 if self.findings or not self.trials else 0
+        return 1 if self.findings or not (self.trials or self.args.span) else 0
 
 
 def hash_of(*words):
@@ -341,6 +345,7 @@ def main():
     parser.add_argument("--commands")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--at", type=int, help="only this call")
+    parser.add_argument("--span", help="only the calls from A to B, as A:B")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--table", action="store_true", help="which call on which path led to which exit code")
     args = parser.parse_args()
