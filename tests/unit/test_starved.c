@@ -424,7 +424,7 @@ static const struct {
             {"find the newest", find_the_newest, 50, false}, {"save tensors", save_tensors, 100, true},
             {"load tensors", load_tensors, 50, false},       {"load pictures", load_pictures, 50, false},
             {"open pictures", open_in_memory, 50, false},    {"open pictures, cached", open_in_a_cache, 50, false},
-            {"keep a record", keep_a_record, 20, false},     {"tell a record", tell_a_record, 100, true},
+            {"keep a record", keep_a_record, 15, false},     {"tell a record", tell_a_record, 100, true},
             {"keep choices", keep_choices, 70, false}};
 
 static bool jansson_too;
