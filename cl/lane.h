@@ -146,19 +146,34 @@ static inline void lane_transpose(lane *r)
 #endif
 }
 
-/* Said of the line at p, which need not exist, a few hundred cycles before it is read or written. */
+/* Said of the line at p, which need not exist, a few hundred cycles before it is read or written; `later`: thousands,
+ * so that the second-level cache is the place for it. */
 #if defined(__OPENCL_C_VERSION__) && defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
 #define lane_soon_read(p)    __builtin_prefetch((const void *)(size_t)(p), 0)
+#define lane_later_read(p)   __builtin_prefetch((const void *)(size_t)(p), 0, 2)
 #define lane_soon_written(p) __builtin_prefetch((const void *)(size_t)(p), 1)
 #elif defined(__GNUC__) && !defined(__OPENCL_C_VERSION__)
 #define lane_soon_read(p)    __builtin_prefetch(p, 0)
+#define lane_later_read(p)   __builtin_prefetch(p, 0, 2)
 #define lane_soon_written(p) __builtin_prefetch(p, 1)
 #else
 #define lane_soon_read(p)
+#define lane_later_read(p)
 #define lane_soon_written(p)
 #endif
 
 #define NR (2 * LANES)
+
+/* The fewest floats that are both whole lanes and whole rows of a tile. */
+#if LANES % MR == 0
+#define LINES LANES
+#elif LANES == 8
+#define LINES 24
+#elif MR % LANES == 0
+#define LINES MR
+#else
+#define LINES 12
+#endif
 
 /* ROWS(X): X(0) ... X(MR - 1), so that a tile's accumulators are named variables and stay in registers. */
 #if MR == 8

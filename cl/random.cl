@@ -33,29 +33,51 @@
 #define RANDOM_BLOCKS 16
 #endif
 #endif
+#if RANDOM_BLOCKS > 1
+#include "words.h"
+#endif
 
 /* Block numbers x[0] .. become words: j of block number x[lane] at x[j * RANDOM_BLOCKS + lane]. `stream` is added to
  * the row's sub. */
 static inline void random_blocks(uint *x, GLOBAL const uint *row, const uint stream)
 {
-    uint key0 = row[0], key1 = row[1];
-    for (int i = 0; i < RANDOM_BLOCKS; i++) {
-        x[RANDOM_BLOCKS + i] = row[2];
-        x[2 * RANDOM_BLOCKS + i] = row[3];
-        x[3 * RANDOM_BLOCKS + i] = row[4] + stream;
-    }
+#if RANDOM_BLOCKS == 1
+    uint c0 = x[0], c1 = row[2], c2 = row[3], c3 = row[4] + stream, key0 = row[0], key1 = row[1];
     for (int round = 0; round < 10; round++) {
-        for (int i = 0; i < RANDOM_BLOCKS; i++) {
-            const uint c0 = x[i], c1 = x[RANDOM_BLOCKS + i], c2 = x[2 * RANDOM_BLOCKS + i],
-                       c3 = x[3 * RANDOM_BLOCKS + i];
-            x[i] = mul_high(0xCD9E8D57u, c2) ^ c1 ^ key0;
-            x[RANDOM_BLOCKS + i] = 0xCD9E8D57u * c2;
-            x[2 * RANDOM_BLOCKS + i] = mul_high(0xD2511F53u, c0) ^ c3 ^ key1;
-            x[3 * RANDOM_BLOCKS + i] = 0xD2511F53u * c0;
-        }
+        const uint high0 = mul_high(0xD2511F53u, c0), high2 = mul_high(0xCD9E8D57u, c2);
+        const uint low0 = 0xD2511F53u * c0, low2 = 0xCD9E8D57u * c2;
+        c0 = high2 ^ c1 ^ key0;
+        c1 = low2;
+        c2 = high0 ^ c3 ^ key1;
+        c3 = low0;
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
+    x[0] = c0;
+    x[1] = c1;
+    x[2] = c2;
+    x[3] = c3;
+#else
+    for (int i = 0; i < RANDOM_BLOCKS; i += LANES) {
+        words c0 = words_load(x + i), c1 = words_splat(row[2]), c2 = words_splat(row[3]);
+        words c3 = words_splat(row[4] + stream);
+        uint key0 = row[0], key1 = row[1];
+        for (int round = 0; round < 10; round++) {
+            words high0, low0, high2, low2;
+            words_product(c0, 0xD2511F53u, high0, low0) words_product(c2, 0xCD9E8D57u, high2, low2) c0 =
+                words_xor(high2, c1, words_splat(key0));
+            c1 = low2;
+            c2 = words_xor(high0, c3, words_splat(key1));
+            c3 = low0;
+            key0 += 0x9E3779B9u;
+            key1 += 0xBB67AE85u;
+        }
+        words_store(x + i, c0);
+        words_store(x + RANDOM_BLOCKS + i, c1);
+        words_store(x + 2 * RANDOM_BLOCKS + i, c2);
+        words_store(x + 3 * RANDOM_BLOCKS + i, c3);
+    }
+#endif
 }
 
 /* The words of blocks `first`, first + 1, .. */
@@ -179,13 +201,24 @@ KERNEL2(randn, struct random_args, GLOBAL const uint *rows, GLOBAL float *dst)
     }
 }
 
-/* One pixel's channels. `lanes` is a constant where it is RANDOM_BLOCKS. Multiplied, not chosen: NaN stays NaN. */
-static inline void dropout_pixel(GLOBAL const float *src, GLOBAL float *dst, const uint *word, const uint threshold,
-                                 const float scale, const int lanes)
+/* `lanes` channels of one pixel. Multiplied, not chosen: NaN stays NaN. */
+static inline void dropout_some(GLOBAL const float *src, GLOBAL float *dst, const uint *word, const uint threshold,
+                                const float scale, const int lanes)
 {
-    INDEPENDENT
     for (int i = 0; i < lanes; i++)
         dst[i] = src[i] * (word[i] < threshold ? 0.0f : scale);
+}
+
+/* All RANDOM_BLOCKS of them. */
+static inline void dropout_all(GLOBAL const float *src, GLOBAL float *dst, const uint *word, const uint threshold,
+                               const float scale)
+{
+#if RANDOM_BLOCKS > 1
+    for (int i = 0; i < RANDOM_BLOCKS; i += LANES)
+        lane_store(dst + i, lane_mul(lane_load(src + i), words_keep(words_load(word + i), threshold, scale)));
+#else
+    dropout_some(src, dst, word, threshold, scale, 1);
+#endif
 }
 
 /* Channel by channel through storage, RANDOM_BLOCKS channels side by side. Where samples have a multiple of four pixels
@@ -211,10 +244,10 @@ KERNEL3(dropout, struct dropout_args, GLOBAL const float *src, GLOBAL const uint
                         word[i] = x[((uint)(c + i) * (uint)arg.pixels + (uint)q) % 4u * RANDOM_BLOCKS + i];
                     own = word;
                 }
-                if (RANDOM_BLOCKS == 1 || lanes == RANDOM_BLOCKS)
-                    dropout_pixel(from, to, own, arg.threshold, arg.scale, RANDOM_BLOCKS);
+                if (lanes == RANDOM_BLOCKS)
+                    dropout_all(from, to, own, arg.threshold, arg.scale);
                 else
-                    dropout_pixel(from, to, own, arg.threshold, arg.scale, lanes);
+                    dropout_some(from, to, own, arg.threshold, arg.scale, lanes);
             }
         }
 }

@@ -6,9 +6,10 @@
  * `big`. Both sides are cut into tiles of OUT x OUT pixels of `small` and transformed; at each of the POINTS points
  * remains a matrix product over tiles, dU = V' W, and dW is the transform of dU summed over all tiles, in order.
  *
- *     V   [block][point][tile][lines]      blocks of `lines` channels of one phase: block = phase * (blocks a phase) +
- * i W   [panel][point][tile][2 LANES]    panels of columns of `small` dU  [task][point][lines][panels_per_task * 2
- * LANES]   task = block * (groups of panels) + group
+ *     V   [block][point][group][tile][LINES]     blocks of `lines` channels of one phase, in groups of LINES:
+ *                                                block = phase * (blocks a phase) + i
+ *     W   [panel][point][tile][2 LANES]          panels of columns of `small`
+ *     dU  [task][point][lines][panels_per_task * 2 LANES]   task = block * (groups of panels) + group
  *
  * A point's part of each ends with WINOGRAD_SKEW floats that nobody uses, without which the same element of every
  * point would lie in one set of the first-level cache. */
@@ -16,6 +17,7 @@
 #define WINOGRAD_WGRAD_H
 
 #define WINOGRAD_SKEW  16
+#define WINOGRAD_RUN   8 /* tiles that an item of winograd_wgrad_tiles transforms */
 #define WINOGRAD_LINES 8 /* of dU, that an item of winograd_wgrad_gradient turns into dW */
 
 struct winograd_wgrad_args {

@@ -9,9 +9,9 @@
  * of all queries are added up, always in this order. Where images and heads are too few to share out, the keys are cut
  * into a few chunks, each with a dQ of its own, which attention_sum adds.
  *
- * Operands that are read again and again are packed into the scratch of the item: transposed, [channel][row of the
- * block], for sums over channels; in panels, [two lanes of channels][row][NR], for sums over rows; with zeros beyond
- * what exists. Rows that a tile has beyond the last are computed and never used. Scratch is linear in the pixels.
+ * Operands that are read again and again are packed into the scratch of the item, in panels: transposed, [NR rows of
+ * the block][channel][NR], for sums over channels; [NR channels][row][NR] for sums over rows; with zeros beyond what
+ * exists. Rows that a tile has beyond the last are computed and never used. Scratch is linear in the pixels.
  *
  * Macros: LANES (see lane.h). Limits: none; any width of a head. */
 #include "kernel.h"
@@ -127,12 +127,13 @@ static void pack_panels(GLOBAL const float *from, const int step, const int rows
     }
 }
 
-/* to[channel][row] of up to BLOCK rows, times `factor`; rows up to a whole NR are zero. */
+/* to[panel][channel][NR], panels of NR rows, of up to BLOCK rows, times `factor`; rows up to a whole NR are zero. */
 static void pack_transposed(GLOBAL const float *from, const int step, const int rows, const int width,
                             const float factor, GLOBAL float *to)
 {
     for (int first = 0; first < PADDED(rows); first += LANES) {
         const int valid = i_min(LANES, rows - first);
+        GLOBAL float *panel = to + (long)(first / NR) * width * NR + first % NR;
         int c = 0;
 #if LANES > 1
         const lane times = lane_splat(factor);
@@ -144,12 +145,12 @@ static void pack_transposed(GLOBAL const float *from, const int step, const int 
             }
             lane_transpose(block);
             for (int r = 0; r < LANES; r++)
-                lane_store(to + (c + r) * BLOCK + first, block[r]);
+                lane_store(panel + (c + r) * NR, block[r]);
         }
 #endif
         for (int r = 0; r < LANES; r++)
             for (int channel = c; channel < width; channel++)
-                to[channel * BLOCK + first + r] = r < valid ? from[(long)(first + r) * step + channel] * factor : 0.0f;
+                panel[channel * NR + r] = r < valid ? from[(long)(first + r) * step + channel] * factor : 0.0f;
     }
 }
 
@@ -208,9 +209,9 @@ KERNEL4(attention_panel, struct attention_args, GLOBAL const float *qkv, GLOBAL 
             pack_transposed(base + (long)first * step, step, queries, width, arg.scale, q);
             for (int key = 0; key < pixels; key += BLOCK) {
                 const int keys = i_min(BLOCK, pixels - key);
-                for (int t = 0; t < keys; t += MR)
-                    for (int c = 0; c < queries; c += NR)
-                        multiply_rows(k + (long)(key + t) * step, step, keys - 1 - t, q + c, BLOCK, width, 0,
+                for (int c = 0; c < queries; c += NR)
+                    for (int t = 0; t < keys; t += MR)
+                        multiply_rows(k + (long)(key + t) * step, step, keys - 1 - t, q + c * width, NR, width, 0,
                                       s + t * BLOCK + c, BLOCK);
                 add_to_softmax(s, keys, queries, key > 0, top, sum, o, padded);
                 for (int c = 0; c < width; c += NR)
@@ -282,14 +283,14 @@ KERNEL7(attention_backward_panel, struct attention_args, GLOBAL const float *qkv
             pack_panels(key_rows + arg.k_first, step, keys, width, arg.scale, k_panels, BLOCK);
             for (int first = 0; first < pixels; first += BLOCK) {
                 const int queries = i_min(BLOCK, pixels - first);
-                for (int t = 0; t < queries; t += MR) {
-                    for (int c = 0; c < keys; c += NR) {
-                        multiply_rows(base + (long)(first + t) * step, step, queries - 1 - t, k + c, BLOCK, width, 0,
-                                      p + t * BLOCK + c, BLOCK);
-                        multiply_rows(grad + (long)(first + t) * arg.channels, arg.channels, queries - 1 - t, v + c,
-                                      BLOCK, width, 0, g + t * BLOCK + c, BLOCK);
-                    }
-                }
+                for (int c = 0; c < keys; c += NR)
+                    for (int t = 0; t < queries; t += MR)
+                        multiply_rows(base + (long)(first + t) * step, step, queries - 1 - t, k + c * width, NR, width,
+                                      0, p + t * BLOCK + c, BLOCK);
+                for (int c = 0; c < keys; c += NR)
+                    for (int t = 0; t < queries; t += MR)
+                        multiply_rows(grad + (long)(first + t) * arg.channels, arg.channels, queries - 1 - t,
+                                      v + c * width, NR, width, 0, g + t * BLOCK + c, BLOCK);
                 for (int i = 0; i < queries; i++) {
                     const float less = all[first + i], mean = delta[first + i];
                     GLOBAL float *p_row = p + i * BLOCK, *g_row = g + i * BLOCK;

@@ -77,7 +77,27 @@ KERNEL2(winograd_filter, struct winograd_filter_args, GLOBAL const float *weight
         lane_stream_end();
 }
 
-/* item = slot. Scratch: V [point][piece of the depth][tile][depth_block], then M [point][panel of the pass][tile][NR].
+/* Part `part` of `parts` of the pixels that tiles first .. first + count - 1 read, with stride 1, each those of its own
+ * columns: they start on their way from memory. */
+static void soon_tiles(GLOBAL const float *src, const struct winograd_args arg, const int origin_y, const int first,
+                       const int count, const int part, const int parts)
+{
+    const int a_tile = WINOGRAD_SIDE * WINOGRAD_OUT, all = count * a_tile;
+    for (int k = (int)((long)part * all / parts); k < (int)((long)(part + 1) * all / parts); k++) {
+        const int tile = first + k / a_tile, tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h;
+        const int n = tile / arg.tiles_w / arg.tiles_h, pixel = k % a_tile;
+        const int y = ty * WINOGRAD_OUT + origin_y + pixel / WINOGRAD_OUT;
+        const int x = tx * WINOGRAD_OUT + pixel % WINOGRAD_OUT;
+        if ((uint)y < (uint)arg.src_h && (uint)x < (uint)arg.src_w) {
+            GLOBAL const float *from = src + ((long)(n * arg.src_h + y) * arg.src_w + x) * arg.src_pitch;
+            for (int c = 0; c < arg.src_c; c += 16)
+                lane_later_read(from + c);
+        }
+    }
+}
+
+/* item = slot, a run of tasks. Scratch: V [point][piece of the depth][tile][depth_block], then M [point][panel of the
+ * pass][tile][NR].
  *
  * Moments are of groups of tiles, all of one block: phase * (groups a phase) + group. Until a group's last tile they
  * hold sum, guess and sum of squares. */
@@ -99,7 +119,8 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
     GLOBAL float *v = scratch + (long)item * arg.slot_floats;
     GLOBAL float *m = v + (long)WINOGRAD_POINTS * v_point;
 
-    for (int task = item; task < arg.tasks; task += arg.slots) {
+    const int begin = (int)((long)arg.tasks * item / arg.slots), end = (int)((long)arg.tasks * (item + 1) / arg.slots);
+    for (int task = begin; task < end; task++) {
         const int phase = task / groups / blocks; /* of the destination */
         const int phase_y = phase / dst_step, phase_x = phase % dst_step;
         const int tile0 = task / groups % blocks * arg.block, tiles = i_min(arg.block, arg.tiles - tile0);
@@ -116,12 +137,12 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
             for (int q = 0; q < src_step * src_step; q++) {
                 for (int c = 0; c < arg.src_c;) {
                     const int column = q * arg.phase_depth + c, piece = column / arg.depth_block;
-                    const int end = i_min(arg.src_c, c + (piece + 1) * arg.depth_block - column);
+                    const int stop = i_min(arg.src_c, c + (piece + 1) * arg.depth_block - column);
                     transform_tile(picture, arg.src_h, arg.src_w, arg.src_c, arg.src_pitch, y0 + q / src_step,
-                                   x0 + q % src_step, src_step, c, end,
+                                   x0 + q % src_step, src_step, c, stop,
                                    v + piece * v_piece + t * arg.depth_block + column - piece * arg.depth_block,
                                    v_point);
-                    c = end;
+                    c = stop;
                 }
             }
         }
@@ -132,17 +153,30 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                     for (int c = 0; c < arg.depth_block; c++)
                         v[e * v_point + piece * v_piece + t * arg.depth_block + c] = 0.0f;
 
+        /* The next task's pixels come while this one's products are computed. */
+        const int next_block = task + 1 < end && arg.stride == 1 ? (task + 1) / groups : task / groups;
+        const int soon = next_block == task / groups ? 0 : i_min(arg.block, arg.tiles - next_block * arg.block);
         for (int pass = first_panel; pass < last_panel; pass += arg.panels_per_pass) {
             const int pass_end = i_min(pass + arg.panels_per_pass, last_panel);
             for (int e = 0; e < WINOGRAD_POINTS; e++) {
                 for (int panel = pass; panel < pass_end; panel++) {
+                    if (soon > 0)
+                        soon_tiles(src, arg, origin_y, next_block * arg.block, soon,
+                                   ((pass - first_panel) * WINOGRAD_POINTS + e * (pass_end - pass) + panel - pass),
+                                   (last_panel - first_panel) * WINOGRAD_POINTS);
                     GLOBAL const float *u = packed + (((long)phase * panels + panel) * WINOGRAD_POINTS + e) * u_point;
+                    /* What comes after this panel lies far from it, in a cache as far: it comes a piece ahead. */
+                    GLOBAL const float *later = u + WINOGRAD_POINTS * u_point;
+                    if (panel + 1 == pass_end)
+                        later =
+                            u + (e + 1 < WINOGRAD_POINTS ? (1 - (pass_end - 1 - pass) * (long)WINOGRAD_POINTS) * u_point
+                                                         : u_point);
                     for (int piece = 0; piece < pieces; piece++) {
                         const int count = i_min(arg.depth_block, depth - piece * arg.depth_block);
                         GLOBAL const float *lines = v + e * v_point + piece * v_piece;
                         GLOBAL float *out = m + e * m_point + (panel - pass) * m_panel;
                         for (int t = 0; t < tiles; t += MR) {
-                            GLOBAL const float *b = u;
+                            GLOBAL const float *b = u, *soon_b = t == 0 ? later : u;
 #define BEGIN(i)                                                                                                       \
     GLOBAL const float *a##i = lines + i * arg.depth_block;                                                            \
     lane acc##i##0 = lane_splat(0.0f), acc##i##1 = acc##i##0;                                                          \
@@ -154,6 +188,9 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                             for (int c = 0; c < count; c++) {
                                 const lane b0 = lane_load(b), b1 = lane_load(b + LANES);
                                 b += NR;
+                                for (int j = 0; j < NR; j += 16)
+                                    lane_later_read(soon_b + j);
+                                soon_b += NR;
 #define STEP(i)                                                                                                        \
     {                                                                                                                  \
         const lane x = lane_splat(a##i[c]);                                                                            \
@@ -170,6 +207,7 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                             out += MR * NR;
                         }
                         u += (long)arg.depth_block * NR;
+                        later += (long)arg.depth_block * NR;
                     }
                 }
             }

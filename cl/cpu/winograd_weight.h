@@ -46,14 +46,14 @@ static void tile_of_small(GLOBAL const float *picture, const struct winograd_wgr
     }
 }
 
-/* The pixels size x size from (y0, x0) on, which the next tile reads, start on their way from memory. */
+/* The pixels high x wide from (y0, x0) on, which the next tile reads, start on their way from memory. */
 static void soon(GLOBAL const float *picture, const int height, const int width, const int depth, const int pitch,
-                 const int y0, const int x0, const int size)
+                 const int y0, const int x0, const int high, const int wide)
 {
-    const int pixels = i_min(x0 + size, width) - x0, dense = pitch == depth;
+    const int first = i_max(x0, 0), pixels = i_min(x0 + wide, width) - first, dense = pitch == depth;
     const int runs = dense ? 1 : pixels, run = dense ? pixels * depth : depth;
-    for (int y = y0; y < i_min(y0 + size, height); y++) {
-        for (int x = x0; x < x0 + runs; x++) {
+    for (int y = i_max(y0, 0); y < i_min(y0 + high, height); y++) {
+        for (int x = first; x < first + runs; x++) {
             GLOBAL const float *p = picture + ((long)y * width + x) * pitch;
             for (int c = 0; c < run; c += 16)
                 lane_soon_read(p + c);
@@ -61,36 +61,62 @@ static void soon(GLOBAL const float *picture, const int height, const int width,
     }
 }
 
-/* item = tile of the round * 2 + which: 0 transforms `big`, 1 `small` */
+/* Where a tile lies. */
+struct position {
+    int n, y, x; /* picture, and pixel of `small` */
+};
+
+static struct position position_of(const struct winograd_wgrad_args arg, const int tile)
+{
+    struct position p;
+    p.x = tile % arg.tiles_w * WINOGRAD_OUT;
+    p.y = tile / arg.tiles_w % arg.tiles_h * WINOGRAD_OUT;
+    p.n = tile / arg.tiles_w / arg.tiles_h;
+    return p;
+}
+
+static void tile_of_big(GLOBAL const float *picture, const struct winograd_wgrad_args arg, const struct position p,
+                        GLOBAL float *v)
+{
+    const int a_phase = arg.blocks / (arg.stride * arg.stride);
+    for (int block = 0; block < arg.blocks; block++) {
+        const int phase = block / a_phase, first = (block - phase * a_phase) * arg.lines;
+        const int last = i_min(first + arg.lines, arg.big_c);
+        GLOBAL float *to = v + block * WINOGRAD_POINTS * V_POINT;
+        for (int c = first; c < last; c += LINES, to += (long)arg.room * LINES) {
+            const int end = i_min(c + LINES, last);
+            transform_tile(picture, arg.big_h, arg.big_w, arg.big_c, arg.big_pitch,
+                           p.y * arg.stride - arg.pad_h + phase / arg.stride,
+                           p.x * arg.stride - arg.pad_w + phase % arg.stride, arg.stride, c, end, to, V_POINT);
+            /* Lanes are whole by now; tiles of MR lines must be too. */
+            for (int k = (end - c + LANES - 1) / LANES * LANES; k < (end - c + MR - 1) / MR * MR; k++)
+                for (int e = 0; e < WINOGRAD_POINTS; e++)
+                    to[e * V_POINT + k] = 0.0f;
+        }
+    }
+}
+
+/* item = run of WINOGRAD_RUN tiles of the round * 2 + which: 0 transforms `big`, 1 `small` */
 KERNEL4(winograd_wgrad_tiles, struct winograd_wgrad_args, GLOBAL const float *big, GLOBAL const float *small,
         GLOBAL float *v, GLOBAL float *w)
 {
-    const int t = item / 2, tile = arg.first_tile + t;
-    const int tx = tile % arg.tiles_w, ty = tile / arg.tiles_w % arg.tiles_h, n = tile / arg.tiles_w / arg.tiles_h;
-    const int y0 = ty * WINOGRAD_OUT, x0 = tx * WINOGRAD_OUT;
-    const int next_x = x0 + WINOGRAD_OUT;
-    if (item & 1) {
-        GLOBAL const float *picture = small + (long)n * arg.small_h * arg.small_w * arg.small_pitch;
-        soon(picture, arg.small_h, arg.small_w, arg.small_c, arg.small_pitch, y0, next_x, WINOGRAD_OUT);
-        tile_of_small(picture, arg, y0, x0, w + (long)t * NR);
-        return;
-    }
-    const int a_phase = arg.blocks / (arg.stride * arg.stride);
-    GLOBAL const float *picture = big + (long)n * arg.big_h * arg.big_w * arg.big_pitch;
-    if (next_x < arg.small_w)
-        soon(picture, arg.big_h, arg.big_w, arg.big_c, arg.big_pitch, y0 * arg.stride, next_x * arg.stride,
-             WINOGRAD_OUT * arg.stride);
-    for (int block = 0; block < arg.blocks; block++) {
-        const int phase = block / a_phase, first = (block - phase * a_phase) * arg.lines;
-        const int last = i_min(first + arg.lines, arg.big_c), used = (last - first + MR - 1) / MR * MR;
-        GLOBAL float *to = v + block * WINOGRAD_POINTS * V_POINT + (long)t * arg.lines;
-        transform_tile(picture, arg.big_h, arg.big_w, arg.big_c, arg.big_pitch,
-                       y0 * arg.stride - arg.pad_h + phase / arg.stride,
-                       x0 * arg.stride - arg.pad_w + phase % arg.stride, arg.stride, first, last, to, V_POINT);
-        /* Lanes are whole by now; tiles of MR lines must be too. */
-        for (int c = (last - first + LANES - 1) / LANES * LANES; c < used; c++)
-            for (int e = 0; e < WINOGRAD_POINTS; e++)
-                to[e * V_POINT + c] = 0.0f;
+    const int first = item / 2 * WINOGRAD_RUN, last = i_min(first + WINOGRAD_RUN, arg.tiles);
+    const long big_picture = (long)arg.big_h * arg.big_w * arg.big_pitch;
+    const long small_picture = (long)arg.small_h * arg.small_w * arg.small_pitch;
+    for (int t = first; t < last; t++) {
+        const struct position p = position_of(arg, arg.first_tile + t);
+        const struct position next = position_of(arg, arg.first_tile + i_min(t + 1, last - 1));
+        if (item & 1) {
+            soon(small + next.n * small_picture, arg.small_h, arg.small_w, arg.small_c, arg.small_pitch, next.y, next.x,
+                 WINOGRAD_OUT, WINOGRAD_OUT);
+            tile_of_small(small + p.n * small_picture, arg, p.y, p.x, w + (long)t * NR);
+        } else {
+            if (next.x == 0) /* what lies further on in the row, transform_tile fetches */
+                soon(big + next.n * big_picture, arg.big_h, arg.big_w, arg.big_c, arg.big_pitch,
+                     next.y * arg.stride - arg.pad_h, -arg.pad_w, WINOGRAD_SIDE * arg.stride,
+                     WINOGRAD_SIDE * arg.stride);
+            tile_of_big(big + p.n * big_picture, arg, p, v + (long)t * LINES);
+        }
     }
 }
 
@@ -100,15 +126,15 @@ struct part {
     int panel, panels;
 };
 
-/* One point of a part of dU, rows of `columns` floats: V' W of this round, or dU + V' W. */
+/* One point of a part of dU with all lines of its block, rows of `columns` floats: V' W of this round, or dU + V' W. */
 static void multiply(GLOBAL const float *v, GLOBAL const float *w, GLOBAL float *du, const int columns,
                      const struct winograd_wgrad_args arg, const struct part part, const int point)
 {
-    v += (part.block * WINOGRAD_POINTS + point) * V_POINT + part.line;
+    v += (part.block * WINOGRAD_POINTS + point) * V_POINT;
     w += (part.panel * WINOGRAD_POINTS + point) * W_POINT;
     for (int panel = 0; panel < part.panels; panel++) {
         for (int c = 0; c < part.lines; c += MR) {
-            GLOBAL const float *a = v + c, *b = w;
+            GLOBAL const float *a = v + (long)(c / LINES) * arg.room * LINES + c % LINES, *b = w;
             GLOBAL float *out = du + (long)c * columns + panel * NR;
             if (arg.begun) { /* what is added at last comes from a far cache, rows that no hardware foresees */
                 for (int i = 0; i < MR; i++)
@@ -126,7 +152,7 @@ static void multiply(GLOBAL const float *v, GLOBAL const float *w, GLOBAL float 
         acc##i##1 = lane_madd(x, b1, acc##i##1);                                                                       \
     }
                 ROWS(OUTER_STEP)
-                a += arg.lines;
+                a += LINES;
                 b += NR;
             }
             /* Rounds are summed on their own first: rounding grows with the longest sum. */

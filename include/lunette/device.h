@@ -56,8 +56,17 @@ LUN_API void lun_device_close(lun_device **dev);
 LUN_API const lun_device_info *lun_device_get_info(const lun_device *dev);
 /* Bytes of device memory held now and at most since opening. */
 LUN_API void lun_device_memory(const lun_device *dev, size_t *now, size_t *peak);
+/* LUN_OK, or the first error of a command: from then on everything on this device returns it, until the device is
+ * closed and opened anew. A buffer or an op that the device has refused is no such error. */
+LUN_API lun_status lun_device_state(const lun_device *dev);
 /* Wait until all enqueued work is done; reports its failure. */
 LUN_API lun_status lun_device_finish(lun_device *dev);
+/* From now on, until the device is closed, a thread looks on. Where one call of the device does not return for
+ * `seconds` (above 0, of time in which this process ran), it calls `hung` once with what the call is for, and ends.
+ * OpenCL has no way to take such a call back: all that can be done is to end the process without touching the device
+ * again, _exit(). LUN_ERR_USAGE where one looks on already. */
+LUN_API lun_status lun_device_watch(lun_device *dev, double seconds, void (*hung)(void *payload, const char *what),
+                                    void *payload);
 /* Call `visit` for every device that could be opened, in the order of preference of "auto". */
 LUN_API void lun_device_list(void (*visit)(void *payload, const lun_device_info *info), void *payload);
 

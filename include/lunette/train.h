@@ -180,7 +180,10 @@ typedef struct lun_run_params {
     const lun_tune_params *tuner; /* its callbacks and its time; NULL: none, and the usual */
     /* Called after every log line and about four times a second between them. */
     int (*progress)(void *payload, const lun_run_progress *progress);
-    void *payload;
+    /* Close the device that the run has been given, which has failed, and open it anew: *dev, the caller's as before.
+     * The run then goes on from its newest checkpoint, three times in a row at most. NULL: it ends. */
+    lun_status (*reopen)(void *payload, lun_device **dev);
+    void *payload; /* of both */
 } lun_run_params;
 
 /* Data set and device are borrowed. The data set has the configuration's size, channels, fit and labels; with `resume`

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "base.h"
@@ -29,6 +30,21 @@ void *lun_calloc(size_t count, size_t size, const char *what)
     if (!p)
         lun_fail(LUN_ERR_MEMORY, "out of memory (%zu x %zu bytes for %s)", count, size, what);
     return p;
+}
+
+#define HUGE_PAGE ((size_t)2 << 20) /* on most machines; elsewhere an alignment like any other */
+
+void *lun_alloc_pages(size_t bytes)
+{
+    const size_t align = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 256;
+    if (bytes > SIZE_MAX - align)
+        return NULL;
+    void *pages = aligned_alloc(align, (bytes + align - 1) / align * align);
+#ifdef MADV_HUGEPAGE
+    if (pages && align == HUGE_PAGE)
+        (void)madvise(pages, (bytes + align - 1) / align * align, MADV_HUGEPAGE); /* only advice: it may be refused */
+#endif
+    return pages;
 }
 
 char *lun_strdup(const char *text)

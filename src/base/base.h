@@ -64,6 +64,11 @@ static inline bool lun_add_size(size_t a, size_t b, size_t *out)
  * A count or size of zero is served as one byte. Free with free(). */
 void *lun_malloc(size_t count, size_t size, const char *what);
 void *lun_calloc(size_t count, size_t size, const char *what);
+
+/* Memory for a buffer of a device, aligned to 256 bytes; NULL (no detail) where there is none. What is large lies in
+ * huge pages where the system has them for those who ask: kernels touch hundreds of places that are pages apart, and
+ * what translates their addresses has room for few. Free with free(). */
+void *lun_alloc_pages(size_t bytes);
 void *lun_realloc(void *old, size_t count, size_t size, const char *what);
 char *lun_strdup(const char *text);
 /* printf into a fresh string; NULL when memory is out. */

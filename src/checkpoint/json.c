@@ -7,6 +7,29 @@
 #include "base/file.h"
 #include "json.h"
 
+/* jansson does not tell a lack of memory from a fault in a text, nor a tree from one that lacks what there was no room
+ * for. So its memory comes from here: malloc() with a mark, on the thread that asks. */
+static _Thread_local bool refused;
+
+static void *malloc_for_jansson(size_t bytes)
+{
+    void *p = malloc(bytes);
+    refused = refused || !p;
+    return p;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    json_set_alloc_funcs(malloc_for_jansson, free);
+}
+
+bool lun_json_refused(void)
+{
+    const bool was = refused;
+    refused = false;
+    return was;
+}
+
 const lun_json_limits lun_json_usual = {.bytes = (size_t)16 << 20, .values = 1000000, .depth = 16, .plain = false};
 
 /* One pass over the bytes before the parser allocates anything. It need not understand JSON: what it lets through is
@@ -59,15 +82,17 @@ lun_status lun_json_parse(lun_json_from from, const char *text, size_t bytes, co
 {
     json_error_t error;
     LUN_TRY(scan(from, text, bytes, limits));
-    errno = 0;
+    const bool before = lun_json_refused(); /* a tree may be in the making */
     json_t *json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-    if (!json) {
-        /* It mostly tells of memory that is out as of something wrong in the text; malloc() says so. */
-        if (json_error_code(&error) == json_error_out_of_memory || errno == ENOMEM)
-            return lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its JSON", from.what);
+    const bool lacking = lun_json_refused();
+    refused = before;
+    if (lacking) {
+        json_decref(json);
+        return lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its JSON", from.what);
+    }
+    if (!json)
         return lun_fail(from.kind, "%s: not valid JSON: %s (line %d, column %d)", from.what, error.text, error.line,
                         error.column);
-    }
     if (!json_is_object(json)) {
         json_decref(json);
         return lun_fail(from.kind, "%s: not a JSON object", from.what);
@@ -87,44 +112,17 @@ lun_status lun_json_read(const char *path, lun_status kind, json_t **out)
     return status;
 }
 
-/* A text that grows; `lost`: some of it did not fit into memory. */
-typedef struct growing {
-    char *text;
-    size_t used, room;
-    bool lost;
-} growing;
-
-static int append(const char *bytes, size_t count, void *payload)
-{
-    growing *g = payload;
-    if (!g->lost && count >= g->room - g->used) {
-        const size_t room = 2 * (g->used + count) + 256;
-        char *more = lun_realloc(g->text, room, 1, "JSON text");
-        g->lost = !more;
-        g->text = more ? more : g->text;
-        g->room = more ? room : g->room;
-    }
-    if (g->lost)
-        return -1;
-    memcpy(g->text + g->used, bytes, count);
-    g->used += count;
-    return 0;
-}
-
-char *lun_json_dump(const json_t *json, size_t flags)
-{
-    /* json_dumps() does not look whether a key was taken, and then leaves it out. */
-    growing g = {0};
-    if (json_dump_callback(json, append, &g, flags) == 0 && append("", 1, &g) == 0)
-        return g.text;
-    free(g.text);
-    lun_fail(LUN_ERR_MEMORY, "out of memory for JSON text");
-    return NULL;
-}
-
 char *lun_json_text(const json_t *json, int indent)
 {
-    return lun_json_dump(json, JSON_REAL_PRECISION(17) | (indent ? JSON_INDENT((size_t)indent) : 0));
+    const size_t flags = JSON_REAL_PRECISION(17) | (indent ? JSON_INDENT((size_t)indent) : 0);
+    char *text = json ? json_dumps(json, flags) : NULL;
+    if (lun_json_refused()) {
+        free(text);
+        text = NULL;
+    }
+    if (!text)
+        lun_fail(LUN_ERR_MEMORY, "out of memory for JSON text");
+    return text;
 }
 
 bool lun_json_has(const json_t *object, const char *key)

@@ -36,10 +36,12 @@ lun_status lun_json_parse(lun_json_from from, const char *text, size_t bytes, co
 /* The file `path` (regular, within lun_json_usual) parsed; from.what is `path`. */
 lun_status lun_json_read(const char *path, lun_status kind, json_t **out);
 
-/* json_dumps() that never gives a text which lacks something: free() it. NULL, with a detail, where memory is out. */
-char *lun_json_dump(const json_t *json, size_t flags);
+/* Was jansson refused memory on this thread since this was last asked? A tree made since then may lack something. What
+ * does not go through lun_json_text() has to ask. */
+bool lun_json_refused(void);
 
-/* Two-space indent (0: one line), the order of insertion, reals with 17 digits. free() it. NULL when memory is out. */
+/* Two-space indent (0: one line), the order of insertion, reals with 17 digits. free() it. NULL when memory is out:
+ * also when it was while the tree was made, or `json` is NULL because of that. */
 char *lun_json_text(const json_t *json, int indent);
 
 bool lun_json_has(const json_t *object, const char *key);

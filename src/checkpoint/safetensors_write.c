@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,12 +71,12 @@ static lun_status broken(lun_safetensors_writer *writer, lun_status status)
     return status;
 }
 
-/* jansson refuses a text that is not UTF-8 and one that there is no memory for in the same way; malloc() says which. */
-static lun_status not_taken(lun_safetensors_writer *writer, const char *what, const char *text)
+/* jansson took neither a name nor a text: for lack of memory, or because it is not UTF-8. */
+static lun_status not_taken(const char *path, const char *what, const char *text)
 {
-    const char *path = lun_file_path(writer->file);
-    return broken(writer, errno == ENOMEM ? lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its header", path)
-                                          : lun_fail(LUN_ERR_USAGE, "%s: %s '%.200s' is not UTF-8", path, what, text));
+    if (lun_json_refused())
+        return lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its header", path);
+    return lun_fail(LUN_ERR_USAGE, "%s: %s '%.200s' is not UTF-8", path, what, text);
 }
 
 lun_status lun_safetensors_writer_metadata(lun_safetensors_writer *writer, const char *key, const char *value)
@@ -87,11 +86,10 @@ lun_status lun_safetensors_writer_metadata(lun_safetensors_writer *writer, const
         return broken(writer, lun_fail(LUN_ERR_USAGE, "%s: metadata key '%s' is the writer's own", path, key));
     if (writer->header && !json_object_get(writer->metadata, key))
         return broken(writer, lun_fail(LUN_ERR_USAGE, "%s: metadata key '%.100s' comes after the data", path, key));
-    errno = 0;
     json_t *text = json_string(value);
-    /* The reference is taken over in any case. */
+    /* json_string() and json_object_set_new() refuse what is not UTF-8 and take over the reference in any case. */
     if (!text || json_object_set_new(writer->metadata, key, text) != 0)
-        return not_taken(writer, "metadata", key);
+        return broken(writer, not_taken(path, "metadata", key));
     return LUN_OK;
 }
 
@@ -135,9 +133,8 @@ lun_status lun_safetensors_writer_declare(lun_safetensors_writer *writer, const 
         writer->tensors = more;
         writer->room = room;
     }
-    errno = 0;
     if (json_object_set_new(writer->names, name, json_null()) != 0)
-        return not_taken(writer, "tensor name", name);
+        return broken(writer, not_taken(path, "tensor name", name));
     struct tensor *tensor = &writer->tensors[writer->count++];
     *tensor = (struct tensor){.dtype = dtype, .rank = rank, .begin = writer->total, .bytes = count * size};
     tensor->name = json_object_iter_key(json_object_iter_at(writer->names, name));
@@ -193,16 +190,16 @@ static bool build_tensors(const lun_safetensors_writer *writer, json_t *root, js
 static lun_status build_header(const lun_safetensors_writer *writer, unsigned char **out, size_t *bytes)
 {
     static const char before[] = "\"lunette.header_crc32\":\"";
+    (void)lun_json_refused(); /* what was refused before has been told */
     json_t *root = json_object(), *metadata = json_copy(writer->metadata), *crcs = json_object();
     char *list = NULL, *text = NULL;
     unsigned char *header = NULL;
     lun_status status = LUN_ERR_MEMORY;
-    /* A copy leaves out what there is no memory for, and does not say so. */
-    bool good = root && metadata && crcs && json_object_size(metadata) == json_object_size(writer->metadata) &&
-                json_object_set(root, "__metadata__", metadata) == 0;
+    bool good = root && metadata && crcs && json_object_set(root, "__metadata__", metadata) == 0;
     good = good && build_tensors(writer, root, crcs);
-    good = good && (list = lun_json_dump(crcs, JSON_COMPACT)) && add(metadata, "lunette.crc32", json_string(list)) &&
-           add(metadata, "lunette.header_crc32", json_string("00000000")) && (text = lun_json_dump(root, JSON_COMPACT));
+    good = good && (list = json_dumps(crcs, JSON_COMPACT)) && add(metadata, "lunette.crc32", json_string(list)) &&
+           add(metadata, "lunette.header_crc32", json_string("00000000")) && (text = json_dumps(root, JSON_COMPACT));
+    good = !lun_json_refused() && good;
     const size_t length = text ? strlen(text) : 0, padded = (length + 7) / 8 * 8;
     if (!good || !(header = lun_malloc(padded + 8, 1, "a safetensors header"))) {
         lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its header", lun_file_path(writer->file));

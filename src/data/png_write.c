@@ -14,7 +14,22 @@
 typedef struct target {
     lun_file *file;
     lun_status status; /* what a callback has already recorded */
+    bool refused;      /* memory */
 } target;
+
+static png_voidp on_malloc(png_structp png, png_alloc_size_t bytes)
+{
+    target *t = png_get_mem_ptr(png);
+    void *p = malloc(bytes);
+    t->refused = t->refused || !p;
+    return p;
+}
+
+static void on_free(png_structp png, png_voidp p)
+{
+    (void)png;
+    free(p);
+}
 
 static void on_write(png_structp png, png_bytep data, size_t bytes)
 {
@@ -33,7 +48,8 @@ static void on_flush(png_structp png)
 static void on_error(png_structp png, png_const_charp message)
 {
     target *t = png_get_error_ptr(png);
-    t->status = lun_fail(LUN_ERR_INTERNAL, "libpng: %s", message);
+    t->status = t->refused ? lun_fail(LUN_ERR_MEMORY, "out of memory (a PNG encoder)")
+                           : lun_fail(LUN_ERR_INTERNAL, "libpng: %s", message);
     png_longjmp(png, 1);
 }
 
@@ -142,10 +158,11 @@ static lun_status encode(png_structp png, png_infop info, target *t, const lun_p
 
 static lun_status write_file(const char *path, const lun_picture *picture, png_textp texts, size_t count)
 {
-    target t = {NULL, LUN_OK};
+    target t = {.status = LUN_OK};
     lun_status status;
     png_infop info = NULL;
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &t, on_error, on_warning);
+    png_structp png =
+        png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &t, on_error, on_warning, &t, on_malloc, on_free);
     if (png != NULL)
         info = png_create_info_struct(png);
     if (info == NULL) {

@@ -26,6 +26,21 @@ static lun_status keep(lun_device *dev, lun_status status)
     return status;
 }
 
+/* Around each call of a driver that may take long, for the thread that looks on. */
+static void enter(lun_device *dev, const char *what)
+{
+    atomic_store_explicit(&dev->doing, what, memory_order_relaxed);
+    atomic_fetch_add_explicit(&dev->calls, 1, memory_order_release);
+}
+
+static lun_status leave(lun_device *dev, lun_status status)
+{
+    atomic_fetch_add_explicit(&dev->calls, 1, memory_order_release);
+    return status;
+}
+
+#define CALL(dev, what, call) (enter(dev, what), leave(dev, call))
+
 /* ---- specifications ---- */
 
 static const lun_driver *driver_named(const char *name, size_t length)
@@ -170,7 +185,10 @@ void lun_device_close(lun_device **dev)
         return;
     if ((*dev)->allocated > 0)
         lun_log(LUN_LOG_DEBUG, "%s: closed with %zu bytes of buffers still held", (*dev)->info.spec, (*dev)->allocated);
+    enter(*dev, "closing it");
     (*dev)->driver->close(*dev);
+    (void)leave(*dev, LUN_OK);
+    lun_device_unwatch(*dev);
     free(*dev);
     *dev = NULL;
 }
@@ -188,12 +206,17 @@ void lun_device_memory(const lun_device *dev, size_t *now, size_t *peak)
         *peak = dev->peak;
 }
 
+lun_status lun_device_state(const lun_device *dev)
+{
+    return alive(dev);
+}
+
 lun_status lun_device_finish(lun_device *dev)
 {
     if (!dev)
         return lun_fail(LUN_ERR_USAGE, "lun_device_finish: no device");
     LUN_TRY(alive(dev));
-    return keep(dev, dev->driver->finish(dev));
+    return keep(dev, CALL(dev, "waiting for it", dev->driver->finish(dev)));
 }
 
 /* ---- listing ---- */
@@ -258,7 +281,7 @@ lun_status lun_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out)
         return lun_fail(LUN_ERR_MEMORY, "%s: a buffer of %zu bytes: %zu are held already", dev->info.spec, bytes,
                         dev->allocated);
     lun_buffer *buffer = NULL;
-    LUN_TRY(dev->driver->buffer_create(dev, bytes, &buffer));
+    LUN_TRY(CALL(dev, "making a buffer", dev->driver->buffer_create(dev, bytes, &buffer)));
     buffer->device = dev;
     buffer->bytes = bytes;
     dev->allocated = total;
@@ -301,7 +324,7 @@ lun_status lun_buffer_write(lun_place dst, const void *src, size_t bytes)
         return LUN_OK;
     if (!src)
         return lun_fail(LUN_ERR_INTERNAL, "write: nothing to copy from");
-    return keep(dev, dev->driver->write(dst, src, bytes));
+    return keep(dev, CALL(dev, "a write", dev->driver->write(dst, src, bytes)));
 }
 
 lun_status lun_buffer_read(lun_place src, void *dst, size_t bytes)
@@ -313,7 +336,7 @@ lun_status lun_buffer_read(lun_place src, void *dst, size_t bytes)
         return LUN_OK;
     if (!dst)
         return lun_fail(LUN_ERR_INTERNAL, "read: nowhere to copy to");
-    return keep(dev, dev->driver->read(src, dst, bytes));
+    return keep(dev, CALL(dev, "a read", dev->driver->read(src, dst, bytes)));
 }
 
 lun_status lun_buffer_fill(lun_place dst, uint32_t word, size_t bytes)
@@ -321,7 +344,7 @@ lun_status lun_buffer_fill(lun_place dst, uint32_t word, size_t bytes)
     LUN_TRY(check_place(NULL, "fill", dst, bytes));
     lun_device *dev = dst.buffer->device;
     LUN_TRY(alive(dev));
-    return bytes == 0 ? LUN_OK : keep(dev, dev->driver->fill(dst, word, bytes));
+    return bytes == 0 ? LUN_OK : keep(dev, CALL(dev, "a fill", dev->driver->fill(dst, word, bytes)));
 }
 
 lun_status lun_buffer_copy(lun_place dst, lun_place src, size_t bytes)
@@ -335,13 +358,13 @@ lun_status lun_buffer_copy(lun_place dst, lun_place src, size_t bytes)
     if (dst.buffer == src.buffer && dst.offset < src.offset + bytes && src.offset < dst.offset + bytes)
         return lun_fail(LUN_ERR_INTERNAL, "copy: the two ranges overlap");
     if (dev->driver->copy)
-        return keep(dev, dev->driver->copy(dst, src, bytes));
+        return keep(dev, CALL(dev, "a copy", dev->driver->copy(dst, src, bytes)));
     void *host = lun_malloc(bytes, 1, "a copy through the host");
     if (!host)
         return LUN_ERR_MEMORY;
-    lun_status status = keep(dev, dev->driver->read(src, host, bytes));
+    lun_status status = keep(dev, CALL(dev, "a read", dev->driver->read(src, host, bytes)));
     if (status == LUN_OK)
-        status = keep(dev, dev->driver->write(dst, host, bytes));
+        status = keep(dev, CALL(dev, "a write", dev->driver->write(dst, host, bytes)));
     free(host);
     return status;
 }
@@ -380,7 +403,7 @@ lun_status lun_op_plan_create(lun_device *dev, const lun_op *op, const char *can
     if (strcmp(dev->driver->name, "cpu") != 0 && is_declined(lun_op_info_of(op->kind)->name))
         return lun_fail(LUN_UNSUPPORTED, "%s: declined by LUNETTE_DECLINE", lun_op_info_of(op->kind)->name);
     lun_op_plan *plan = NULL;
-    LUN_TRY(dev->driver->plan(dev, op, candidate, &plan));
+    LUN_TRY(CALL(dev, "making kernels ready", dev->driver->plan(dev, op, candidate, &plan)));
     plan->device = dev;
     plan->op = *op;
     plan->bound = false;
@@ -530,7 +553,7 @@ lun_status lun_op_plan_prepare(lun_op_plan *plan)
     if (!plan->keeps)
         return LUN_OK;
     plan->prepared = true;
-    return keep(dev, dev->driver->run(plan, LUN_PART_PREPARE));
+    return keep(dev, CALL(dev, lun_op_info_of(plan->op.kind)->name, dev->driver->run(plan, LUN_PART_PREPARE)));
 }
 
 lun_status lun_op_plan_run(lun_op_plan *plan)
@@ -541,5 +564,6 @@ lun_status lun_op_plan_run(lun_op_plan *plan)
         return lun_fail(LUN_ERR_INTERNAL, "run: %s is not bound", lun_op_info_of(plan->op.kind)->name);
     if (plan->keeps && !plan->prepared)
         return lun_fail(LUN_ERR_INTERNAL, "run: %s is not prepared", lun_op_info_of(plan->op.kind)->name);
-    return keep(dev, dev->driver->run(plan, plan->keeps ? LUN_PART_REST : LUN_PART_ALL));
+    return keep(dev, CALL(dev, lun_op_info_of(plan->op.kind)->name,
+                          dev->driver->run(plan, plan->keeps ? LUN_PART_REST : LUN_PART_ALL)));
 }

@@ -8,6 +8,8 @@
 #ifndef LUN_DRIVER_H
 #define LUN_DRIVER_H
 
+#include <stdatomic.h>
+
 #include <lunette/device.h>
 
 #include "lower/lower.h"
@@ -92,7 +94,14 @@ struct lun_device {
     size_t allocated, peak; /* bytes of buffers now and at most */
     bool dry;               /* buffers have no memory (shadow.h): what is written to them is lost */
     void *state;            /* the driver's */
+    /* For the thread that looks on (watch.c): odd while a call is under way, and what for. */
+    atomic_ulong calls;
+    _Atomic(const char *) doing;
+    struct lun_watch *watch; /* NULL: nobody looks on */
 };
+
+/* watch.c. End the thread; it must not be in `hung`. */
+void lun_device_unwatch(lun_device *dev);
 
 /* drivers.c: NULL-terminated, in order of preference. */
 extern const lun_driver *const lun_drivers[];

@@ -2,6 +2,7 @@
 #include "conv2d.h"
 #include "base/base.h"
 #include "lowerings.h"
+#include "pointwise_lower.h"
 #include "winograd_lower.h"
 
 /* As many items fill the cores of any CPU evenly; cutting finer only costs reuse. */
@@ -504,6 +505,7 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
 }
 
 const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather, NULL},
+                                               {"pointwise", lun_pointwise_gather, lun_pointwise_suits},
                                                {"winograd_4x4", lun_winograd_gather, lun_winograd_suits},
                                                {"winograd_4x4_deep", lun_winograd_deep_4x4, lun_winograd_deep_suits},
                                                {"winograd_2x2", lun_winograd_gather_2x2, NULL},
@@ -514,6 +516,7 @@ const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather, NULL},
                                                {NULL, NULL, NULL}};
 const lun_candidate lun_conv2d_transpose_candidates[] = {
     {"panel", panel_gather, NULL},
+    {"pointwise", lun_pointwise_gather, lun_pointwise_suits},
     {"winograd_4x4", lun_winograd_gather, lun_winograd_suits},
     {"winograd_4x4_deep", lun_winograd_deep_4x4, lun_winograd_deep_suits},
     {"winograd_2x2", lun_winograd_gather_2x2, NULL},
@@ -523,6 +526,7 @@ const lun_candidate lun_conv2d_transpose_candidates[] = {
     {"direct", direct_gather, NULL},
     {NULL, NULL, NULL}};
 const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad, NULL},
+                                                     {"pointwise", lun_pointwise_wgrad, lun_pointwise_suits},
                                                      {"winograd_4x4", lun_winograd_wgrad_4x4, lun_winograd_wgrad_suits},
                                                      {"winograd_2x2", lun_winograd_wgrad_2x2, NULL},
                                                      {"tile", tile_wgrad, NULL},

@@ -79,7 +79,7 @@ static lun_launch *emit(lun_lowering *out, const minimal *m, const char *kernel,
 
 static void emit_tiles(lun_lowering *out, const minimal *m, const struct winograd_wgrad_args *w, size_t v, size_t u)
 {
-    lun_launch *launch = emit(out, m, "winograd_wgrad_tiles", 2LL * w->tiles);
+    lun_launch *launch = emit(out, m, "winograd_wgrad_tiles", 2 * lun_ceil_div(w->tiles, WINOGRAD_RUN));
     lun_emit_src(launch, 0);
     lun_emit_src(launch, 1);
     lun_emit_workspace(launch, v);

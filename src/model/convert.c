@@ -239,7 +239,7 @@ static lun_status write_file(const moving *m, const char *path)
 static lun_status write_json(const lun_folder *folder, const char *name, json_t *json)
 {
     lun_file *file = NULL;
-    char *text = json ? lun_json_text(json, 2) : NULL, *path = lun_format("%s/%s", lun_folder_place(folder), name);
+    char *text = lun_json_text(json, 2), *path = lun_format("%s/%s", lun_folder_place(folder), name);
     lun_status status = text && path ? lun_file_create(path, &file) : lun_fail(LUN_ERR_MEMORY, "out of memory (JSON)");
     if (status == LUN_OK)
         status = lun_file_write(file, text, strlen(text));

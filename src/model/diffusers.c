@@ -203,7 +203,7 @@ static lun_status check_fixed(lun_json_from from, const json_t *root, const fixe
         const json_t *value = json_object_get(root, list[i].key);
         if (!value || is_fixed(&list[i], value))
             continue;
-        char *text = lun_json_dump(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
         const lun_status status = lun_fail(from.kind, "%s: '%s' is %.60s, which lunette does not have", from.what,
                                            list[i].key, text ? text : "?");
         free(text);
@@ -593,7 +593,14 @@ json_t *lun_diffusers_kept(const char *text, const lun_model_file_info *info)
     const lun_json_from from = {LUN_DIFFUSERS_KEPT, LUN_ERR_CHECKPOINT};
     json_t *theirs = NULL, *ours = lun_diffusers_scheduler_json(info);
     lun_model_file_info read = *info;
-    if (!ours || !text || lun_json_parse(from, text, strlen(text), &lun_json_usual, &theirs) != LUN_OK)
+    if (!ours || !text)
+        return ours;
+    const lun_status parsed = lun_json_parse(from, text, strlen(text), &lun_json_usual, &theirs);
+    if (parsed == LUN_ERR_MEMORY) {
+        json_decref(ours);
+        return NULL;
+    }
+    if (parsed != LUN_OK)
         return ours;
     bool fits = is_class(json_object_get(theirs, "_class_name")) && read_scheduler(from, theirs, &read) == LUN_OK;
     json_t *as_read = fits ? lun_diffusers_scheduler_json(&read) : NULL;

@@ -197,7 +197,7 @@ static json_t *metadata_json(const lun_model_file_info *info)
 char *lun_model_metadata_text(const lun_model_file_info *info)
 {
     json_t *root = metadata_json(info);
-    char *text = root ? lun_json_text(root, 0) : NULL;
+    char *text = lun_json_text(root, 0);
     json_decref(root);
     if (!text)
         lun_fail(LUN_ERR_MEMORY, "out of memory for a model's metadata");

@@ -58,7 +58,7 @@ char *lun_run_record_text(const lun_run_record *r)
         "accumulate", c->accumulate, "schedule", schedule, "loss", loss, "optimizer", optimizer, "lr_schedule", lr,
         "ema", ema, "seed", lun_json_u64(c->seed), "data", lun_data_config_json(&c->data), "length", length, "dataset",
         dataset, "device", device, "candidates", r->candidates);
-    char *text = root ? lun_json_text(root, 2) : NULL;
+    char *text = lun_json_text(root, 2);
     json_decref(root);
     if (!text)
         lun_fail(LUN_ERR_MEMORY, "out of memory (config.json)");

@@ -4,13 +4,12 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
-#include "base/memory.h"
 #include "feed.h"
-#include "vetting.h"
 
 static lun_status split(lun_run *r)
 {
@@ -21,41 +20,6 @@ static lun_status split(lun_run *r)
     LUN_TRY(lun_holdout_split(r->dataset, r->config->data.holdout, r->pictures, &r->held_count));
     r->train_count = count - r->held_count;
     return LUN_OK;
-}
-
-static int on_tune(void *payload, const lun_tune_progress *progress)
-{
-    lun_run *r = payload;
-    const lun_tune_params *tuner = r->params->tuner;
-    if (tuner && tuner->progress && tuner->progress(tuner->payload, progress))
-        r->stop = true;
-    return r->stop;
-}
-
-static void on_tuned(void *payload, const lun_tune_result *result)
-{
-    const lun_run *r = payload;
-    const lun_tune_params *tuner = r->params->tuner;
-    if (tuner && tuner->result)
-        tuner->result(tuner->payload, result);
-}
-
-static lun_status make_trainer(lun_run *r, json_t *pins)
-{
-    const lun_run_params *p = r->params;
-    const lun_tune_params tune = {.force = p->tune == LUN_TUNE_FORCE,
-                                  .seconds = p->tuner ? p->tuner->seconds : 0,
-                                  .progress = on_tune,
-                                  .result = on_tuned,
-                                  .payload = r};
-    if (p->tune != LUN_TUNE_OFF && !r->tuning) /* once, where it is made again after the check */
-        LUN_TRY(lun_tuning_open(r->dev, &r->tuning));
-    const lun_compile_params compile = {.allow_fallback = p->allow_fallback,
-                                        .pin = pins ? lun_run_pinned : NULL,
-                                        .payload = pins,
-                                        .tuning = r->tuning,
-                                        .tune = p->tune == LUN_TUNE_AUTO || p->tune == LUN_TUNE_FORCE ? &tune : NULL};
-    return lun_trainer_create(r->dev, r->config, r->train_count, &compile, &r->trainer);
 }
 
 /* Where the run ends in steps; UINT64_MAX: only the clock says. */
@@ -87,62 +51,17 @@ static lun_status resolve_decay(lun_run *r)
     return lun_train_config_check(&r->own);
 }
 
-/* Checking holds the run twice, on the device and in plain C, and each operand once more on its way between them: 2.7
- * times the run's memory for the notebook network. */
-static bool room_to_vet(const lun_run *r)
-{
-    size_t now = 0, peak = 0;
-    lun_device_memory(r->dev, &now, &peak);
-    const uint64_t left = lun_memory_available();
-    if (left == 0 || left / 3 >= now)
-        return true;
-    lun_log(LUN_LOG_WARN,
-            "the kernels are not checked against plain C: that takes about %.1f GB and %.1f are free ('lunette doctor' "
-            "tries it)",
-            3e-9 * (double)now, 1e-9 * (double)left);
-    return false;
-}
-
-/* A device may compute wrongly: what it would train with is held against plain C, once, and what is wrong goes another
- * way. */
-static lun_status vet_kernels(lun_run *r)
-{
-    json_t *kernels = json_object(), *detours = NULL;
-    if (!kernels)
-        return lun_fail(LUN_ERR_MEMORY, "out of memory (a list of kernels)");
-    lun_trainer_visit(r->trainer, lun_run_note_candidate, kernels);
-    lun_status status = LUN_OK;
-    if (!lun_vetted(r->dev, r->config, kernels) && room_to_vet(r)) {
-        lun_trainer_destroy(&r->trainer); /* its memory may be needed */
-        status = lun_vet(r->dev, r->config, kernels, &detours);
-        if (status == LUN_OK)
-            status = make_trainer(r, detours);
-    }
-    json_decref(detours);
-    json_decref(kernels);
-    return status;
-}
-
 static lun_status start(lun_run *r)
 {
     const lun_run_params *p = r->params;
-    bool pin = false;
     LUN_TRY(split(r));
     LUN_TRY(resolve_decay(r));
     LUN_TRY(lun_runfolder_open(p->folder, p->resume != 0, &r->folder));
-    LUN_TRY(lun_run_prepare_record(r, &pin));
-    LUN_TRY(make_trainer(r, pin ? r->record.candidates : NULL));
-    if (pin)
-        lun_run_warn_unrecorded(r);
-    else if (p->vet)
-        LUN_TRY(vet_kernels(r));
-    lun_trainer_warn(r->trainer);
-    LUN_TRY(lun_run_make_holdout(r));
+    LUN_TRY(lun_run_prepare_record(r, &r->pin));
     LUN_TRY(lun_train_schedule(r->config, &r->schedule));
-    const uint64_t per_epoch = lun_trainer_steps_per_epoch(r->trainer);
-    /* Compiled now, so that what cannot be sampled is refused before hours are spent, and before there is a run. */
-    if (p->sample_every > 0 && r->last_step / per_epoch >= (uint64_t)p->sample_every)
-        LUN_TRY(lun_run_make_sampler(r));
+    const int parts = r->own.accumulate;
+    LUN_TRY(lun_run_make(r));
+    const bool apart = r->own.accumulate != parts;
 
     r->saved_step = UINT64_MAX;
     if (p->resume) {
@@ -171,9 +90,10 @@ static lun_status start(lun_run *r)
     }
     const bool longer = memcmp(&r->record.length, &p->length, sizeof p->length) != 0;
     r->record.length = p->length;
-    if (p->resume && r->record.candidates && longer)
+    if (p->resume && r->record.candidates && longer && !apart)
         LUN_TRY(lun_run_write_record(r));
-    if (!p->resume || !r->record.candidates) {
+    if (!p->resume || !r->record.candidates || apart) {
+        json_decref(r->record.candidates);
         r->record.candidates = json_object();
         lun_trainer_visit(r->trainer, lun_run_note_candidate, r->record.candidates);
         LUN_TRY(lun_report_data(p->folder, r->dataset, r->config));
@@ -203,7 +123,7 @@ static lun_status do_steps(lun_run *r)
     lun_status status = LUN_OK;
     LUN_TRY(lun_feed_start(&feeding, &feed));
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
-           !(p->length.hours > 0 && lun_clock() - r->started >= p->length.hours * 3600)) {
+           !(p->length.hours > 0 && r->spent + lun_clock() - r->started >= p->length.hours * 3600)) {
         LUN_TRY_GOTO(status, done, lun_feed_next(feed, &batch));
         if (batch.labels)
             LUN_TRY_GOTO(status, done, lun_trainer_labels(r->trainer, batch.labels));
@@ -304,31 +224,73 @@ static lun_status check_params(const lun_dataset *dataset, const lun_train_confi
     return LUN_OK;
 }
 
+/* One try, on a device that is in order. */
+static lun_status attempt(lun_run *r)
+{
+    r->config = &r->own;
+    r->started = lun_clock();
+    lun_status status = start(r);
+    if (status == LUN_OK)
+        status = loop(r);
+    lun_run_unmake(r);
+    lun_tuning_close(&r->tuning);
+    lun_schedule_free(&r->schedule);
+    lun_history_free(&r->history);
+    lun_run_record_free(&r->record);
+    free(r->pictures);
+    lun_runfolder_close(r->folder);
+    return status;
+}
+
+static lun_run begin(lun_device *dev, const lun_dataset *dataset, const lun_run_params *params)
+{
+    return (lun_run){.dev = dev,
+                     .dataset = dataset,
+                     .params = params,
+                     .loss = NAN,
+                     .holdout_loss = NAN,
+                     .holdout_average = NAN,
+                     .saved_step = UINT64_MAX};
+}
+
+/* A device that has failed is opened anew, and the run goes on from its newest checkpoint. */
 lun_status lun_train_run(lun_device *dev, const lun_dataset *dataset, const lun_train_config *config,
                          const lun_run_params *params)
 {
+    lun_run_params now = *params;
     LUN_TRY(check_params(dataset, config, params));
-    lun_run r = {.dev = dev,
-                 .dataset = dataset,
-                 .own = *config,
-                 .params = params,
-                 .started = lun_clock(),
-                 .loss = NAN,
-                 .holdout_loss = NAN,
-                 .holdout_average = NAN};
-    r.config = &r.own;
-    lun_status status = start(&r);
-    if (status == LUN_OK)
-        status = loop(&r);
-    lun_holdout_destroy(&r.holdout);
-    lun_sampler_destroy(&r.sampler);
-    lun_trainer_destroy(&r.trainer);
-    lun_tuning_close(&r.tuning);
-    lun_schedule_free(&r.schedule);
-    lun_history_free(&r.history);
-    lun_run_record_free(&r.record);
-    free(r.pictures);
-    lun_runfolder_close(r.folder);
+    lun_run r = begin(dev, dataset, &now);
+    r.own = *config;
+    lun_status status = attempt(&r);
+    uint64_t saved = r.saved_step;
+    for (int failures = 1; status != LUN_OK && params->reopen && !r.stop && lun_device_state(dev) != LUN_OK;
+         failures++) {
+        char why[600];
+        snprintf(why, sizeof why, "%s", lun_error_detail());
+        if (failures > LUN_RUN_REOPENS)
+            return lun_fail(status, "%s; the device has been opened anew %d times without a checkpoint in between", why,
+                            LUN_RUN_REOPENS);
+        lun_log(LUN_LOG_WARN, "%s; the device is opened anew, and the run goes on from its newest checkpoint", why);
+        LUN_TRY(params->reopen(params->payload, &dev));
+        const lun_run last = r;
+        r = begin(dev, dataset, &now);
+        r.own = *config;
+        r.spent = last.spent + lun_clock() - last.started;
+        r.health.faults = last.health.faults;
+        r.health.fault_step = last.health.fault_step;
+        r.health.rollbacks = last.health.rollbacks;
+        if (status == LUN_ERR_MEMORY)
+            snprintf(r.crowded, sizeof r.crowded, "%.390s", why);
+        now.resume = lun_runfolder_holds_run(now.folder);
+        if (now.resume) {
+            now.init = NULL;
+            LUN_TRY(lun_train_config_load(now.folder, &r.own, NULL));
+        }
+        status = attempt(&r);
+        if (r.saved_step != saved)
+            failures = 0;
+        saved = r.saved_step;
+    }
     return status;
 }
 

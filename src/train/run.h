@@ -1,6 +1,7 @@
 /* A run from inside: what its parts share. Private.
  *
- *   run.c             what is settled before the first step, and the loop
+ *   run.c             what is settled before the first step, the loop, and tries with a device opened anew
+ *   run_make.c        trainer and sampler, in the memory there is
  *   run_record.c      config.json
  *   run_log.c         log.jsonl, and what the caller is shown
  *   run_checkpoint.c  saving and loading
@@ -29,6 +30,8 @@
 #define LUN_RUN_FAULT_SPAN 1000
 #define LUN_RUN_SKIP       200
 #define LUN_RUN_ROLLBACKS  3
+/* How often in a row a device that failed is opened anew. */
+#define LUN_RUN_REOPENS 3
 /* A loss is out of line that many standard deviations above the mean of the last so many. */
 #define LUN_RUN_SPIKE  6.0
 #define LUN_RUN_WINDOW 128
@@ -67,6 +70,9 @@ typedef struct lun_run {
     uint64_t last_step;               /* UINT64_MAX: only the clock ends the run */
     uint64_t saved_step;              /* of the newest checkpoint; UINT64_MAX: none */
     double started, elapsed_before;   /* of this start; of the starts before it */
+    double spent;                     /* by tries on a device that failed, of this start too */
+    char crowded[400];                /* why the device ran out of memory in the last try; "" if it did not */
+    bool pin;                         /* the record's kernels are to be used */
     double shown;                     /* when progress was last called */
     uint64_t first_step, logged_step; /* of this start; of the last log line */
     double logged_at, drained_at;
@@ -77,6 +83,14 @@ typedef struct lun_run {
     bool stop, save; /* asked for: to end; a checkpoint */
     lun_run_health health;
 } lun_run;
+
+/* ---- run_make.c ---- */
+
+/* Trainer, and where they are wanted holdout and sampler. Where memory lacks, the batch is computed in more parts
+ * (own.accumulate, in the record too); LUN_ERR_MEMORY where that would be another computation, naming the batch that
+ * there is room for. */
+lun_status lun_run_make(lun_run *r);
+void lun_run_unmake(lun_run *r);
 
 /* ---- run_record.c ---- */
 

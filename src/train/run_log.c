@@ -42,7 +42,7 @@ void lun_run_show(lun_run *r, bool logged, const char *event)
     if (step > r->first_step && r->last_step != UINT64_MAX && step <= r->last_step)
         p.left_s = (double)(r->last_step - step) * (now - r->started) / (double)(step - r->first_step);
     if (r->params->length.hours > 0) {
-        const double left = r->params->length.hours * 3600 - (now - r->started);
+        const double left = r->params->length.hours * 3600 - r->spent - (now - r->started);
         if (!(p.left_s < left))
             p.left_s = left > 0 ? left : 0;
     }
@@ -67,8 +67,10 @@ lun_status lun_run_read_history(lun_run *r)
         json_t *object = NULL;
         double step = 0, loss = 0;
         const lun_json_from from = {path, LUN_ERR_STORAGE};
-        if (lun_json_parse(from, line, length, &lun_json_usual, &object) == LUN_OK &&
-            lun_json_get_real(from, object, "step", 0, 1e15, &step) == LUN_OK &&
+        const lun_status parsed = lun_json_parse(from, line, length, &lun_json_usual, &object);
+        if (parsed == LUN_ERR_MEMORY)
+            status = parsed; /* and not a line that is wrong */
+        if (parsed == LUN_OK && lun_json_get_real(from, object, "step", 0, 1e15, &step) == LUN_OK &&
             lun_json_get_real(from, object, "loss", -1e30, 1e30, &loss) == LUN_OK) {
             lun_history_line kept = {step, loss, NAN, NAN};
             if (lun_json_has(object, "holdout_loss"))
@@ -162,7 +164,7 @@ lun_status lun_run_log_line(lun_run *r)
     r->logged_at = now;
     r->loss_sum = r->norm_sum = 0;
     r->loss_count = 0;
-    char *text = line ? lun_json_text(line, 0) : NULL;
+    char *text = lun_json_text(line, 0);
     json_decref(line);
     if (!text)
         return LUN_ERR_MEMORY;

@@ -125,5 +125,6 @@ refuses 2 'xxx' info "$(printf '%5000s' x | tr ' ' x)"
 refuses 2 'no such model' info -- --strange
 refuses 2 'FOLDER is empty' craters ''
 checks=$((checks + 1))
-[ "$(ls)" = "$(printf 'err\nout\npictures')" ] || fail "files were left: $(ls | tr '\n' ' ')"
+# In the cache: what the drivers answered when they were asked.
+[ "$(ls | grep -v '^cache$')" = "$(printf 'err\nout\npictures')" ] || fail "files were left: $(ls | tr '\n' ' ')"
 finish

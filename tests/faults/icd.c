@@ -14,8 +14,8 @@
  *   STUB_FLIP    the number of the launch, from 1, of whose results one bit is wrong: in the middle one of the words
  *                that it has changed
  *   STUB_BIT     which, from 0
- *   STUB_REPORT  where to say, at exit, how many calls, events and launches there were, what failed or was flipped, and
- *                how many objects are left
+ *   STUB_REPORT  where to say, at exit, how many calls, events and launches there were, what failed or was flipped, how
+ *                many objects are left, and a hash of all that the host has read
  *
  * Releases that fail release. One thread at a time. */
 #include <stdbool.h>
@@ -81,6 +81,7 @@ static unsigned flip_bit;
 static bool fail_on, fail_status;
 static cl_int fail_error;
 static long live;
+static uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
 static char fired[160], flipped[160];
 
 static cl_int fault(const char *call)
@@ -151,7 +152,8 @@ __attribute__((destructor)) static void end(void)
     FILE *file = path ? fopen(path, "w") : NULL;
     if (!file)
         return;
-    fprintf(file, "stub calls %ld\nstub events %ld\nstub launches %ld\nstub live %ld\n", calls, events, launches, live);
+    fprintf(file, "stub calls %ld\nstub events %ld\nstub launches %ld\nstub live %ld\nstub read %016llx\n", calls,
+            events, launches, live, (unsigned long long)hash);
     if (fired[0])
         fprintf(file, "stub fired %s\n", fired);
     if (flipped[0])
@@ -312,6 +314,8 @@ static cl_int enqueue_read(cl_command_queue queue, cl_mem mem, cl_bool blocking,
     if (!inside(mem, offset, bytes))
         return CL_INVALID_VALUE;
     memcpy(out, mem->data + offset, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ mem->data[offset + i]) * UINT64_C(0x100000001b3);
     give_event(event);
     return CL_SUCCESS;
 }
@@ -514,19 +518,20 @@ static cl_int set_arg(cl_kernel kernel, cl_uint index, size_t bytes, const void 
     return CL_SUCCESS;
 }
 
-/* Of all words that the launch has changed in these buffers, make the middle one wrong. */
+/* Of all words that the launch has changed in these buffers to something else than zero (one bit of which may mean next
+ * to nothing), make the middle one wrong. */
 static void flip(cl_mem *mems, unsigned count)
 {
     size_t changed = 0, seen = 0;
     for (int turn = 0; turn < 2; turn++) {
         for (unsigned b = 0; b < count; b++) {
             for (size_t i = 0; mems[b]->before && i + 4 <= mems[b]->bytes; i += 4) {
-                if (memcmp(mems[b]->data + i, mems[b]->before + i, 4) == 0)
+                uint32_t word;
+                memcpy(&word, mems[b]->data + i, 4);
+                if (word == 0 || memcmp(&word, mems[b]->before + i, 4) == 0)
                     continue;
                 changed += turn == 0;
                 if (turn == 1 && seen++ == changed / 2) {
-                    uint32_t word;
-                    memcpy(&word, mems[b]->data + i, 4);
                     snprintf(flipped, sizeof flipped, "launch %ld: one of %zu words, %08x", launches, changed, word);
                     word ^= UINT32_C(1) << flip_bit;
                     memcpy(mems[b]->data + i, &word, 4);

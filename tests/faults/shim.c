@@ -12,6 +12,8 @@
  *                 short   read, pread, write, pwrite: half of what was asked for
  *   FAULT_AT      the number of the call that fails, from 1; 0: none
  *   FAULT_ON      set: every one after it fails, too
+ *   FAULT_LIBS    LOW:HIGH, hexadecimal: calls from between these addresses of the program are its libraries' (the
+ *                 functions through which it gives them memory)
  *   FAULT_REPORT  where to say, at exit, how many calls there were, which failed, and what is still held
  *   FAULT_TRACE   set: of what a library holds the report names the command's own function that asked for it (slow)
  *
@@ -75,6 +77,7 @@ static long fail_at;
 static bool fail_on, shorten, watching, trace;
 static int fail_errno;
 static const char *report_path;
+static void say(const char *text);
 static pid_t owner;
 static atomic_long calls;
 static char fired[512];
@@ -111,8 +114,12 @@ static int note_object(struct dl_phdr_info *info, size_t size, void *payload)
     return 0;
 }
 
+static uintptr_t libs_low, libs_high;
+
 static int class_of(uintptr_t caller)
 {
+    if (caller - program_base >= libs_low && caller - program_base < libs_high)
+        return LIBS;
     for (int i = 0; i < range_count; i++)
         if (caller >= ranges[i].low && caller < ranges[i].high)
             return ranges[i].class;
@@ -236,9 +243,22 @@ static bool fault(unsigned what, const char *call, const char *path, uintptr_t c
         for (int i = 0; i < count; i++)
             used +=
                 (size_t)snprintf(fired + used, sizeof fired - used, " @%#lx", (unsigned long)(own[i] - program_base));
+        char text[sizeof fired + 16];
+        snprintf(text, sizeof text, "fired %s\n", fired);
+        say(text); /* the command may not live to its end */
     }
     errno = fail_errno;
     return true;
+}
+
+/* The report as it stands; replaced at exit, if it comes to that. */
+static void say(const char *text)
+{
+    const long fd = report_path ? syscall(SYS_openat, AT_FDCWD, report_path, O_WRONLY | O_CREAT | O_TRUNC, 0644) : -1;
+    if (fd >= 0) {
+        (void)!syscall(SYS_write, fd, text, strlen(text));
+        syscall(SYS_close, fd);
+    }
 }
 
 __attribute__((constructor)) static void begin(void)
@@ -271,6 +291,11 @@ __attribute__((constructor)) static void begin(void)
     fail_on = getenv("FAULT_ON") != NULL;
     from = !whose || strcmp(whose, "own") == 0 ? OWN : strcmp(whose, "libs") == 0 ? LIBS : OWN | LIBS;
     trace = getenv("FAULT_TRACE") != NULL;
+    unsigned long low = 0, high = 0;
+    if (getenv("FAULT_LIBS") && sscanf(getenv("FAULT_LIBS"), "%lx:%lx", &low, &high) == 2) {
+        libs_low = low;
+        libs_high = high;
+    }
     report_path = getenv("FAULT_REPORT");
     owner = getpid();
     watching = true;
@@ -296,11 +321,7 @@ __attribute__((destructor)) static void end(void)
         if (fd_path[fd][0] && !fd_stream[fd] && ++count)
             used += (size_t)snprintf(text + used, sizeof text - used, "open %.230s\n", fd_path[fd]);
     }
-    const long fd = syscall(SYS_openat, AT_FDCWD, report_path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    if (fd >= 0) {
-        (void)!syscall(SYS_write, fd, text, used);
-        syscall(SYS_close, fd);
-    }
+    say(text);
 }
 
 /* ---- memory ---- */

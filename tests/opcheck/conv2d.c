@@ -67,7 +67,7 @@ static bool usable(const int *v, oc_set set)
 
 /* The shapes that the networks have, small, and those that cross blocks: sums deeper than a depth block, inside a tap
  * and across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch; strides with
- * more phases than a lowering has launches. */
+ * more phases than a lowering has launches; a matrix product that is cut in all its dimensions. */
 static const int fixed[][12] = {
     {2, 3, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 3, 3, 1, 1, 1, 1, 1},
     {2, 64, 64, 8, 8, 4, 4, 2, 2, 1, 1, 1},   {1, 64, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},
@@ -77,7 +77,7 @@ static const int fixed[][12] = {
     {1, 7, 300, 4, 3, 3, 3, 1, 1, 1, 1, 1},   {3, 100, 1, 97, 90, 3, 3, 1, 1, 1, 1, 1},
     {1, 130, 130, 5, 5, 1, 1, 1, 1, 0, 0, 1}, {5, 2, 3, 17, 13, 5, 2, 3, 1, 0, 2, 1},
     {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},  {1, 3, 5, 17, 19, 3, 4, 9, 8, 1, 2, 1},
-    {2, 3, 5, 20, 19, 11, 10, 8, 8, 4, 3, 1},
+    {2, 3, 5, 20, 19, 11, 10, 8, 8, 4, 3, 1}, {1, 270, 410, 11, 13, 1, 1, 1, 1, 0, 0, 1},
 };
 /* For the minimal algorithms: maps smaller than a tile, tiles that hang over on both sides, all paddings that a filter
  * can have, sizes that leave pixels of one phase over, channels that fill no lane or panel, sums deeper than a piece of

@@ -91,7 +91,8 @@ static void is_as_told(const char *spec, lun_train_config c)
     OK(lun_trainer_create(dev, &c, (size_t)c.batch, NULL, &trainer));
     const lun_store *store = lun_trainer_store(trainer);
     const lun_plan_info info = lun_plan_get_info(lun_trainer_plan(trainer));
-    ck_assert_uint_eq(told.need.weights, lun_store_bytes(store, LUN_SLOT_VALUE));
+    ck_assert_uint_eq(told.need.weights,
+                      lun_store_bytes(store, LUN_SLOT_VALUE) + lun_store_bytes(store, LUN_SLOT_SAFE));
     ck_assert_uint_eq(told.need.gradients, lun_store_bytes(store, LUN_SLOT_GRAD));
     ck_assert_uint_eq(told.need.moments, lun_store_bytes(store, LUN_SLOT_M) + lun_store_bytes(store, LUN_SLOT_V));
     ck_assert_uint_eq(told.need.averages, c.ema_count ? lun_store_bytes(store, LUN_SLOT_EMA) : 0);

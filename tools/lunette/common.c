@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/base.h"
+#include "checkpoint/json.h"
 #include "checkpoint/runfolder.h"
 #include "model/interop.h"
 
@@ -246,8 +247,10 @@ int print_json(json_t *json, int indent)
         return report(lun_fail(LUN_ERR_MEMORY, "out of memory (JSON)"));
     char *text = json_dumps(json, (indent ? JSON_INDENT(indent) : 0) | JSON_REAL_PRECISION(6));
     json_decref(json);
-    if (!text)
+    if (lun_json_refused() || !text) {
+        free(text);
         return report(lun_fail(LUN_ERR_MEMORY, "out of memory (JSON)"));
+    }
     puts(text);
     free(text);
     return finish_output();

@@ -111,6 +111,7 @@ static lun_status run_on(const train_args *a, lun_device **dev, int *exit_code)
                              .vet = !a->no_doctor,
                              .tuner = &tuner,
                              .progress = train_on_progress,
+                             .reopen = train_on_reopen,
                              .payload = &w};
     LUN_TRY_GOTO(status, done, lun_dataset_open(&data, &dataset));
     if (!a->resume && config.data.labels) {
@@ -133,6 +134,9 @@ static lun_status run_on(const train_args *a, lun_device **dev, int *exit_code)
     if (!*dev)
         LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, dev));
     w.dev = *dev;
+    w.device = dev;
+    w.args = a;
+    LUN_TRY_GOTO(status, done, train_watch_device(&w));
     train_say_start(a, &config, dataset, held, *dev, &params);
     interrupt_catch_end(); /* before this there is nothing to save */
     status = lun_train_run(*dev, dataset, &config, &params);
@@ -353,6 +357,14 @@ int lun_cmd_train(int argc, char **argv)
          .type = ARG_FLAG,
          .value = &a.no_doctor,
          .help = "trust the device's kernels without holding them against plain C first"},
+        {.name = "--hang-timeout",
+         .type = ARG_DOUBLE,
+         .value = &a.hang_timeout,
+         .min = 0,
+         .max = 1e6,
+         .given = &a.hang_timeout_given,
+         .meta = "S",
+         .help = "seconds in which the device must answer, else exit 5 (GPUs 600); 0: for ever (others)"},
         {.name = "--allow-fallback",
          .type = ARG_FLAG,
          .value = &a.allow_fallback,
@@ -377,11 +389,10 @@ int lun_cmd_train(int argc, char **argv)
             "--resume takes everything that decides the numbers from RUN, and the length too unless one is given. On "
             "the same device\n"
             "the result is that of a run without a break, bit for bit.\n\n"
-            "A step whose loss or gradient is not finite changes nothing and is done again. Another answer then is a "
-            "fault of the\n"
-            "device, of which three within 1000 steps end the run (exit 5). The same answer sends the run back to its "
-            "newest\n"
-            "checkpoint and on with other pictures, three times at most (exit 8).\n\n"
+            "A step whose loss or gradient is not finite changes nothing and is done again. Another answer then means "
+            "that the device\n"
+            "errs (exit 5 at the third); the same sends the run back to its newest checkpoint, three times at most "
+            "(exit 8).\n\n"
             "With --ema, checkpoints hold each moving average as a model file of its own beside the weights, and "
             "lunette sample\n"
             "draws with the first. --ema-warmup power forgets the initial weights at once: the rate is at most 1 - "

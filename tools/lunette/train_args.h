@@ -21,7 +21,8 @@ typedef struct train_args {
     int weights;
     update_args update;
     objective_args objective;
-    bool clip_given;
+    bool clip_given, hang_timeout_given;
+    double hang_timeout;
 } train_args;
 
 /* A new run with preset auto. */

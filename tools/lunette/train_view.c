@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "checkpoint/runfolder.h"
@@ -100,4 +101,36 @@ int train_on_progress(void *payload, const lun_run_progress *p)
         live_show(head, "  epoch %" PRIu64 "%s%s", p->epoch, p->event ? "  " : "", p->event ? p->event : "");
     w->last = *p;
     return (interrupt_caught() ? LUN_RUN_STOP : 0) | (interrupt_asked_to_save() ? LUN_RUN_SAVE : 0);
+}
+
+/* From a thread of its own, while the one that uses the device is stuck in it: nothing of that may be touched, nor what
+ * a driver does at exit. */
+static void on_hung(void *payload, const char *what)
+{
+    const train_view *w = payload;
+    fprintf(
+        stderr,
+        "lunette: error: the device has not answered for %g seconds (%s): it or its driver hangs; the checkpoints in "
+        "%s are intact, --resume goes on\n",
+        w->patience, what, w->args->out);
+    _exit(LUN_ERR_DEVICE);
+}
+
+lun_status train_watch_device(train_view *w)
+{
+    const bool gpu = lun_device_get_info(w->dev)->type == LUN_DEVICE_GPU;
+    w->patience = w->args->hang_timeout_given ? w->args->hang_timeout : gpu ? 600 : 0;
+    return w->patience > 0 ? lun_device_watch(*w->device, w->patience, on_hung, w) : LUN_OK;
+}
+
+lun_status train_on_reopen(void *payload, lun_device **dev)
+{
+    train_view *w = payload;
+    char spec[sizeof((lun_device_info *)0)->spec];
+    snprintf(spec, sizeof spec, "%s", lun_device_get_info(w->dev)->spec); /* not "auto", which might choose another */
+    lun_device_close(w->device);
+    w->dev = NULL;
+    LUN_TRY(open_device(spec, w->args->threads, w->device));
+    w->dev = *dev = *w->device;
+    return train_watch_device(w);
 }

@@ -177,7 +177,7 @@ static lun_status cpu_buffer_create(lun_device *dev, size_t bytes, lun_buffer **
     cpu_buffer *buffer = lun_calloc(1, sizeof *buffer, "a buffer");
     if (!buffer)
         return LUN_ERR_MEMORY;
-    if (bytes > SIZE_MAX - 256 || !(buffer->data = aligned_alloc(256, (bytes + 255) / 256 * 256))) {
+    if (!(buffer->data = lun_alloc_pages(bytes))) {
         free(buffer);
         return lun_fail(LUN_ERR_MEMORY, "out of memory (a buffer of %zu bytes)", bytes);
     }

@@ -7,6 +7,29 @@
 /* Begin an entry on a boundary that suits any copy engine. */
 #define STAGING_ALIGN 256
 
+static void CL_CALLBACK free_pages(cl_mem mem, void *pages)
+{
+    (void)mem;
+    free(pages);
+}
+
+/* On a CPU in memory of our own (lun_alloc_pages says why), which goes when OpenCL has no more use for it. */
+static cl_mem create(const lun_opencl *cl, size_t bytes, cl_int *error)
+{
+    void *pages = cl->dev->info.type == LUN_DEVICE_CPU ? lun_alloc_pages(bytes) : NULL;
+    if (pages) {
+        cl_mem mem = clCreateBuffer(cl->context, CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, bytes, pages, error);
+        if (*error == CL_SUCCESS) {
+            *error = clSetMemObjectDestructorCallback(mem, free_pages, pages);
+            if (*error == CL_SUCCESS)
+                return mem;
+            (void)clReleaseMemObject(mem);
+        }
+        free(pages);
+    }
+    return clCreateBuffer(cl->context, CL_MEM_READ_WRITE, bytes, NULL, error);
+}
+
 lun_status lun_opencl_buffer_create(lun_device *dev, size_t bytes, lun_buffer **out)
 {
     lun_opencl *cl = lun_opencl_of(dev);
@@ -14,7 +37,7 @@ lun_status lun_opencl_buffer_create(lun_device *dev, size_t bytes, lun_buffer **
     if (!buffer)
         return LUN_ERR_MEMORY;
     cl_int error;
-    buffer->mem = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, bytes, NULL, &error);
+    buffer->mem = create(cl, bytes, &error);
     const char *call = "clCreateBuffer";
     if (error == CL_SUCCESS) {
         /* Drivers allocate lazily: touch it, so that too little memory shows here and not in the first step. */

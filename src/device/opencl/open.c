@@ -95,12 +95,15 @@ lun_status lun_opencl_enqueued(lun_opencl *cl)
 
 /* ---- what there is ---- */
 
-static void device_text(cl_device_id id, cl_device_info what, char *text, size_t size)
+/* Each keeps the first error in *error, unless that is NULL. */
+static void note_error(cl_int *error, cl_int now)
 {
-    char full[1024] = "";
-    if (clGetDeviceInfo(id, what, sizeof full, full, NULL) != CL_SUCCESS)
-        strcpy(full, "?");
-    full[sizeof full - 1] = 0;
+    if (error && *error == CL_SUCCESS)
+        *error = now;
+}
+
+static void trim_into(const char *full, char *text, size_t size)
+{
     const char *start = full;
     while (*start == ' ')
         start++;
@@ -109,26 +112,36 @@ static void device_text(cl_device_id id, cl_device_info what, char *text, size_t
         text[n - 1] = 0;
 }
 
-static void platform_text(cl_platform_id platform, cl_platform_info what, char *text, size_t size)
+static void device_text(cl_device_id id, cl_device_info what, char *text, size_t size, cl_int *error)
 {
     char full[1024] = "";
-    if (clGetPlatformInfo(platform, what, sizeof full, full, NULL) != CL_SUCCESS)
-        strcpy(full, "?");
+    const cl_int got = clGetDeviceInfo(id, what, sizeof full, full, NULL);
+    note_error(error, got);
     full[sizeof full - 1] = 0;
-    snprintf(text, size, "%s", full);
+    trim_into(got == CL_SUCCESS ? full : "?", text, size);
+}
+
+static void platform_text(cl_platform_id platform, cl_platform_info what, char *text, size_t size, cl_int *error)
+{
+    char full[1024] = "";
+    const cl_int got = clGetPlatformInfo(platform, what, sizeof full, full, NULL);
+    note_error(error, got);
+    full[sizeof full - 1] = 0;
+    snprintf(text, size, "%s", got == CL_SUCCESS ? full : "?");
 }
 
 /* 0 when the device does not answer. */
-static uint64_t device_number(cl_device_id id, cl_device_info what, size_t bytes)
+static uint64_t device_number(cl_device_id id, cl_device_info what, size_t bytes, cl_int *error)
 {
     uint64_t wide = 0;
     uint32_t narrow = 0;
-    if (bytes == sizeof wide)
-        return clGetDeviceInfo(id, what, sizeof wide, &wide, NULL) == CL_SUCCESS ? wide : 0;
-    return clGetDeviceInfo(id, what, sizeof narrow, &narrow, NULL) == CL_SUCCESS ? narrow : 0;
+    const bool is_wide = bytes == sizeof wide;
+    const cl_int got = clGetDeviceInfo(id, what, bytes, is_wide ? (void *)&wide : (void *)&narrow, NULL);
+    note_error(error, got);
+    return got != CL_SUCCESS ? 0 : is_wide ? wide : narrow;
 }
 
-#define DEVICE_NUMBER(id, what, type) device_number(id, what, sizeof(type))
+#define DEVICE_NUMBER(id, what, type, error) device_number(id, what, sizeof(type), error)
 
 static bool has_extension(cl_device_id id, const char *name)
 {
@@ -147,22 +160,22 @@ static const char *refusal(cl_platform_id platform, cl_device_id id)
 {
     char text[256];
     int major = 0, minor = 0;
-    if (!DEVICE_NUMBER(id, CL_DEVICE_AVAILABLE, cl_bool))
+    if (!DEVICE_NUMBER(id, CL_DEVICE_AVAILABLE, cl_bool, NULL))
         return "it is not available";
-    if (!DEVICE_NUMBER(id, CL_DEVICE_COMPILER_AVAILABLE, cl_bool))
+    if (!DEVICE_NUMBER(id, CL_DEVICE_COMPILER_AVAILABLE, cl_bool, NULL))
         return "it has no compiler";
-    device_text(id, CL_DEVICE_VERSION, text, sizeof text);
+    device_text(id, CL_DEVICE_VERSION, text, sizeof text, NULL);
     if (sscanf(text, "OpenCL %d.%d", &major, &minor) != 2 || major * 10 + minor < 12)
         return "it is older than OpenCL 1.2";
-    if (!DEVICE_NUMBER(id, CL_DEVICE_ENDIAN_LITTLE, cl_bool))
+    if (!DEVICE_NUMBER(id, CL_DEVICE_ENDIAN_LITTLE, cl_bool, NULL))
         return "it is big-endian";
     const uint64_t needed = CL_FP_ROUND_TO_NEAREST | CL_FP_INF_NAN;
-    if ((DEVICE_NUMBER(id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config) & needed) != needed)
+    if ((DEVICE_NUMBER(id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config, NULL) & needed) != needed)
         return "its float arithmetic lacks rounding to nearest, infinities or NaN";
-    device_text(id, CL_DEVICE_PROFILE, text, sizeof text);
+    device_text(id, CL_DEVICE_PROFILE, text, sizeof text, NULL);
     if (strcmp(text, "EMBEDDED_PROFILE") == 0 && !has_extension(id, "cles_khr_int64"))
         return "it has no 64-bit integers";
-    platform_text(platform, CL_PLATFORM_NAME, text, sizeof text);
+    platform_text(platform, CL_PLATFORM_NAME, text, sizeof text, NULL);
     if (strcmp(text, "Clover") == 0)
         return "Mesa's Clover is unmaintained and miscompiles";
     return NULL;
@@ -178,6 +191,8 @@ static int enumerate(found list[MAX_DEVICES])
 {
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_uint platform_count = 0;
+    if (!lun_opencl_usable())
+        return 0;
     const cl_int error = clGetPlatformIDs(MAX_PLATFORMS, platforms, &platform_count);
     if (error != CL_SUCCESS) {
         lun_log(LUN_LOG_DEBUG, "OpenCL: clGetPlatformIDs: %s (%d)", lun_opencl_error_name(error), (int)error);
@@ -195,13 +210,13 @@ static int enumerate(found list[MAX_DEVICES])
             if (id_count > MAX_DEVICES)
                 id_count = MAX_DEVICES;
             for (cl_uint i = 0; i < id_count && count < MAX_DEVICES; i++) {
-                const cl_device_type type = (cl_device_type)DEVICE_NUMBER(ids[i], CL_DEVICE_TYPE, cl_device_type);
-                if (rank(type) != wanted)
-                    continue;
+                const cl_device_type type = (cl_device_type)DEVICE_NUMBER(ids[i], CL_DEVICE_TYPE, cl_device_type, NULL);
+                if (type == 0 || rank(type) != wanted)
+                    continue; /* also: it does not say what it is */
                 const char *reason = refusal(platforms[p], ids[i]);
                 if (reason) {
                     char name[128];
-                    device_text(ids[i], CL_DEVICE_NAME, name, sizeof name);
+                    device_text(ids[i], CL_DEVICE_NAME, name, sizeof name, NULL);
                     lun_log(LUN_LOG_DEBUG, "OpenCL: %s is skipped: %s", name, reason);
                     continue;
                 }
@@ -212,17 +227,18 @@ static int enumerate(found list[MAX_DEVICES])
     return count;
 }
 
-static void describe(const found *f, int index, lun_device_info *info)
+/* `error` as above. */
+static void describe(const found *f, int index, lun_device_info *info, cl_int *error)
 {
     memset(info, 0, sizeof *info);
     snprintf(info->spec, sizeof info->spec, "opencl:%d", index);
-    device_text(f->id, CL_DEVICE_NAME, info->name, sizeof info->name);
-    platform_text(f->platform, CL_PLATFORM_NAME, info->platform, sizeof info->platform);
-    device_text(f->id, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
+    device_text(f->id, CL_DEVICE_NAME, info->name, sizeof info->name, error);
+    platform_text(f->platform, CL_PLATFORM_NAME, info->platform, sizeof info->platform, error);
+    device_text(f->id, CL_DRIVER_VERSION, info->driver, sizeof info->driver, error);
     info->type = rank(f->type) == 0 ? LUN_DEVICE_GPU : rank(f->type) == 2 ? LUN_DEVICE_CPU : LUN_DEVICE_OTHER;
-    info->units = (int)DEVICE_NUMBER(f->id, CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint);
-    info->memory_bytes = DEVICE_NUMBER(f->id, CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong);
-    info->max_alloc_bytes = DEVICE_NUMBER(f->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong);
+    info->units = (int)DEVICE_NUMBER(f->id, CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint, error);
+    info->memory_bytes = DEVICE_NUMBER(f->id, CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong, error);
+    info->max_alloc_bytes = DEVICE_NUMBER(f->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong, error);
 }
 
 static void opencl_list(void (*add)(void *payload, const lun_device_info *info), void *payload)
@@ -231,7 +247,7 @@ static void opencl_list(void (*add)(void *payload, const lun_device_info *info),
     const int count = enumerate(list);
     for (int i = 0; i < count; i++) {
         lun_device_info info;
-        describe(&list[i], i, &info);
+        describe(&list[i], i, &info, NULL);
         add(payload, &info);
     }
 }
@@ -253,22 +269,25 @@ size_t lun_opencl_group(const lun_opencl *cl)
 }
 
 /* Of one dimension: a device may allow fewer items along it than a group may have in all. 0 when it does not answer. */
-static size_t largest_group(cl_device_id id)
+static size_t largest_group(cl_device_id id, cl_int *error)
 {
     size_t most = 0, along[16] = {0};
-    if (clGetDeviceInfo(id, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof most, &most, NULL) != CL_SUCCESS)
+    cl_int got = clGetDeviceInfo(id, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof most, &most, NULL);
+    note_error(error, got);
+    if (got != CL_SUCCESS)
         return 0;
-    if (clGetDeviceInfo(id, CL_DEVICE_MAX_WORK_ITEM_SIZES, sizeof along, along, NULL) == CL_SUCCESS && along[0] > 0 &&
-        along[0] < most)
+    got = clGetDeviceInfo(id, CL_DEVICE_MAX_WORK_ITEM_SIZES, sizeof along, along, NULL);
+    note_error(error, got);
+    if (got == CL_SUCCESS && along[0] > 0 && along[0] < most)
         most = along[0];
     return most;
 }
 
-static void fill_caps(lun_opencl *cl, lun_device *dev)
+static void fill_caps(lun_opencl *cl, lun_device *dev, cl_int *error)
 {
-    const uint64_t width = DEVICE_NUMBER(cl->id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint);
-    const size_t max_group = largest_group(cl->id);
-    const size_t local = (size_t)DEVICE_NUMBER(cl->id, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong);
+    const uint64_t width = DEVICE_NUMBER(cl->id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint, error);
+    const size_t max_group = largest_group(cl->id, error);
+    const size_t local = (size_t)DEVICE_NUMBER(cl->id, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong, error);
     lun_caps *caps = &dev->caps;
     cl->max_group = max_group > 0 ? max_group : 1;
     memset(caps, 0, sizeof *caps);
@@ -326,16 +345,18 @@ static lun_status opencl_open(lun_device *dev, int index, const lun_device_param
     cl->dev = dev;
     cl->platform = list[index].platform;
     cl->id = list[index].id;
-    describe(&list[index], index, &dev->info);
-    fill_caps(cl, dev);
+    /* What a device can decides how it rounds, and its name what is remembered of it: no guess stands in for either. */
+    cl_int silent = CL_SUCCESS;
+    describe(&list[index], index, &dev->info, &silent);
+    fill_caps(cl, dev, &silent);
     char version[128];
-    platform_text(cl->platform, CL_PLATFORM_VERSION, version, sizeof version);
+    platform_text(cl->platform, CL_PLATFORM_VERSION, version, sizeof version, &silent);
     snprintf(cl->platform_name, sizeof cl->platform_name, "%s %s", dev->info.platform, version);
     cl->keeps_binaries = driver_keeps_binaries(cl);
 
-    lun_status status = LUN_OK;
+    lun_status status = lun_opencl_check(silent, "clGetDeviceInfo", dev->info.spec);
     const char *folder = getenv("LUNETTE_KERNELS");
-    if (folder && folder[0]) {
+    if (status == LUN_OK && folder && folder[0]) {
         /* What every text includes: without it the folder is not one of kernel texts. Better said now than at the first
          * op. */
         char *header = lun_format("%s/kernel.h", folder);

@@ -1,5 +1,6 @@
 /* What the files of the OpenCL driver share. Private to this folder: nothing outside it knows OpenCL.
  *
+ *   probe.c    drivers that crash when they are asked for their devices
  *   open.c     platforms, devices, context, queue, errors; the driver's table
  *   program.c  kernel texts, compiling, both caches
  *   launch.c   op plans: candidates, kernels, arguments, enqueueing
@@ -68,6 +69,10 @@ static inline cl_mem lun_opencl_mem(lun_place place)
 {
     return ((lun_opencl_buffer *)place.buffer)->mem;
 }
+
+/* probe.c. May the loader be called? Before the first call of it; the first time, drivers that crash are found, named
+ * in warnings and kept away from it. */
+bool lun_opencl_usable(void);
 
 /* open.c. LUN_OK for CL_SUCCESS; else LUN_ERR_DEVICE (LUN_ERR_MEMORY where memory ran out) naming the call, the error
  * and what it was for. */
