@@ -40,7 +40,7 @@ KERNELS = [
     # Sums, random numbers, the update
     ("cl/reduce.cl", "delta * (size - 0.5f * delta)", "delta * (size - delta)", "opcheck --op loss"),
     ("cl/reduce.cl", "for (int r = 4 * quarter; r < rows; r++)", "for (int r = 4 * quarter + 1; r < rows; r++)", "opcheck --op channel_sum"),
-    ("cl/random.cl", "round < 10", "round < 9", "opcheck --op randint"),
+    ("cl/random.cl", "        for (int round = 0; round < 10; round++) {", "        for (int round = 0; round < 9; round++) {", "opcheck --op randint"),
     ("cl/random.cl", "*sine = quarter & 2 ? -b : b;", "*sine = quarter & 1 ? -b : b;", "opcheck --op randn"),
     ("cl/random.cl", "p = p * f - 0x1.555c4ep-3f;", "p = p * f - 0x1.555d4ep-3f;", "opcheck --op randn"),
     ("cl/optimizer.cl", "arg.beta1 * m[i] + arg.rest1 * g", "arg.beta2 * m[i] + arg.rest2 * g", "opcheck --op adam"),
@@ -135,7 +135,7 @@ TRAINING = [
     ("src/train/rates.c", "pow(n, -0.75)", "pow(n, -0.5)", "unit optimizer"),
     ("src/train/rates.c", "const uint64_t done = step - 1 - c->warmup", "const uint64_t done = step - c->warmup", "unit optimizer"),
     ("src/train/rates.c", "c->lr * (double)step / (double)c->warmup", "c->lr * (double)(step + 1) / (double)c->warmup", "unit optimizer"),
-    ("src/train/trainer.c", "const double done = (double)(t->step + 1);", "const double done = (double)(t->step + 2);", "model"),
+    ("src/train/trainer.c", "const double done = (double)(t->step + 1);", "const double done = (double)(t->step + 2);", "unit optimizer"),
     ("src/train/trainer.c", " + (uint64_t)part * (uint64_t)count;", ";", "unit optimizer"),
     ("src/train/trainer.c", "return (float)(sum / parts);", "return (float)sum;", "unit optimizer"),
     ("src/train/trainer_files.c", "t->step = t->drained = info.step;", "t->step = t->drained = 0;", "unit train"),

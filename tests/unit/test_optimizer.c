@@ -214,6 +214,50 @@ START_TEST(batch_norms_in_parts_are_warned_of)
 }
 END_TEST
 
+/* The trainer's numbers of a step, by what Adam makes of the moments that it leaves: after step n
+ *     p' = p - lr (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + eps)
+ * to a few roundings of float32. */
+START_TEST(moments_are_corrected_by_the_steps_number)
+{
+    const lun_train_config c = small();
+    lun_trainer *t = make(dev, &c);
+    for (int n = 1; n <= 4; n++) {
+        const size_t all = lun_store_count(lun_trainer_store(t));
+        float **before = malloc(all * sizeof *before);
+        ck_assert_ptr_nonnull(before);
+        for (size_t k = 0; k < all; k++)
+            before[k] = slot_of(t, k, LUN_SLOT_VALUE);
+        const lun_step_report report = step(t, &c);
+        double moved = 0;
+        for (size_t k = 0; k < all; k++) {
+            const lun_param_info *info = lun_store_info(lun_trainer_store(t), k);
+            float *after = NULL, *m = NULL, *v = NULL;
+            if (info->role == LUN_ROLE_PARAM) {
+                after = slot_of(t, k, LUN_SLOT_VALUE);
+                m = slot_of(t, k, LUN_SLOT_M);
+                v = slot_of(t, k, LUN_SLOT_V);
+            }
+            for (int64_t e = 0; after && e < lun_count(info->desc.shape); e++) {
+                const double change = report.lr * ((double)m[e] / (1 - pow(c.beta1, n))) /
+                                      (sqrt((double)v[e] / (1 - pow(c.beta2, n))) + c.eps);
+                const double want = (double)before[k][e] - change;
+                const double bound = 0x1p-23 * fabs(want) + 1e-5 * fabs(change) + 1e-12;
+                ck_assert_msg(fabs((double)after[e] - want) <= bound, "step %d, %s[%d]: %.9g, not %.9g", n, info->name,
+                              (int)e, (double)after[e], want);
+                moved = fmax(moved, fabs(change));
+            }
+            free(after);
+            free(m);
+            free(v);
+            free(before[k]);
+        }
+        free(before);
+        ck_assert(moved > 0.5 * report.lr);
+    }
+    lun_trainer_destroy(&t);
+}
+END_TEST
+
 /* Measuring the norm, or keeping averages, changes nothing that is trained. */
 START_TEST(looking_changes_no_bit)
 {
@@ -504,6 +548,7 @@ int main(void)
     tcase_add_test(tc, config_refusals);
     tcase_add_test(tc, parts_of_a_batch);
     tcase_add_test(tc, batch_norms_in_parts_are_warned_of);
+    tcase_add_test(tc, moments_are_corrected_by_the_steps_number);
     tcase_add_test(tc, looking_changes_no_bit);
     tcase_add_test(tc, averages_start_as_the_weights);
     tcase_add_test(tc, a_run_with_everything_goes_on_bit_for_bit);
