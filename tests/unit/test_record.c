@@ -133,6 +133,10 @@ START_TEST(record_refusals)
                                            {"\"holdout\": 0.0", "\"hold\": 0.0"},
                                            {"\"label_dropout\": 0.0", "\"label_dropout\": 0.5"},
                                            {"\"a class\"", "1"},
+                                           {"\"0000000000000000\"", "\"000000000000000g\""},
+                                           {"\"0000000000000000\"", "\"000000000000000\""},
+                                           {"\"0000000000000000\"", "\"00000000000000000\""},
+                                           {"\"0000000000000000\"", "\"000000000000000A\""},
                                            {"\"hours\": 0", "\"hours\": -3, \"x\": 0"}};
     char *text = lun_run_record_text(&in);
     for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
@@ -144,6 +148,8 @@ START_TEST(record_refusals)
         put_file(scratch("config.json"), other, (size_t)length);
         ck_assert_msg(lun_run_record_read(scratch_dir, &out) == LUN_ERR_USAGE, "%s", edits[i][1]);
         ck_assert_ptr_nonnull(strstr(lun_error_detail(), "config.json"));
+        if (strstr(edits[i][1], "0.4, 0.5")) /* before there is room for only four */
+            ck_assert_ptr_nonnull(strstr(lun_error_detail(), "at most 4 entries"));
     }
     /* One of before there was a choice of how pictures are brought in. */
     char *from = strstr(text, "\"data\""), *to = strstr(text, "\"length\"");
