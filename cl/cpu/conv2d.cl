@@ -14,7 +14,7 @@
 #include "kernel.h"
 #include "lane.h"
 #include "conv2d.h"
-#include "cpu/moments.h"
+#include "cpu/columns.h"
 
 /* item = panel * taps + tap */
 KERNEL2(conv2d_pack, struct conv2d_pack_args, GLOBAL const float *weight, GLOBAL float *packed)
@@ -41,61 +41,6 @@ KERNEL2(conv2d_pack, struct conv2d_pack_args, GLOBAL const float *weight, GLOBAL
         for (int c = 0; c < arg.src_c; c++)
             zeros[c] = 0.0f;
     }
-}
-
-/* Two lanes of `valid` floats at p; the rest is zero. */
-static void load_columns(GLOBAL const float *p, const int valid, lane *v0, lane *v1)
-{
-    if (valid == NR) {
-        *v0 = lane_load(p);
-        *v1 = lane_load(p + LANES);
-    } else {
-        float part[NR];
-        for (int j = 0; j < NR; j++)
-            part[j] = j < valid ? p[j] : 0.0f;
-        *v0 = lane_load(part);
-        *v1 = lane_load(part + LANES);
-    }
-}
-
-static void store_columns(GLOBAL float *p, const int valid, const lane v0, const lane v1)
-{
-    if (valid == NR) {
-        lane_store(p, v0);
-        lane_store(p + LANES, v1);
-    } else {
-        float part[NR];
-        lane_store(part, v0);
-        lane_store(part + LANES, v1);
-        for (int j = 0; j < valid; j++)
-            p[j] = part[j];
-    }
-}
-
-/* Moments of `rows` rows of dst, columns from `column` on: of one panel, which the caches still have. */
-static void leave_moments(const struct conv2d_gather_args arg, GLOBAL const float *dst, const int *row_dst,
-                          const int rows, const int column, GLOBAL float *moments)
-{
-    const int valid = i_min(NR, arg.dst_c - column), pilot = i_min(rows, NORM_PILOT);
-    const lane zero = lane_splat(0.0f), share = lane_splat(1.0f / (float)pilot);
-    lane x0, x1, centre0 = zero, centre1 = zero, sum0 = zero, sum1 = zero, square0 = zero, square1 = zero;
-    for (int i = 0; i < pilot; i++) {
-        load_columns(dst + (long)row_dst[i] * arg.dst_pitch + column, valid, &x0, &x1);
-        centre0 = lane_add(centre0, x0);
-        centre1 = lane_add(centre1, x1);
-    }
-    centre0 = lane_mul(centre0, share);
-    centre1 = lane_mul(centre1, share);
-    for (int i = 0; i < rows; i++) {
-        load_columns(dst + (long)row_dst[i] * arg.dst_pitch + column, valid, &x0, &x1);
-        const lane d0 = lane_sub(x0, centre0), d1 = lane_sub(x1, centre1);
-        sum0 = lane_add(sum0, d0);
-        sum1 = lane_add(sum1, d1);
-        square0 = lane_madd(d0, d0, square0);
-        square1 = lane_madd(d1, d1, square1);
-    }
-    moments_leave(moments + column, arg.moments, rows, centre0, sum0, square0);
-    moments_leave(moments + column + LANES, arg.moments, rows, centre1, sum1, square1);
 }
 
 /* item = row block * panel groups + panel group */
@@ -197,8 +142,8 @@ KERNEL5(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
             }
         } while (tap0 < phase_taps);
         if (arg.moments)
-            leave_moments(arg, dst, row_dst, rows, column,
-                          moments + 3 * (long)arg.moments * (arg.first_moments + block));
+            leave_moments(dst + column, row_dst, rows, arg.dst_pitch, valid,
+                          moments + 3 * (long)arg.moments * (arg.first_moments + block) + column, arg.moments);
     }
 }
 

@@ -504,6 +504,7 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
 }
 
 const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather, NULL},
+                                               {"few_pixels", lun_few_forward, lun_few_suits},
                                                {"winograd_4x4", lun_winograd_gather, lun_winograd_suits},
                                                {"winograd_4x4_deep", lun_winograd_deep_4x4, lun_winograd_deep_suits},
                                                {"winograd_2x2", lun_winograd_gather_2x2, NULL},
@@ -514,6 +515,7 @@ const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather, NULL},
                                                {NULL, NULL, NULL}};
 const lun_candidate lun_conv2d_transpose_candidates[] = {
     {"panel", panel_gather, NULL},
+    {"few_pixels", lun_few_data, lun_few_suits},
     {"winograd_4x4", lun_winograd_gather, lun_winograd_suits},
     {"winograd_4x4_deep", lun_winograd_deep_4x4, lun_winograd_deep_suits},
     {"winograd_2x2", lun_winograd_gather_2x2, NULL},
@@ -523,6 +525,7 @@ const lun_candidate lun_conv2d_transpose_candidates[] = {
     {"direct", direct_gather, NULL},
     {NULL, NULL, NULL}};
 const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad, NULL},
+                                                     {"few_pixels", lun_few_weight, lun_few_suits},
                                                      {"winograd_4x4", lun_winograd_wgrad_4x4, lun_winograd_wgrad_suits},
                                                      {"winograd_2x2", lun_winograd_wgrad_2x2, NULL},
                                                      {"tile", tile_wgrad, NULL},
