@@ -74,6 +74,38 @@ struct conv2d_wgrad_args {
 /* Rows of `small` that an item packs at a time. */
 #define CONV2D_WGRAD_ROWS 256
 
+/* Few pixels and a large filter, which is read where it lies and once (cl/cpu/conv2d_few.cl). `big` (with C channels)
+ * and `small` (with K) are the images of conv2d_wgrad_args in all three directions, and `rows` the pixels of small.
+ *
+ * Forward and data gradient leave, for each tap,
+ *     products[part][row][column],   column < stride
+ * the filter's tap times the row's pixel of big (forward, `parts` sums a tap of `depth` channels each) or of small
+ * (data gradient, one sum a tap); rows that do not meet big with this tap are left out. Then the products are added up
+ * at each pixel of dst. Forward, columns are channels but for the last panel's, which are the last NR channels, so that
+ * whole lanes are read: the first `overlap` of them are there twice. */
+struct conv2d_few_args {
+    int rows;
+    int big_h, big_w, big_c, big_pitch;
+    int small_h, small_w, small_c, small_pitch;
+    int stride_h, stride_w, pad_h, pad_w;
+    int kernel_h, kernel_w;
+    int parts, depth;      /* forward: of the channels of big, each with a sum of its own */
+    int slices, per_slice; /* data and weight gradient: of the channels of big */
+    int stride, overlap;
+    int gathered; /* conv2d_few_sum: dst is small (forward), not big */
+    int has_bias, relu;
+    int moments; /* conv2d_few_sum: the stride of the moments (norm.h) that each block leaves, whole panels; 0: none */
+};
+
+/* As many rows at most, */
+#define CONV2D_FEW_ROWS 64
+/* as many products that a pixel adds up, */
+#define CONV2D_FEW_TERMS 64
+/* as many channels multiplied at a time, and pixels of dst and panels added up by an item. */
+#define CONV2D_FEW_DEPTH  64
+#define CONV2D_FEW_BLOCK  16
+#define CONV2D_FEW_PANELS 8
+
 struct conv2d_sum_args {
     int count, chunks;
     int per_item;

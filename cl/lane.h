@@ -146,8 +146,19 @@ static inline void lane_transpose(lane *r)
 #endif
 }
 
-/* Said of the line at p, which need not exist, a few hundred cycles before it is read or written; `later`: thousands,
- * so that the second-level cache is the place for it. */
+/* The sum of each of LANES lanes, as one lane. They are overwritten. */
+static inline lane lane_sums(lane *r)
+{
+#if LANES > 1
+    for (int count = LANES; count > 1; count /= 2)
+        for (int i = 0; i < count / 2; i++)
+            r[i] = lane_add(lane_even(r[2 * i], r[2 * i + 1]), lane_odd(r[2 * i], r[2 * i + 1]));
+#endif
+    return r[0];
+}
+
+/* Said of the line at p, which need not exist, a few hundred cycles before it is read or written. lane_later_read: long
+ * before, for the second-level cache. */
 #if defined(__OPENCL_C_VERSION__) && defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
 #define lane_soon_read(p)    __builtin_prefetch((const void *)(size_t)(p), 0)
 #define lane_later_read(p)   __builtin_prefetch((const void *)(size_t)(p), 0, 2)

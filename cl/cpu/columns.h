@@ -1,4 +1,4 @@
-/* Panels of two lanes that hang over the last column. */
+/* A panel's columns: two lanes of channels, of which `valid` exist. */
 #ifndef COLUMNS_H
 #define COLUMNS_H
 

@@ -14,8 +14,7 @@
 #include "kernel.h"
 #include "lane.h"
 #include "conv2d.h"
-#include "cpu/columns.h"
-#include "cpu/moments.h"
+#include "cpu/column_moments.h"
 
 /* item = panel * taps + tap */
 KERNEL2(conv2d_pack, struct conv2d_pack_args, GLOBAL const float *weight, GLOBAL float *packed)
@@ -42,32 +41,6 @@ KERNEL2(conv2d_pack, struct conv2d_pack_args, GLOBAL const float *weight, GLOBAL
         for (int c = 0; c < arg.src_c; c++)
             zeros[c] = 0.0f;
     }
-}
-
-/* Moments of `rows` rows of dst, columns from `column` on: of one panel, which the caches still have. */
-static void leave_moments(const struct conv2d_gather_args arg, GLOBAL const float *dst, const int *row_dst,
-                          const int rows, const int column, GLOBAL float *moments)
-{
-    const int valid = i_min(NR, arg.dst_c - column), pilot = i_min(rows, NORM_PILOT);
-    const lane zero = lane_splat(0.0f), share = lane_splat(1.0f / (float)pilot);
-    lane x0, x1, centre0 = zero, centre1 = zero, sum0 = zero, sum1 = zero, square0 = zero, square1 = zero;
-    for (int i = 0; i < pilot; i++) {
-        load_columns(dst + (long)row_dst[i] * arg.dst_pitch + column, valid, &x0, &x1);
-        centre0 = lane_add(centre0, x0);
-        centre1 = lane_add(centre1, x1);
-    }
-    centre0 = lane_mul(centre0, share);
-    centre1 = lane_mul(centre1, share);
-    for (int i = 0; i < rows; i++) {
-        load_columns(dst + (long)row_dst[i] * arg.dst_pitch + column, valid, &x0, &x1);
-        const lane d0 = lane_sub(x0, centre0), d1 = lane_sub(x1, centre1);
-        sum0 = lane_add(sum0, d0);
-        sum1 = lane_add(sum1, d1);
-        square0 = lane_madd(d0, d0, square0);
-        square1 = lane_madd(d1, d1, square1);
-    }
-    moments_leave(moments + column, arg.moments, rows, centre0, sum0, square0);
-    moments_leave(moments + column + LANES, arg.moments, rows, centre1, sum1, square1);
 }
 
 /* item = row block * panel groups + panel group */
@@ -169,8 +142,8 @@ KERNEL5(conv2d_panel, struct conv2d_gather_args, GLOBAL const float *src, GLOBAL
             }
         } while (tap0 < phase_taps);
         if (arg.moments)
-            leave_moments(arg, dst, row_dst, rows, column,
-                          moments + 3 * (long)arg.moments * (arg.first_moments + block));
+            leave_moments(dst + column, row_dst, rows, arg.dst_pitch, valid,
+                          moments + 3 * (long)arg.moments * (arg.first_moments + block) + column, arg.moments);
     }
 }
 

@@ -16,14 +16,6 @@
 #include "cpu/winograd_moments.h"
 #include "winograd_deep.h"
 
-#if defined(__GNUC__) && !defined(__OPENCL_C_VERSION__)
-#define FETCH_AHEAD(p) __builtin_prefetch(p, 0, 2)
-#elif defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__)) /* where all address spaces are one */
-#define FETCH_AHEAD(p) __builtin_prefetch((const void *)(ulong)(p), 0, 2)
-#else
-#define FETCH_AHEAD(p)
-#endif
-
 #define CHUNK        WINOGRAD_DEEP_CHUNK
 #define V_POINT      ((long)arg.block * CHUNK + 16)
 #define U_POINT      ((long)CHUNK * NR + 16)
@@ -127,7 +119,7 @@ static void copy_part(const struct winograd_deep_args arg, GLOBAL const float *w
         GLOBAL const float *from = find_tap(arg, weight, p, later / 4);
         for (int i = later % 4 * rows / 4; i < (later % 4 + 1) * rows / 4; i++)
             for (int j = 0; j < width; j += 16)
-                FETCH_AHEAD(from + i * stride + j);
+                lane_later_read(from + i * stride + j);
     }
     if (part >= 0) {
         const int all_rows = arg.transposed ? NR : p.channels, all_width = arg.transposed ? CHUNK : NR;

@@ -242,7 +242,8 @@ LUN_API void lun_graph_adam_from(lun_graph *graph, lun_slot gradient, lun_value 
                                  double beta2, double eps, double weight_decay, int decoupled);
 /* Moving averages 0 .. count - 1 (1 to LUN_MAX_EMA) of the parameters: average r += weights[r] (value - average r).
  * weights (1, LUN_MAX_EMA, 1, 1), 1 minus the rates of decay; 1 makes the average the value within rounding. They start
- * as zero: see lun_store_copy. What is not trained has no average. */
+ * as zero: see lun_store_copy. What is not trained has no average. A single one, recorded right after a step of Adam,
+ * is moved in its pass. */
 LUN_API void lun_graph_ema(lun_graph *graph, lun_value weights, int count);
 
 /* The sums of squares over the store's pieces of `gradient` (LUN_SLOT_GRAD or LUN_SLOT_SUM), for the next two. */

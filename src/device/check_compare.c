@@ -366,8 +366,8 @@ static lun_status find_bound(check_plan *plan, int d, double plain, rounding *ou
         return group_norm_scale(plan, d, plain, out);
     out->add_rms = true;
     plan->scale[0] = op->kind == LUN_OP_ADAM && d == 2 ? 0 : plain; /* v is a sum of squares: no cancellation */
-    if (op->kind == LUN_OP_ADAM && d == 0)
-        plan->scale[0] = 0; /* the parameter's own size */
+    if (op->kind == LUN_OP_ADAM && (d == 0 || d == 3))
+        plan->scale[0] = 0; /* the parameter's own size, or the average's */
     out->scale = plan->scale;
     return LUN_OK;
 }

@@ -158,6 +158,32 @@ void lun_graph_settle(lun_graph *graph, lun_value hyper)
         record(graph, LUN_OP_SETTLE, &none, slots, 3, &hyper);
 }
 
+/* A single average after a step of Adam is moved by it, while it has the new values at hand: a node recorded right
+ * before takes over. Several are better off in a pass of their own, which reads the parameters once for all. */
+static bool join_adam(lun_graph *graph, lun_value weights)
+{
+    lun_node *node = graph->node_count > 0 ? &graph->nodes[graph->node_count - 1] : NULL;
+    if (!node || !node->whole_store || node->op.kind != LUN_OP_ADAM || node->op.nsrc > 2)
+        return false;
+    const bool scaled = node->op.nsrc == 2;
+    const lun_status status = lun_store_want(graph->store, LUN_SLOT_EMA);
+    if (status != LUN_OK) {
+        lun_graph_keep(graph, status);
+        return true;
+    }
+    /* As op.h orders them: hyper, weights, the average, the scale. */
+    node->src[2] = node->src[1];
+    node->op.src[2] = node->op.src[1];
+    node->src[1] = weights;
+    node->op.src[1] = graph->tensors[weights].desc;
+    node->op.nsrc++;
+    node->operand[5] = LUN_OWN_OPERAND;
+    node->operand[6] = LUN_SLOT_EMA;
+    node->operand[7] = LUN_OWN_OPERAND;
+    node->operands = scaled ? 8 : 7;
+    return true;
+}
+
 void lun_graph_ema(lun_graph *graph, lun_value weights, int count)
 {
     int slots[2 + LUN_MAX_EMA] = {LUN_SLOT_VALUE, LUN_OWN_OPERAND};
@@ -168,6 +194,8 @@ void lun_graph_ema(lun_graph *graph, lun_value weights, int count)
         lun_graph_fail(graph, LUN_ERR_USAGE, "ema: %d averages; a store has 1 to %d", count, LUN_MAX_EMA);
         return;
     }
+    if (count == 1 && join_adam(graph, weights))
+        return;
     for (int r = 0; r < count; r++)
         slots[2 + r] = LUN_SLOT_EMA + r;
     record(graph, LUN_OP_EMA, &none, slots, 2 + count, &weights);

@@ -506,6 +506,7 @@ static lun_status gemm_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
 
 const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather, NULL},
                                                {"pointwise", lun_pointwise_gather, lun_pointwise_suits},
+                                               {"few_pixels", lun_few_forward, lun_few_suits},
                                                {"winograd_4x4", lun_winograd_gather, lun_winograd_suits},
                                                {"winograd_4x4_deep", lun_winograd_deep_4x4, lun_winograd_deep_suits},
                                                {"winograd_2x2", lun_winograd_gather_2x2, NULL},
@@ -517,6 +518,7 @@ const lun_candidate lun_conv2d_candidates[] = {{"panel", panel_gather, NULL},
 const lun_candidate lun_conv2d_transpose_candidates[] = {
     {"panel", panel_gather, NULL},
     {"pointwise", lun_pointwise_gather, lun_pointwise_suits},
+    {"few_pixels", lun_few_data, lun_few_suits},
     {"winograd_4x4", lun_winograd_gather, lun_winograd_suits},
     {"winograd_4x4_deep", lun_winograd_deep_4x4, lun_winograd_deep_suits},
     {"winograd_2x2", lun_winograd_gather_2x2, NULL},
@@ -527,6 +529,7 @@ const lun_candidate lun_conv2d_transpose_candidates[] = {
     {NULL, NULL, NULL}};
 const lun_candidate lun_conv2d_wgrad_candidates[] = {{"panel", panel_wgrad, NULL},
                                                      {"pointwise", lun_pointwise_wgrad, lun_pointwise_suits},
+                                                     {"few_pixels", lun_few_weight, lun_few_suits},
                                                      {"winograd_4x4", lun_winograd_wgrad_4x4, lun_winograd_wgrad_suits},
                                                      {"winograd_2x2", lun_winograd_wgrad_2x2, NULL},
                                                      {"tile", tile_wgrad, NULL},

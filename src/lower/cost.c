@@ -38,7 +38,7 @@ static double per_element(const lun_op *op)
     case LUN_OP_VARIATIONAL:
     case LUN_OP_VARIATIONAL_BACKWARD:
         return 15; /* of each of 2C channels: an exponential and a dozen more for each of C */
-    case LUN_OP_ADAM: return op->nsrc > 5 ? 15 : 14;
+    case LUN_OP_ADAM: return 14 + (lun_adam_scale(op) >= 0 ? 1 : 0) + (op->ndst > 3 ? 3 : 0);
     case LUN_OP_RANDN: return 40;
     case LUN_OP_UPSAMPLE2: return op->attrs.resample.mean ? 1 : 0;
     case LUN_OP_POOL2: return op->attrs.resample.mean ? 4 : 3;

@@ -64,6 +64,12 @@ LUN_PLAIN_OPS(X)
 /* conv2d.c */
 extern const lun_candidate lun_conv2d_candidates[], lun_conv2d_transpose_candidates[], lun_conv2d_wgrad_candidates[];
 
+/* conv2d_few.c. Suits: few pixels, and a filter that the caches do not hold. */
+lun_status lun_few_forward(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+lun_status lun_few_data(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+lun_status lun_few_weight(const lun_op *op, const lun_caps *caps, lun_lowering *out);
+bool lun_few_suits(const lun_op *op, const lun_caps *caps);
+
 /* attention.c */
 extern const lun_candidate lun_attention_candidates[], lun_attention_backward_candidates[];
 

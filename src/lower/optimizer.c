@@ -16,15 +16,21 @@ lun_status lun_lower_adam(const lun_op *op, const lun_caps *caps, lun_lowering *
                                    .eps = (float)a->eps,
                                    .weight_decay = (float)a->weight_decay,
                                    .decoupled = a->decoupled};
-    const bool scaled = op->nsrc > 5;
-    lun_launch *launch = lun_emit(out, "optimizer.cl", scaled ? "adam_scaled" : "adam", lun_ceil_div(count, grain));
+    const int scale = lun_adam_scale(op);
+    const bool scaled = scale >= 0, averages = op->ndst > 3;
+    const char *kernel = scaled ? averages ? "adam_scaled_average" : "adam_scaled" : averages ? "adam_average" : "adam";
+    lun_launch *launch = lun_emit(out, "optimizer.cl", kernel, lun_ceil_div(count, grain));
     lun_emit_dst(launch, 0);
     lun_emit_src(launch, 1);
     lun_emit_dst(launch, 1);
     lun_emit_dst(launch, 2);
     lun_emit_src(launch, 4);
     if (scaled)
+        lun_emit_src(launch, scale);
+    if (averages) {
         lun_emit_src(launch, 5);
+        lun_emit_dst(launch, 3);
+    }
     lun_emit_args(launch, args);
     return LUN_OK;
 }

@@ -1,5 +1,5 @@
-/* adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), the formula in op.h. param, m and v change in
- * place. */
+/* adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), the formula in op.h. param, m, v and
+ * the average change in place. */
 #include <math.h>
 
 #include "rules.h"
@@ -18,8 +18,14 @@ LUN_RULE(adam)
     for (int i = 1; i < 4; i++)
         LUN_TRY(lun_rule_like_first(op, i, names[i]));
     LUN_TRY(lun_rule_vector(op, 4, "hyper", 4));
-    if (op->nsrc > 5)
-        LUN_TRY(lun_rule_vector(op, 5, "scale", 1));
-    op->dst[0] = op->dst[1] = op->dst[2] = op->src[0];
+    op->ndst = op->nsrc > 6 ? 4 : 3;
+    if (op->ndst > 3) {
+        LUN_TRY(lun_rule_vector(op, 5, "weights", LUN_OP_MAX_EMA));
+        LUN_TRY(lun_rule_like_first(op, 6, "the average"));
+    }
+    if (lun_adam_scale(op) >= 0)
+        LUN_TRY(lun_rule_vector(op, lun_adam_scale(op), "scale", 1));
+    for (int d = 0; d < op->ndst; d++)
+        op->dst[d] = op->src[0];
     return LUN_OK;
 }

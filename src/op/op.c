@@ -10,8 +10,8 @@
 
 #define PITCHED(sources, destination) .pitched_src = sources, .pitched_dst = destination
 
-/* .ndst is the most an op has; convolutions and norms have fewer, depending on their attributes, ema and health on
- * their sources. An op without
+/* .ndst is the most an op has; convolutions and norms have fewer, depending on their attributes, adam, ema and health
+ * on their sources. An op without
  * .backward gives its sources no gradient: it is a gradient itself, works on numbers, not parameters (noise), or
  * nothing differentiates it (slice). */
 static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
@@ -43,7 +43,7 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_NOISE] = {NAMED(noise, 4, 4, 1), .inplace = 1 | 2},
     [LUN_OP_LOSS] = {NAMED(loss, 2, 2, 1), .backward = lun_gradient_loss},
     [LUN_OP_LOSS_BACKWARD] = {NAMED(loss_backward, 3, 3, 1), .inplace = 1 | 2},
-    [LUN_OP_ADAM] = {NAMED(adam, 5, 6, 3), .alias = {1, 3, 4}},
+    [LUN_OP_ADAM] = {NAMED(adam, 5, 8, 4), .alias = {1, 3, 4, 7}},
     [LUN_OP_RANDINT] = {NAMED(randint, 1, 1, 1)},
     [LUN_OP_RANDN] = {NAMED(randn, 1, 1, 1)},
     [LUN_OP_SAMPLE_STEP] = {NAMED(sample_step, 4, 4, 1), .inplace = 1 | 2 | 4},

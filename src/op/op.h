@@ -36,8 +36,9 @@
  *                                                                     table[t][1] eps
  *   loss               pred, target                                   -> dst (1,1,1,1), mean over all elements   .loss
  *   loss_backward      pred, target, dloss (1,1,1,1)                  -> dpred                    .loss
- *   adam               param, grad, m, v (one shape), hyper (1,4,1,1), [scale (1,1,1,1)] -> param, m, v in
- *                      place                                                                      .adam
+ *   adam               param, grad, m, v (one shape), hyper (1,4,1,1), [weights (1,4,1,1), average (like param)],
+ *                      [scale (1,1,1,1)] -> param, m, v, [average] in place; the average as ema moves its first
+ *                                                                                                 .adam
  *   accumulate         sum, grad (one shape), first (1,1,1,1) i32     -> sum in place: grad where first is not 0, else
  *                                                                     sum + grad
  *   sum_squares        src, parts (1,P,1,1)                           -> parts in place: parts[slot] = sum of src^2
@@ -321,6 +322,12 @@ typedef struct lun_op {
 static inline bool lun_norm_is_shifted(const lun_op *op)
 {
     return op->nsrc - op->attrs.norm.given > 5;
+}
+
+/* Which source of an adam is its scale; -1: it has none. */
+static inline int lun_adam_scale(const lun_op *op)
+{
+    return op->nsrc % 2 == 0 ? op->nsrc - 1 : -1;
 }
 
 /* The pitch of an image, never 0. */

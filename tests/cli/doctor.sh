@@ -19,12 +19,12 @@ refuses 2 "null" doctor --device null
 
 # Remembered: the second run examines nothing.
 succeeds craters pictures --count 8 --size 16
-succeeds train pictures --out one --preset notebook $net --device cpu --threads 2 --steps 1 --sample-every 0
+succeeds train pictures --out one $net --device cpu --threads 2 --steps 1 --sample-every 0
 check "train checks" grep -q 'kernels checked against plain C in .*, 0 wrong' err
 check "and remembers" grep -q "^right$(printf '\t')[a-z0-9_]*$(printf '\t')conv2d 4x3x16x16" cache/doctor-*.txt
-succeeds train pictures --out two --preset notebook $net --device cpu --threads 2 --steps 1 --sample-every 0
+succeeds train pictures --out two $net --device cpu --threads 2 --steps 1 --sample-every 0
 grep -q 'checked against' err && fail "checked again"
-succeeds train pictures --out three --preset notebook $net --device cpu --threads 1 --steps 1 --sample-every 0 --no-doctor
+succeeds train pictures --out three $net --device cpu --threads 1 --steps 1 --sample-every 0 --no-doctor
 grep -q 'checked against' err && fail "checked although it was not to be"
 
 "$LUNETTE" devices 2>/dev/null | grep -q ^opencl || { echo "no OpenCL device: the rest is skipped"; finish; }
@@ -41,7 +41,7 @@ check "exit 5" [ "$code" = 5 ]
 check "the op" grep -q '^WRONG: add 4x16x8x8 .* by plain' out
 check "how to see it again" grep -q "^  again: lunette doctor --device opencl:0 --channels 8,16 --batch 4 --size 16 --candidate plain" out
 check "the verdict" grep -q 'of .* kernels of these ops are WRONG' out
-run train pictures --out bad --preset notebook $net --device opencl --steps 1 --sample-every 0
+run train pictures --out bad $net --device opencl --steps 1 --sample-every 0
 check "train refuses" [ "$code" = 5 ]
 check "and says why" grep -q 'error: opencl:0 computes add .* wrongly by every kernel it has' err
 check "there is no run" [ ! -e bad/config.json ]
@@ -63,7 +63,7 @@ rm -r wrong
 cp -r "$texts" wrong
 sed -i 's/acc##i##0 = lane_madd(x, b0, acc##i##0);/acc##i##0 = lane_madd(x, b1, acc##i##0);/' wrong/cpu/conv2d.cl
 cmp -s wrong/cpu/conv2d.cl "$texts/cpu/conv2d.cl" && fail "the text was not changed"
-succeeds train pictures --out around --preset notebook $net --device opencl --steps 1 --sample-every 0 --tune off
+succeeds train pictures --out around $net --device opencl --steps 1 --sample-every 0 --tune off
 check "it says so" grep -q 'warning: opencl:0 computes conv2d .* wrongly by the kernel panel; [a-z0-9_]* is used in its place' err
 grep -q '"panel"' around/config.json && fail "the wrong kernel is used"
 finish

@@ -1,7 +1,7 @@
 #!/bin/sh
 # drivers.sh LUNETTE LIBRARY: an OpenCL driver that crashes when it is asked for its devices; the library is one.
+library=$(realpath "$2")
 . "$(dirname "$0")/lib.sh"
-library=$2
 vendors=${OCL_ICD_VENDORS:-/etc/OpenCL/vendors}
 ulimit -c 0
 

@@ -42,6 +42,7 @@ def main():
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--bits", default="31,30,23,22,16,8")
     args = parser.parse_args()
+    args.lunette, args.icd = os.path.abspath(args.lunette), os.path.abspath(args.icd)  # they run elsewhere
     failed = 0
     with tempfile.TemporaryDirectory(prefix="lunette-flips-") as folder:
         root = pathlib.Path(folder)

@@ -58,6 +58,9 @@ struct _cl_mem {
     cl_icd_dispatch *dispatch;
     size_t bytes;
     unsigned char *data, *before;
+    bool theirs; /* `data` */
+    void(CL_CALLBACK *gone)(cl_mem mem, void *user);
+    void *user;
 };
 struct _cl_program {
     cl_icd_dispatch *dispatch;
@@ -278,19 +281,33 @@ static cl_int release_event(cl_event event)
 
 static cl_mem create_buffer(cl_context context, cl_mem_flags flags, size_t bytes, void *host, cl_int *error)
 {
-    (void)context, (void)flags, (void)host;
+    (void)context;
     MAKE(clCreateBuffer);
     cl_mem mem = make(sizeof *mem);
     mem->bytes = bytes;
-    mem->data = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    mem->theirs = flags & CL_MEM_USE_HOST_PTR;
+    mem->data = mem->theirs ? host : aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (!mem->data)
         abort();
     return mem;
 }
 
+static cl_int when_gone(cl_mem mem, void(CL_CALLBACK *gone)(cl_mem mem, void *user), void *user)
+{
+    const cl_int error = fault("clSetMemObjectDestructorCallback");
+    if (error == CL_SUCCESS) {
+        mem->gone = gone;
+        mem->user = user;
+    }
+    return error;
+}
+
 static cl_int release_mem(cl_mem mem)
 {
-    free(mem->data);
+    if (!mem->theirs)
+        free(mem->data);
+    if (mem->gone)
+        mem->gone(mem, mem->user);
     drop(mem);
     return fault("clReleaseMemObject");
 }
@@ -595,6 +612,7 @@ static cl_icd_dispatch table = {
     .clReleaseCommandQueue = release_queue,
     .clCreateBuffer = create_buffer,
     .clReleaseMemObject = release_mem,
+    .clSetMemObjectDestructorCallback = when_gone,
     .clCreateProgramWithSource = create_from_source,
     .clCreateProgramWithBinary = create_from_binary,
     .clReleaseProgram = release_program,

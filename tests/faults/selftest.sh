@@ -1,7 +1,7 @@
 #!/bin/sh
 # selftest.sh SEEDED SHIM: the shim fails what it is told to and sees what is left behind.
 set -u
-seeded=$1 shim=$2
+seeded=$(realpath "$1") shim=$(realpath "$2")
 dir=$(mktemp -d "${TMPDIR:-/tmp}/lunette-faults-XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1

@@ -67,7 +67,9 @@ static bool usable(const int *v, oc_set set)
 
 /* The shapes that the networks have, small, and those that cross blocks: sums deeper than a depth block, inside a tap
  * and across taps, many pixels, both at once; one whose im2col is taken in uneven pieces of the batch; strides with
- * more phases than a lowering has launches; a matrix product that is cut in all its dimensions. */
+ * more phases than a lowering has launches; a matrix product that is cut in all its dimensions. The last are for few
+ * pixels: the most that there may be, with a last panel that laps over the one before; several parts of the depth, many
+ * panels, slices of the channels; taps that no pixel has. */
 static const int fixed[][12] = {
     {2, 3, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 64, 64, 8, 8, 3, 3, 1, 1, 1, 1, 1},
     {2, 64, 64, 8, 8, 4, 4, 2, 2, 1, 1, 1},   {1, 64, 3, 16, 24, 1, 1, 1, 1, 0, 0, 1},
@@ -78,6 +80,9 @@ static const int fixed[][12] = {
     {1, 130, 130, 5, 5, 1, 1, 1, 1, 0, 0, 1}, {5, 2, 3, 17, 13, 5, 2, 3, 1, 0, 2, 1},
     {4, 20, 130, 8, 8, 1, 1, 1, 1, 0, 0, 0},  {1, 3, 5, 17, 19, 3, 4, 9, 8, 1, 2, 1},
     {2, 3, 5, 20, 19, 11, 10, 8, 8, 4, 3, 1}, {1, 270, 410, 11, 13, 1, 1, 1, 1, 0, 0, 1},
+    {1, 40, 65, 8, 8, 3, 3, 1, 1, 1, 1, 1},   {1, 200, 40, 4, 5, 3, 3, 1, 1, 1, 1, 1},
+    {1, 34, 530, 4, 4, 4, 4, 2, 2, 1, 1, 1},  {3, 150, 70, 3, 2, 1, 1, 1, 1, 0, 0, 0},
+    {1, 70, 36, 2, 2, 7, 7, 2, 3, 3, 3, 1},
 };
 /* For the minimal algorithms: maps smaller than a tile, tiles that hang over on both sides, all paddings that a filter
  * can have, sizes that leave pixels of one phase over, channels that fill no lane or panel, sums deeper than a piece of
@@ -137,6 +142,14 @@ static const int tiny_panel[3][TINY_PANEL][12] = {
      {1, 2, 9, 18, 17, 2, 2, 1, 1, 0, 0, 0},
      {2, 3, 9, 7, 4, 2, 3, 2, 1, 1, 2, 0}},
 };
+/* For few pixels, with 4 lanes: more than one register tile of pixels and panel, a last panel that laps over, more than
+ * one block of the depth; more than one slice of channels. */
+enum { TINY_FEW = 2 };
+static const int tiny_few[3][TINY_FEW][12] = {
+    {{1, 66, 9, 4, 3, 2, 1, 1, 1, 0, 0, 1}, {2, 2, 17, 5, 4, 2, 3, 2, 1, 1, 2, 1}},
+    {{1, 33, 9, 4, 3, 2, 1, 1, 1, 0, 0, 1}, {2, 3, 17, 5, 4, 2, 3, 2, 1, 1, 2, 1}},
+    {{1, 50, 9, 3, 2, 2, 1, 1, 1, 0, 0, 0}, {2, 3, 17, 5, 4, 2, 3, 2, 1, 1, 2, 0}},
+};
 static const int grad[][14] = {
     {2, 2, 3, 4, 5, 3, 2, 1, 2, 1, 0, 1, 0, 0},   {1, 3, 2, 5, 4, 4, 4, 2, 2, 1, 1, 1, 0, 0},
     {2, 1, 2, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, 0},   {1, 2, 2, 7, 3, 2, 3, 3, 1, 0, 2, 1, 0, 0},
@@ -168,7 +181,7 @@ static int count(oc_set set)
 {
     switch (set) {
     case OC_SUITE: return SUITE;
-    case OC_TINY: return COUNT(tiny) + TINY_PANEL;
+    case OC_TINY: return COUNT(tiny) + TINY_PANEL + TINY_FEW;
     case OC_LONG: return COUNT(layers) + COVERED_LONG;
     case OC_PERF: return 2 * COUNT(timed); /* without and with statistics */
     default: return COUNT(grad);
@@ -204,7 +217,11 @@ static void choose(lun_op_kind kind, oc_set set, int index, int *v)
     } else if (set == OC_TINY) {
         const int direction = kind == LUN_OP_CONV2D ? 0 : kind == LUN_OP_CONV2D_TRANSPOSE ? 1 : 2;
         const int(*const lists[3])[12] = {tiny, tiny_transpose, tiny_wgrad};
-        memcpy(v, index < COUNT(tiny) ? lists[direction][index] : tiny_panel[direction][index - COUNT(tiny)],
+        const int own = index - COUNT(tiny);
+        memcpy(v,
+               own < 0            ? lists[direction][index]
+               : own < TINY_PANEL ? tiny_panel[direction][own]
+                                  : tiny_few[direction][own - TINY_PANEL],
                sizeof tiny[0]);
     } else if (set == OC_GRAD) {
         memcpy(v, grad[index], sizeof grad[0]);
@@ -280,7 +297,8 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
     if (a->relu)
         c->max_zero = 0.8f;
     a->stats = v[STATS];
-    c->only = set == OC_TINY && index >= COUNT(tiny) ? "panel" : NULL;
+    if (set == OC_TINY && index >= COUNT(tiny))
+        c->only = index < COUNT(tiny) + TINY_PANEL ? "panel" : "few_pixels";
     int64_t terms;
     if (c->op.kind == LUN_OP_CONV2D) {
         terms = (int64_t)v[C] * v[R] * v[S] + 1;

@@ -183,12 +183,15 @@ void ref_adam(const lun_op *op, const double *const *src, double *const *dst, do
 {
     const lun_adam_attrs a = op->attrs.adam;
     const double b1 = (double)a.beta1, b2 = (double)a.beta2, wd = (double)a.weight_decay;
-    const double lr = src[4][0], correct1 = src[4][1], correct2 = src[4][2], scale = op->nsrc > 5 ? src[5][0] : 1;
+    const double lr = src[4][0], correct1 = src[4][1], correct2 = src[4][2];
+    const double scale = lun_adam_scale(op) >= 0 ? src[lun_adam_scale(op)][0] : 1;
     for (int64_t i = 0; i < lun_count(op->src[0].shape); i++) {
         double p = src[0][i], g = scale * src[1][i];
         if (src[4][3] == 1) {
             for (int d = 0; d < 3; d++)
                 dst[d][i] = src[d == 0 ? 0 : d + 1][i];
+            if (op->ndst > 3)
+                dst[3][i] = src[6][i];
             note(mag, i, fabs(p));
             continue;
         }
@@ -203,6 +206,8 @@ void ref_adam(const lun_op *op, const double *const *src, double *const *dst, do
         dst[1][i] = m;
         dst[2][i] = v;
         note(mag, i, fabs(update));
+        if (op->ndst > 3)
+            dst[3][i] = src[6][i] + src[5][0] * (dst[0][i] - src[6][i]);
     }
 }
 

@@ -105,7 +105,8 @@ static lun_op small_op(lun_op_kind kind)
         break;
     case LUN_OP_ADAM:
         op.src[4] = lun_image(1, 4, 1, 1);
-        op.src[5] = one;
+        op.src[5] = lun_image(1, 4, 1, 1);
+        op.src[7] = one;
         op.attrs.adam = (lun_adam_attrs){0.9f, 0.999f, 1e-8f, 0.01f, true};
         break;
     case LUN_OP_RANDINT:

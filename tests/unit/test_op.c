@@ -384,6 +384,19 @@ START_TEST(loss_and_adam_rules)
     ACCEPTED(adam, f, f, f);
     adam.src[5] = V(2);
     REFUSED(adam, "scale is");
+    adam = OP(ADAM, f, f, f, f, V(4), V(4), f);
+    adam.attrs.adam = good;
+    ACCEPTED(adam, f, f, f, f);
+    adam.src[5] = V(1);
+    REFUSED(adam, "weights is");
+    adam = OP(ADAM, f, f, f, f, V(4), V(4), f, V(1));
+    adam.attrs.adam = good;
+    ACCEPTED(adam, f, f, f, f);
+    adam.src[6] = V(1);
+    REFUSED(adam, "the average");
+    adam.src[6] = f;
+    adam.src[7] = V(3);
+    REFUSED(adam, "scale is");
 }
 END_TEST
 

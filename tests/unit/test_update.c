@@ -229,16 +229,20 @@ END_TEST
 
 static const float move[][LUN_MAX_EMA] = {{1, 0.1f, 0.01f, 0.5f}, {0.25f, 0.1f, 0.01f, 1}, {1e-4f, 0.1f, 0.01f, 0.3f}};
 
-/* Each average follows the values as its weights say; a graph can run on one. */
+/* Each average follows the values as its weights say; a graph can run on one. A single one moves in Adam's pass, with a
+ * gradient that is scaled or as it is. */
 START_TEST(averages_follow_the_values)
 {
-    for (int count = 1; count <= LUN_MAX_EMA; count++) {
+    for (int turn = 0; turn <= LUN_MAX_EMA; turn++) {
+        const int count = turn > 0 ? turn : 1;
         net m = {0};
         lun_plan *plan = NULL;
+        lun_value norm = -1;
         record_net(&m, true);
         const lun_value hyper = lun_graph_input(m.graph, "hyper", lun_image(1, 4, 1, 1));
         const lun_value weights = lun_graph_input(m.graph, "weights", lun_image(1, LUN_MAX_EMA, 1, 1));
-        lun_graph_adam(m.graph, hyper, 0.9, 0.99, 1e-3, 0, 1);
+        const lun_value scale = turn == 0 ? lun_graph_clip(m.graph, LUN_SLOT_GRAD, 1e-2, &norm) : -1;
+        lun_graph_adam_from(m.graph, LUN_SLOT_GRAD, scale, hyper, 0.9, 0.99, 1e-3, 0, 1);
         lun_graph_ema(m.graph, weights, count);
         dev->info.max_alloc_bytes = 2048;
         start_net(&m, dev);
