@@ -82,6 +82,15 @@ static lun_train_config rich(void)
     return c;
 }
 
+/* One average, which moves in Adam's own pass. */
+static lun_train_config averaged(void)
+{
+    lun_train_config c = small();
+    c.ema_count = 1;
+    c.ema_rate[0] = 0.9;
+    return c;
+}
+
 static lun_train_config aware(void)
 {
     lun_train_config c = small();
@@ -136,7 +145,7 @@ static const struct {
 
 START_TEST(a_step_that_is_not_finite_changes_nothing)
 {
-    lun_train_config (*const configs[])(void) = {small, rich, aware};
+    lun_train_config (*const configs[])(void) = {small, rich, averaged, aware};
     for (size_t k = 0; k < sizeof configs / sizeof *configs; k++)
         for (size_t i = 0; i < sizeof spoilers / sizeof *spoilers; i++) {
             const lun_train_config c = configs[k]();
