@@ -57,7 +57,8 @@ options="--device $device --threads 2 --preset notebook --size 16 --channels 8,1
 # A newest checkpoint that is damaged is passed over with a warning.
 interrupted damaged KILL 137
 newest=$(ls damaged/checkpoints/step-????????.safetensors | tail -1)
-check "two checkpoints" [ "$(ls damaged/checkpoints/step-????????.safetensors | wc -l)" = 2 ]
+# Two are kept; a third is there where the signal came before the oldest went.
+check "another checkpoint" [ "$(ls damaged/checkpoints/step-????????.safetensors | wc -l)" -ge 2 ]
 printf 'x' | dd of="$newest" bs=1 seek=20000 conv=notrunc 2>/dev/null
 goes_on damaged
 check "the warning" grep -q 'warning: .*checkpoint' err
