@@ -15,15 +15,15 @@ failed=0
 for target; do
     ninja -C $build tests/fuzz/fuzz-"$target" >/dev/null
     mkdir -p $build/found-"$target"
-    extra=
+    set -- $build/found-"$target"
+    [ ! -d tests/fuzz/corpus/"$target" ] || set -- "$@" tests/fuzz/corpus/"$target"
     case $target in
-    png) extra=tests/unit/pictures ;;
-    jpeg) extra=tests/unit/pictures ;;
-    safetensors) extra=tests/unit/safetensors ;;
+    png | jpeg) set -- "$@" tests/unit/pictures ;;
+    safetensors) set -- "$@" tests/unit/safetensors ;;
     esac
     # One process: the count of executions is its own.
     if $build/tests/fuzz/fuzz-"$target" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=2560 -timeout=20 -print_final_stats=1 \
-        -artifact_prefix=$build/"$target"- $build/found-"$target" tests/fuzz/corpus/"$target" $extra >$build/"$target".log 2>&1; then
+        -artifact_prefix=$build/"$target"- "$@" >$build/"$target".log 2>&1; then
         echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' $build/"$target".log) inputs in $seconds s, nothing found"
     else
         echo "$target: FOUND something: $build/$target.log"
