@@ -12,6 +12,8 @@
  *                 short   read, pread, write, pwrite: half of what was asked for
  *   FAULT_AT      the number of the call that fails, from 1; 0: none
  *   FAULT_ON      set: every one after it fails, too
+ *   FAULT_CLOCK   wall    the wall clock is set a day forward, back, forward, .. before each call that reads it
+ *                 leap    the clock that cannot be set is 1000 s further before every 50th call, as after a sleep
  *   FAULT_LIBS    LOW:HIGH, hexadecimal: calls from between these addresses of the program are its libraries' (the
  *                 functions through which it gives them memory)
  *   FAULT_REPORT  where to say, at exit, how many calls there were, which failed, and what is still held
@@ -39,6 +41,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -74,12 +78,12 @@ enum { OWN = 1, LIBS = 2 };
 
 static unsigned wanted, from = OWN;
 static long fail_at;
-static bool fail_on, shorten, watching, trace;
+static bool fail_on, shorten, watching, trace, clock_set, clock_leaps;
 static int fail_errno;
 static const char *report_path;
 static void say(const char *text);
 static pid_t owner;
-static atomic_long calls;
+static atomic_long calls, clock_calls;
 static char fired[512];
 static atomic_flag fired_once = ATOMIC_FLAG_INIT;
 
@@ -296,6 +300,9 @@ __attribute__((constructor)) static void begin(void)
         libs_low = low;
         libs_high = high;
     }
+    const char *clock = getenv("FAULT_CLOCK");
+    clock_set = clock && strcmp(clock, "wall") == 0;
+    clock_leaps = clock && strcmp(clock, "leap") == 0;
     report_path = getenv("FAULT_REPORT");
     owner = getpid();
     watching = true;
@@ -311,6 +318,8 @@ __attribute__((destructor)) static void end(void)
     used = (size_t)snprintf(text, sizeof text, "calls %ld\n", atomic_load(&calls));
     if (fired[0])
         used += (size_t)snprintf(text + used, sizeof text - used, "fired %s\n", fired);
+    if (clock_set || clock_leaps)
+        used += (size_t)snprintf(text + used, sizeof text - used, "clock %ld\n", atomic_load(&clock_calls));
     for (size_t i = 0; i < HELD_MAX && held_count; i++) {
         if (held[i].p && shown++ < 20)
             used += (size_t)snprintf(text + used, sizeof text - used, "held %#lx %zu\n",
@@ -322,6 +331,42 @@ __attribute__((destructor)) static void end(void)
             used += (size_t)snprintf(text + used, sizeof text - used, "open %.230s\n", fd_path[fd]);
     }
     say(text);
+}
+
+/* ---- clocks ---- */
+
+/* By how much a clock is wrong that the command reads. */
+static time_t clock_error(clockid_t clock, uintptr_t caller)
+{
+    if (!class_of(caller) || !(clock == CLOCK_REALTIME ? clock_set : clock == CLOCK_MONOTONIC && clock_leaps))
+        return 0;
+    const long n = atomic_fetch_add(&clock_calls, 1) + 1;
+    return clock_set ? n % 2 ? 86400 : -86400 : n / 50 * 1000;
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    REAL(clock_gettime);
+    const int error = real(clock, now);
+    now->tv_sec += clock_error(clock, CALLER);
+    return error;
+}
+
+EXPORT int gettimeofday(struct timeval *now, void *zone)
+{
+    REAL(gettimeofday);
+    const int error = real(now, zone);
+    now->tv_sec += clock_error(CLOCK_REALTIME, CALLER);
+    return error;
+}
+
+EXPORT time_t time(time_t *now)
+{
+    REAL(time);
+    const time_t t = real(NULL) + clock_error(CLOCK_REALTIME, CALLER);
+    if (now)
+        *now = t;
+    return t;
 }
 
 /* ---- memory ---- */
