@@ -10,9 +10,11 @@
  *                 enospc  calls that need room: ENOSPC
  *                 eintr   calls that a signal may interrupt: EINTR
  *                 short   read, pread, write, pwrite: half of what was asked for
+ *                 term    no call fails, but SIGTERM comes right before it: any of the above, and all on files
+ *                 usr1    the same with SIGUSR1
  *   FAULT_AT      the number of the call that fails, from 1; 0: none
  *   FAULT_ON      set: every one after it fails, too
- *   FAULT_CLOCK   wall    the wall clock is set a day forward, back, forward, .. before each call that reads it
+ *   FAULT_CLOCK   wall    the wall clock is a day ahead or late, in turns, at each call that reads it
  *                 leap    the clock that cannot be set is 1000 s further before every 50th call, as after a sleep
  *   FAULT_LIBS    LOW:HIGH, hexadecimal: calls from between these addresses of the program are its libraries' (the
  *                 functions through which it gives them memory)
@@ -30,6 +32,7 @@
 #include <limits.h>
 #include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -72,14 +75,15 @@ enum {
     LOOK = 256,
     MOVE = 512, /* and the making of folders */
     REMOVE = 1024,
-    BYTES = 2048 /* beside READ or WRITE: the system calls, which may do a part */
+    BYTES = 2048, /* beside READ or WRITE: the system calls, which may do a part */
+    ALL = 4095
 };
 enum { OWN = 1, LIBS = 2 };
 
 static unsigned wanted, from = OWN;
 static long fail_at;
 static bool fail_on, shorten, watching, trace, clock_set, clock_leaps;
-static int fail_errno;
+static int fail_errno, fail_signal;
 static const char *report_path;
 static void say(const char *text);
 static pid_t owner;
@@ -251,6 +255,12 @@ static bool fault(unsigned what, const char *call, const char *path, uintptr_t c
         snprintf(text, sizeof text, "fired %s\n", fired);
         say(text); /* the command may not live to its end */
     }
+    if (fail_signal) {
+        const int kept = errno;
+        raise(fail_signal);
+        errno = kept;
+        return false;
+    }
     errno = fail_errno;
     return true;
 }
@@ -270,14 +280,16 @@ __attribute__((constructor)) static void begin(void)
     static const struct {
         const char *name;
         unsigned calls;
-        int error;
+        int error, signal;
     } kinds[] = {
-        {"alloc", ALLOC, ENOMEM},
-        {"thread", THREAD, EAGAIN},
-        {"eio", OPEN | CREATE | READ | WRITE | SYNC | CLOSE | LOOK | MOVE | REMOVE, EIO},
-        {"enospc", CREATE | WRITE | SYNC | CLOSE | MOVE, ENOSPC},
-        {"eintr", OPEN | CREATE | BYTES | SYNC | CLOSE, EINTR},
-        {"short", BYTES, 0},
+        {"alloc", ALLOC, ENOMEM, 0},
+        {"thread", THREAD, EAGAIN, 0},
+        {"eio", OPEN | CREATE | READ | WRITE | SYNC | CLOSE | LOOK | MOVE | REMOVE, EIO, 0},
+        {"enospc", CREATE | WRITE | SYNC | CLOSE | MOVE, ENOSPC, 0},
+        {"eintr", OPEN | CREATE | BYTES | SYNC | CLOSE, EINTR, 0},
+        {"short", BYTES, 0, 0},
+        {"term", ALL, 0, SIGTERM},
+        {"usr1", ALL, 0, SIGUSR1},
     };
     const char *kind = getenv("FAULT_KIND"), *at = getenv("FAULT_AT"), *whose = getenv("FAULT_FROM");
     void *frame;
@@ -288,6 +300,7 @@ __attribute__((constructor)) static void begin(void)
         if (strcmp(kind, kinds[i].name) == 0) {
             wanted = kinds[i].calls;
             fail_errno = kinds[i].error;
+            fail_signal = kinds[i].signal;
         }
     }
     shorten = kind && strcmp(kind, "short") == 0;
