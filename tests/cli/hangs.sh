@@ -20,7 +20,7 @@ begin()
     path=$1
     at=$2
     shift 2
-    rm -f report
+    rm -f report out err
     $fresh FAULT_KIND=hang FAULT_PATH="$path" FAULT_AT=$at FAULT_FROM=all FAULT_CLOCK=$clock FAULT_REPORT=$DIR/report LD_PRELOAD=$shim \
         "$LUNETTE" "$@" >out 2>err </dev/null &
     pid=$!
