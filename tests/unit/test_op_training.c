@@ -1,7 +1,8 @@
 /* The shape rules, every refusal, of the ops around a network: tables, objectives, losses, random numbers, the update.
  */
-#include "op_rules.h"
 #include <math.h>
+
+#include "op_rules.h"
 
 START_TEST(table_rules)
 {
