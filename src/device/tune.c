@@ -19,6 +19,7 @@
 #define ROUNDS       3
 #define TOO_SLOW     1.6 /* times the fastest, in the best of two runs: not timed again */
 #define HOPELESS     8.0 /* times the fastest: not tried on other ops of the class */
+#define PROBE_ROUNDS 5   /* of which the first two are for all */
 #define PROBE_FLOPS  2e8 /* below, an op is its own probe */
 #define PROBE_C      32 /* channels, pixels a side and pixels in all of a probe at most: few channels and many pixels, */
 #define PROBE_SIDE   32   /* so that what a candidate does with the filter before it starts counts as little as in an */
@@ -89,12 +90,20 @@ static const hopeless *find_hopeless(const tuner *t, const lun_op *op, const cha
     return NULL;
 }
 
+static double fastest_of(const contender *trials, int count)
+{
+    double fastest = INFINITY;
+    for (int i = 0; i < count; i++)
+        fastest = fmin(fastest, trials[i].best); /* fmin leaves NaN out */
+    return fastest;
+}
+
 static void note_hopeless(tuner *t, const lun_op *op, const contender *trials, int count, double limit)
 {
-    double fastest = INFINITY, fastest_direct = INFINITY;
+    const double fastest = fastest_of(trials, count);
+    double fastest_direct = INFINITY;
     int direct = -1; /* the best that can be the reference: without any, the next ops could not be tuned */
     for (int i = 0; i < count; i++) {
-        fastest = fmin(fastest, trials[i].best); /* fmin leaves NaN out */
         if (trials[i].best < fastest_direct && lun_amplification(op, trials[i].name) == 1) {
             fastest_direct = trials[i].best;
             direct = i;
@@ -295,11 +304,16 @@ static void free_trials(contender *trials, int count)
 
 /* ---- the probe ---- */
 
+/* A verdict counts for every op of the class, and one run of a probe takes less than a turn of another process on its
+ * processor: who looks hopeless is heard again, at other moments. */
 static lun_status run_probe(tuner *t, const lun_op *op, bool kept, contender *trials, int count)
 {
-    for (int i = 0; i < count && !show(t, trials[i].name); i++) {
-        for (int run = 0; run < 2 && trials[i].plan; run++) {
+    for (int round = 0; round < PROBE_ROUNDS && !t->stop; round++) {
+        const double limit = HOPELESS * fastest_of(trials, count);
+        for (int i = 0; i < count && !show(t, trials[i].name); i++) {
             double seconds = NAN;
+            if (!trials[i].plan || (round > 1 && trials[i].best <= limit))
+                continue;
             const lun_status status = run_for(t, &trials[i], kept, 1, &seconds);
             if (status == LUN_OK)
                 trials[i].best = fmin(trials[i].best, seconds);
@@ -464,11 +478,8 @@ static lun_status warm_up(tuner *t, const task *job, contender *trials, int coun
             if (status == LUN_OK)
                 status = check_trial(t, job, one, reference->name);
         }
-        /* A first run may have compiled, or touched its memory for the first time; after a probe there is less to do,
-         * and the hopeless are not worth a second. */
-        const bool again =
-            one->best > TOO_SLOW * fastest && !(job->flops >= PROBE_FLOPS && one->best > HOPELESS * fastest);
-        if (status == LUN_OK && !one->wrong && again)
+        /* A first run may have compiled, touched its memory for the first time, or been interrupted. */
+        if (status == LUN_OK && !one->wrong && one->best > TOO_SLOW * fastest)
             status = run_once_more(t, one, job->op.kept);
         if (status != LUN_OK) {
             if (one == reference || !only_this_one(t, status))
