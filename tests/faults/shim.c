@@ -10,8 +10,12 @@
  *                 enospc  calls that need room: ENOSPC
  *                 eintr   calls that a signal may interrupt: EINTR
  *                 short   read, pread, write, pwrite: half of what was asked for
+ *                 term    no call fails, but SIGTERM comes right before it: any of the above, and all on files
+ *                 usr1    the same with SIGUSR1
  *   FAULT_AT      the number of the call that fails, from 1; 0: none
  *   FAULT_ON      set: every one after it fails, too
+ *   FAULT_CLOCK   wall    the wall clock is a day ahead or late, in turns, at each call that reads it
+ *                 leap    the clock that cannot be set is 1000 s further before every 50th call, as after a sleep
  *   FAULT_LIBS    LOW:HIGH, hexadecimal: calls from between these addresses of the program are its libraries' (the
  *                 functions through which it gives them memory)
  *   FAULT_REPORT  where to say, at exit, how many calls there were, which failed, and what is still held
@@ -28,6 +32,7 @@
 #include <limits.h>
 #include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,6 +44,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -68,18 +75,19 @@ enum {
     LOOK = 256,
     MOVE = 512, /* and the making of folders */
     REMOVE = 1024,
-    BYTES = 2048 /* beside READ or WRITE: the system calls, which may do a part */
+    BYTES = 2048, /* beside READ or WRITE: the system calls, which may do a part */
+    ALL = 4095
 };
 enum { OWN = 1, LIBS = 2 };
 
 static unsigned wanted, from = OWN;
 static long fail_at;
-static bool fail_on, shorten, watching, trace;
-static int fail_errno;
+static bool fail_on, shorten, watching, trace, clock_set, clock_leaps;
+static int fail_errno, fail_signal;
 static const char *report_path;
 static void say(const char *text);
 static pid_t owner;
-static atomic_long calls;
+static atomic_long calls, clock_calls;
 static char fired[512];
 static atomic_flag fired_once = ATOMIC_FLAG_INIT;
 
@@ -247,6 +255,12 @@ static bool fault(unsigned what, const char *call, const char *path, uintptr_t c
         snprintf(text, sizeof text, "fired %s\n", fired);
         say(text); /* the command may not live to its end */
     }
+    if (fail_signal) {
+        const int kept = errno;
+        raise(fail_signal);
+        errno = kept;
+        return false;
+    }
     errno = fail_errno;
     return true;
 }
@@ -266,14 +280,16 @@ __attribute__((constructor)) static void begin(void)
     static const struct {
         const char *name;
         unsigned calls;
-        int error;
+        int error, signal;
     } kinds[] = {
-        {"alloc", ALLOC, ENOMEM},
-        {"thread", THREAD, EAGAIN},
-        {"eio", OPEN | CREATE | READ | WRITE | SYNC | CLOSE | LOOK | MOVE | REMOVE, EIO},
-        {"enospc", CREATE | WRITE | SYNC | CLOSE | MOVE, ENOSPC},
-        {"eintr", OPEN | CREATE | BYTES | SYNC | CLOSE, EINTR},
-        {"short", BYTES, 0},
+        {"alloc", ALLOC, ENOMEM, 0},
+        {"thread", THREAD, EAGAIN, 0},
+        {"eio", OPEN | CREATE | READ | WRITE | SYNC | CLOSE | LOOK | MOVE | REMOVE, EIO, 0},
+        {"enospc", CREATE | WRITE | SYNC | CLOSE | MOVE, ENOSPC, 0},
+        {"eintr", OPEN | CREATE | BYTES | SYNC | CLOSE, EINTR, 0},
+        {"short", BYTES, 0, 0},
+        {"term", ALL, 0, SIGTERM},
+        {"usr1", ALL, 0, SIGUSR1},
     };
     const char *kind = getenv("FAULT_KIND"), *at = getenv("FAULT_AT"), *whose = getenv("FAULT_FROM");
     void *frame;
@@ -284,6 +300,7 @@ __attribute__((constructor)) static void begin(void)
         if (strcmp(kind, kinds[i].name) == 0) {
             wanted = kinds[i].calls;
             fail_errno = kinds[i].error;
+            fail_signal = kinds[i].signal;
         }
     }
     shorten = kind && strcmp(kind, "short") == 0;
@@ -296,6 +313,9 @@ __attribute__((constructor)) static void begin(void)
         libs_low = low;
         libs_high = high;
     }
+    const char *clock = getenv("FAULT_CLOCK");
+    clock_set = clock && strcmp(clock, "wall") == 0;
+    clock_leaps = clock && strcmp(clock, "leap") == 0;
     report_path = getenv("FAULT_REPORT");
     owner = getpid();
     watching = true;
@@ -311,6 +331,8 @@ __attribute__((destructor)) static void end(void)
     used = (size_t)snprintf(text, sizeof text, "calls %ld\n", atomic_load(&calls));
     if (fired[0])
         used += (size_t)snprintf(text + used, sizeof text - used, "fired %s\n", fired);
+    if (clock_set || clock_leaps)
+        used += (size_t)snprintf(text + used, sizeof text - used, "clock %ld\n", atomic_load(&clock_calls));
     for (size_t i = 0; i < HELD_MAX && held_count; i++) {
         if (held[i].p && shown++ < 20)
             used += (size_t)snprintf(text + used, sizeof text - used, "held %#lx %zu\n",
@@ -322,6 +344,42 @@ __attribute__((destructor)) static void end(void)
             used += (size_t)snprintf(text + used, sizeof text - used, "open %.230s\n", fd_path[fd]);
     }
     say(text);
+}
+
+/* ---- clocks ---- */
+
+/* By how much a clock is wrong that the command reads. */
+static time_t clock_error(clockid_t clock, uintptr_t caller)
+{
+    if (!class_of(caller) || !(clock == CLOCK_REALTIME ? clock_set : clock == CLOCK_MONOTONIC && clock_leaps))
+        return 0;
+    const long n = atomic_fetch_add(&clock_calls, 1) + 1;
+    return clock_set ? n % 2 ? 86400 : -86400 : n / 50 * 1000;
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    REAL(clock_gettime);
+    const int error = real(clock, now);
+    now->tv_sec += clock_error(clock, CALLER);
+    return error;
+}
+
+EXPORT int gettimeofday(struct timeval *now, void *zone)
+{
+    REAL(gettimeofday);
+    const int error = real(now, zone);
+    now->tv_sec += clock_error(CLOCK_REALTIME, CALLER);
+    return error;
+}
+
+EXPORT time_t time(time_t *now)
+{
+    REAL(time);
+    const time_t t = real(NULL) + clock_error(CLOCK_REALTIME, CALLER);
+    if (now)
+        *now = t;
+    return t;
 }
 
 /* ---- memory ---- */
