@@ -388,11 +388,7 @@ int lun_cmd_plan(int argc, char **argv)
 {
     plan_args a = {.run = {RUN_DEFAULTS, .device = "auto", .preset_given = true}};
     const arg_option options[] = {
-        {.name = "--device",
-         .type = ARG_TEXT,
-         .value = &a.run.device,
-         .meta = "DEVICE",
-         .help = "auto (the default), cpu, opencl[:I]"},
+        DEVICE_OPTION(&a.run.device, ""),
         THREADS_OPTION(&a.run.threads),
         {.name = "--quick", .type = ARG_FLAG, .value = &a.quick, .help = "time nothing: counts and memory only"},
         {.name = "--json", .type = ARG_FLAG, .value = &a.json, .help = "one JSON value"},
