@@ -1,4 +1,4 @@
-/* Small ops of every kind with data, ready to run on a device. For test_device.c and whoever needs the same. */
+/* Small ops of every kind with data, ready to run on a device. For the tests of devices. */
 #ifndef TEST_DEVICE_OPS_H
 #define TEST_DEVICE_OPS_H
 
