@@ -567,6 +567,10 @@ START_TEST(attention_and_resampling_rules)
     REFUSED(OP(POOL2, lun_image(2, 3, 10, 7)), "even");
     REFUSED(OP(POOL2, lun_image(2, 3, 1, 2)), "even");
     REFUSED(OP(POOL2, I32(2)), "src must be float");
+    ACCEPTED(OP(UPSAMPLE2_FILTER, lun_filter(2, 3, 5, 7)), lun_filter(3, 2, 6, 8));
+    REFUSED(OP(UPSAMPLE2_FILTER, lun_image(2, 3, 5, 7)), "filter");
+    ACCEPTED(OP(POOL2_FILTER, lun_filter(3, 2, 6, 8)), lun_filter(2, 3, 5, 7));
+    REFUSED(OP(POOL2_FILTER, lun_filter(3, 2, 6, 1)), "at least 2");
 
     lun_op table = OP(EMBED_BACKWARD, I32(4), lun_image(4, 32, 1, 1));
     REFUSED(table, "0 rows");
@@ -865,6 +869,10 @@ START_TEST(gradients)
     ck_assert(b.node[0].kind == LUN_OP_UPSAMPLE2 && b.node[0].attrs.resample.mean);
     b = differentiate(OP(UPSAMPLE2, x), 1);
     ck_assert(b.node[0].kind == LUN_OP_POOL2 && !b.node[0].attrs.resample.mean);
+    b = differentiate(OP(UPSAMPLE2_FILTER, lun_filter(2, 3, 3, 3)), 1);
+    ck_assert(b.emitted == 1 && b.node[0].kind == LUN_OP_POOL2_FILTER && b.node[0].src[0] == 300);
+    b = differentiate(OP(POOL2_FILTER, lun_filter(2, 3, 3, 3)), 1);
+    ck_assert(b.emitted == 1 && b.node[0].kind == LUN_OP_UPSAMPLE2_FILTER && b.node[0].src[0] == 300);
     lun_op attention = OP(ATTENTION, x);
     attention.attrs.attention.heads = 2;
     b = differentiate(attention, 1);
