@@ -24,6 +24,7 @@ KERNELS = [
     ("cl/elementwise.cl", "bias + n * arg.channels + c0", "bias + c0", "opcheck --op add_channel"),
     ("cl/elementwise.cl", "arg.src_channels + arg.src_first + c0", "arg.src_channels + c0", "opcheck --op slice"),
     ("cl/resample.cl", "from[down + across + c]", "from[down + c]", "opcheck --op pool2"),
+    ("cl/resample.cl", "arg.last_w - x + b;", "arg.last_w - x - b;", "opcheck --op upsample2_filter"),
     # Statistics
     ("cl/norm.cl", "square[c] / (float)arg.rows;", "square[c] / ((float)arg.rows - 1.0f);", "opcheck --op batch_norm"),
     ("cl/norm.cl", "rstd[c] = 1.0f / f_sqrt(var + arg.eps);", "rstd[c] = 1.0f / (f_sqrt(var) + arg.eps);", "opcheck --op batch_norm"),
