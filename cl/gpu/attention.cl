@@ -21,6 +21,8 @@
 #define LINE         (TILE + 1) /* one float of padding spreads the columns over the banks */
 #define KEPT         (ATTENTION_PARTS * OWN)
 #define GROUP_OF_256 __attribute__((reqd_work_group_size(TILE * SIDE, 1, 1)))
+/* A launch may be enqueued in parts, in each of which get_group_id begins at 0. */
+#define GROUP_NUMBER ((int)(get_group_id(0) + get_global_offset(0) / (TILE * SIDE)))
 
 /* Up to TILE rows and channels; zero beyond them. */
 static void load_tile(__local float *to, __global const float *from, const long step, const int rows, const int width)
@@ -86,9 +88,9 @@ __kernel GROUP_OF_256 void attention_tile(P_(0), P_(1), P_(2), const struct atte
     __global float *dst = B_(1), *lse = B_(2);
     __local float a[TILE * LINE], b[TILE * LINE], weights[TILE * LINE];
     const int row = get_local_id(0) / SIDE, column = get_local_id(0) % SIDE;
-    const int blocks = (arg.pixels + TILE - 1) / TILE, line = get_group_id(0) / blocks;
+    const int blocks = (arg.pixels + TILE - 1) / TILE, line = GROUP_NUMBER / blocks;
     const int head = line % arg.heads, n = line / arg.heads;
-    const int first = (get_group_id(0) - line * blocks) * TILE, queries = i_min(TILE, arg.pixels - first);
+    const int first = (GROUP_NUMBER - line * blocks) * TILE, queries = i_min(TILE, arg.pixels - first);
     const long step = 3 * arg.channels;
     __global const float *base = qkv + (long)n * arg.pixels * step + head * arg.head_step;
 
@@ -134,9 +136,9 @@ __kernel GROUP_OF_256 void attention_dq_tile(P_(0), P_(1), P_(2), P_(3), P_(4), 
     __global float *dqkv = B_(4);
     __local float a[TILE * LINE], b[TILE * LINE], weights[TILE * LINE];
     const int row = get_local_id(0) / SIDE, column = get_local_id(0) % SIDE;
-    const int blocks = (arg.pixels + TILE - 1) / TILE, line = get_group_id(0) / blocks;
+    const int blocks = (arg.pixels + TILE - 1) / TILE, line = GROUP_NUMBER / blocks;
     const int head = line % arg.heads, n = line / arg.heads;
-    const int first = (get_group_id(0) - line * blocks) * TILE, queries = i_min(TILE, arg.pixels - first);
+    const int first = (GROUP_NUMBER - line * blocks) * TILE, queries = i_min(TILE, arg.pixels - first);
     const long step = 3 * arg.channels;
     const int at = n * arg.pixels + first + i_min(row, queries - 1);
     __global const float *base = qkv + (long)n * arg.pixels * step + head * arg.head_step;
@@ -168,9 +170,9 @@ __kernel GROUP_OF_256 void attention_dkv_tile(P_(0), P_(1), P_(2), P_(3), P_(4),
     __global float *dqkv = B_(4);
     __local float a[TILE * LINE], b[TILE * LINE], weights[TILE * LINE];
     const int row = get_local_id(0) / SIDE, column = get_local_id(0) % SIDE;
-    const int blocks = (arg.pixels + TILE - 1) / TILE, line = get_group_id(0) / blocks;
+    const int blocks = (arg.pixels + TILE - 1) / TILE, line = GROUP_NUMBER / blocks;
     const int head = line % arg.heads, n = line / arg.heads;
-    const int first = (get_group_id(0) - line * blocks) * TILE, keys = i_min(TILE, arg.pixels - first);
+    const int first = (GROUP_NUMBER - line * blocks) * TILE, keys = i_min(TILE, arg.pixels - first);
     const long step = 3 * arg.channels;
     __global const float *base = qkv + (long)n * arg.pixels * step + head * arg.head_step;
     __global const float *k = base + arg.k_first + first * step, *v = base + arg.v_first + first * step;

@@ -13,6 +13,8 @@
 #define DEPTH 16
 #define SIDE  16         /* 16 x 16 work-items, 4 x 4 elements each, SIDE apart */
 #define LINE  (TILE + 1) /* one float of padding spreads the columns over the banks */
+/* A launch may be enqueued in parts, in each of which get_group_id begins at 0. */
+#define GROUP_NUMBER ((int)(get_group_id(0) + get_global_offset(0) / (SIDE * SIDE)))
 
 __kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void
 conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1, __global char *p2, const ulong o2,
@@ -26,7 +28,7 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
 
     const int id = get_local_id(0), tx = id % SIDE, ty = id / SIDE;
     const int column_tiles = (arg.dst_c + TILE - 1) / TILE;
-    const int tile = get_group_id(0), first_row = tile / column_tiles * TILE, first_column = tile % column_tiles * TILE;
+    const int tile = GROUP_NUMBER, first_row = tile / column_tiles * TILE, first_column = tile % column_tiles * TILE;
     const int depth = arg.taps_h * arg.taps_w * arg.src_c;
 
     /* The four source pixels this item gathers from: rows ty + SIDE i of the tile, one depth each step. */
@@ -115,8 +117,7 @@ conv2d_wgrad_tile(__global char *p0, const ulong o0, __global char *p1, const ul
     const int id = get_local_id(0), tx = id % SIDE, ty = id / SIDE;
     const int lines = arg.kernel_h * arg.kernel_w * arg.big_c;
     const int line_tiles = (lines + TILE - 1) / TILE, column_tiles = (arg.small_c + TILE - 1) / TILE;
-    const int tile = get_group_id(0) % (line_tiles * column_tiles),
-              chunk = get_group_id(0) / (line_tiles * column_tiles);
+    const int tile = GROUP_NUMBER % (line_tiles * column_tiles), chunk = GROUP_NUMBER / (line_tiles * column_tiles);
     const int first_line = tile / column_tiles * TILE, first_column = tile % column_tiles * TILE;
     const int row_begin = chunk * arg.rows_per_chunk, row_end = i_min(row_begin + arg.rows_per_chunk, arg.rows);
 

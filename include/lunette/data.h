@@ -190,6 +190,8 @@ LUN_API lun_status lun_dataset_draw(const lun_dataset *dataset, const lun_augmen
  * The held-out pictures' indices come first in `order` (room for the data set's count), the others behind, each in
  * order; *held: how many. LUN_ERR_USAGE for another `holdout`. LUN_ERR_DATA when one of the two sides is empty. */
 LUN_API lun_status lun_holdout_check(double holdout);
+/* Is picture number `i` of the order, so named, held out? `holdout` as checked. */
+LUN_API int lun_holdout_takes(double holdout, const char *name, size_t i);
 LUN_API lun_status lun_holdout_split(const lun_dataset *dataset, double holdout, uint32_t *order, size_t *held);
 
 #ifdef __cplusplus

@@ -13,7 +13,9 @@
  * nothing is remembered. $LUNETTE_KERNELS names a folder to read kernel texts from instead of the embedded ones, and
  * $LUNETTE_ISA (baseline, avx2, avx512) forces the plain-C device's instruction set. $LUNETTE_DECLINE is a list of
  * op names, separated by commas, that devices other than cpu decline ("conv2d,loss"): for tests and for finding a bad
- * kernel.
+ * kernel. $LUNETTE_LAUNCH_MS is how many milliseconds one launch on an OpenCL device may be predicted to take (100 on
+ * GPUs, 0 for any on others), and $LUNETTE_PROBE how many seconds OpenCL drivers have to name their devices (60; 0 asks
+ * them in this process).
  */
 #ifndef LUNETTE_DEVICE_H
 #define LUNETTE_DEVICE_H

@@ -34,6 +34,9 @@ typedef struct lun_doctor_params {
     int threads;                    /* lun_device_params */
     /* The kernel that would be taken for an op of this description; NULL, or no such function: the device's choice. */
     const char *(*choice)(void *payload, const char *op);
+    /* Called once with the device on which all is done, before that begins, to lun_device_watch() it; an error ends it.
+     * May be NULL. */
+    lun_status (*opened)(void *payload, lun_device *dev);
     /* Called between steps: what is tried, and how far that is; non-zero stops. May be NULL. */
     int (*progress)(void *payload, const char *candidate, int round, int rounds);
     /* After all, in order of op and kernel; what it is given is gone when it returns. May be NULL. */

@@ -100,7 +100,9 @@ struct lun_device {
     struct lun_watch *watch; /* NULL: nobody looks on */
 };
 
-/* watch.c. End the thread; it must not be in `hung`. */
+/* watch.c. Look on at a second device as at `other`, if anybody does; for work that is done for that one. */
+lun_status lun_device_watch_as(lun_device *dev, const lun_device *other);
+/* End the thread; it must not be in `hung`. */
 void lun_device_unwatch(lun_device *dev);
 
 /* drivers.c: NULL-terminated, in order of preference. */

@@ -70,6 +70,12 @@ lun_status lun_device_watch(lun_device *dev, double seconds, void (*hung)(void *
     return LUN_OK;
 }
 
+lun_status lun_device_watch_as(lun_device *dev, const lun_device *other)
+{
+    const lun_watch *w = other->watch;
+    return w ? lun_device_watch(dev, w->seconds, w->hung, w->payload) : LUN_OK;
+}
+
 void lun_device_unwatch(lun_device *dev)
 {
     lun_watch *w = dev->watch;

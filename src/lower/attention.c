@@ -138,6 +138,7 @@ static lun_launch *emit_direct(lun_lowering *out, const char *kernel, const stru
 {
     lun_launch *launch = lun_emit(out, "attention.cl", kernel, (int64_t)a->rows * a->heads * pieces);
     snprintf(launch->options, sizeof launch->options, "-DATTENTION_COLUMNS=%d", a->columns);
+    launch->work = (double)pieces; /* each makes all scores of its row again */
     return launch;
 }
 

@@ -105,6 +105,15 @@ static struct conv2d_wgrad_args wgrad_args(const lun_op *op)
                                       .kernel_w = a->kernel_w};
 }
 
+/* The part of all multiplications that phase `i` makes: some have more taps than others. */
+static double phase_work(const struct conv2d_gather_args *phase, int phases, int i)
+{
+    double all = 0;
+    for (int k = 0; k < phases; k++)
+        all += (double)phase[k].rows * phase[k].taps_h * phase[k].taps_w;
+    return all > 0 ? (double)phase[i].rows * phase[i].taps_h * phase[i].taps_w / all : 0;
+}
+
 /* The bias operand, or something harmless where there is none: a kernel's argument must be some buffer. */
 static void emit_bias(lun_launch *launch, const lun_op *op)
 {
@@ -201,6 +210,12 @@ static lun_status tile_possible(const lun_caps *caps)
     return LUN_OK;
 }
 
+/* What tiles multiply for each multiplication that is asked for: one that is not full costs as much as a full one. */
+static double tile_work(int64_t lines, int64_t columns)
+{
+    return (double)(lun_round_up(lines, TILE) * lun_round_up(columns, TILE)) / (double)(lines * columns);
+}
+
 static lun_launch *emit_tiles(lun_lowering *out, const char *kernel, int64_t groups)
 {
     lun_launch *launch = lun_emit(out, "gpu/conv2d.cl", kernel, groups * TILE_GROUP);
@@ -218,6 +233,7 @@ static lun_status tile_gather(const lun_op *op, const lun_caps *caps, lun_loweri
     for (int i = 0; i < phases; i++) {
         lun_launch *launch =
             emit_tiles(out, "conv2d_tile", lun_ceil_div(phase[i].rows, TILE) * lun_ceil_div(phase[i].dst_c, TILE));
+        launch->work = phase_work(phase, phases, i) * tile_work(phase[i].rows, phase[i].dst_c);
         lun_emit_src(launch, 0);
         lun_emit_src(launch, 1);
         emit_bias(launch, op);
@@ -228,8 +244,9 @@ static lun_status tile_gather(const lun_op *op, const lun_caps *caps, lun_loweri
     return LUN_OK;
 }
 
-/* Chunks of pixels: enough groups to fill a large GPU, at least 256 pixels each, and partial results of at most 64 MiB.
- * Fixed by the shape, so that the sum's order never depends on the device. */
+/* Chunks of pixels: enough groups to fill a large GPU, at least 256 pixels each and not so many that one group alone
+ * takes long (parts.c); partial results of at most 64 MiB or a sixteenth of the operands. Fixed by the shape, so that
+ * the sum's order never depends on the device. */
 static lun_status tile_wgrad(const lun_op *op, const lun_caps *caps, lun_lowering *out)
 {
     LUN_TRY(tile_possible(caps));
@@ -238,12 +255,15 @@ static lun_status tile_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
     const int64_t tiles =
         lun_ceil_div((int64_t)w.kernel_h * w.kernel_w * w.big_c, TILE) * lun_ceil_div(w.small_c, TILE);
     int64_t chunks = lun_min_i64(lun_ceil_div(512, tiles), lun_ceil_div(w.rows, 256));
-    chunks = lun_max_i64(1, lun_min_i64(chunks, (64 << 20) / (count * 4)));
+    chunks = lun_max_i64(chunks, lun_ceil_div(w.rows, 16384));
+    const int64_t operands = (int64_t)(lun_bytes(op->src[0]) + lun_bytes(op->src[1]));
+    chunks = lun_max_i64(1, lun_min_i64(chunks, lun_max_i64(64 << 20, operands / 16) / (count * 4)));
     w.rows_per_chunk = (int)lun_ceil_div(w.rows, chunks);
     w.chunks = (int)lun_ceil_div(w.rows, w.rows_per_chunk);
     const size_t part = w.chunks > 1 ? lun_book(out, (size_t)(w.chunks * count) * 4) : 0;
 
     lun_launch *launch = emit_tiles(out, "conv2d_wgrad_tile", tiles * w.chunks);
+    launch->work = tile_work((int64_t)w.kernel_h * w.kernel_w * w.big_c, w.small_c);
     lun_emit_src(launch, 0);
     lun_emit_src(launch, 1);
     if (w.chunks > 1)
@@ -255,6 +275,7 @@ static lun_status tile_wgrad(const lun_op *op, const lun_caps *caps, lun_lowerin
         struct conv2d_sum_args sum = {.count = (int)count, .chunks = w.chunks};
         sum.per_item = (int)lun_grain(caps, count);
         launch = lun_emit(out, "gpu/conv2d.cl", "conv2d_sum", lun_ceil_div(count, sum.per_item));
+        launch->work = (double)w.chunks / w.rows;
         lun_emit_workspace(launch, part);
         lun_emit_dst(launch, 0);
         lun_emit_args(launch, sum);
@@ -307,6 +328,7 @@ static lun_status direct_gather(const lun_op *op, const lun_caps *caps, lun_lowe
         g->panels_per_item = caps->gpu ? 1 : g->dst_c;
         lun_launch *launch =
             lun_emit(out, "conv2d_direct.cl", "conv2d_direct", g->rows * lun_ceil_div(g->dst_c, g->panels_per_item));
+        launch->work = phase_work(phase, phases, i);
         lun_emit_src(launch, 0);
         lun_emit_src(launch, 1);
         emit_bias(launch, op);

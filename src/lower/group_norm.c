@@ -225,6 +225,7 @@ lun_status lun_lower_group_norm_backward(const lun_op *op, const lun_caps *caps,
                                                     .dbias = a->dbias,
                                                     .width = width};
     lun_launch *launch = lun_emit_norm(out, caps, file, "group_back_weights", lun_ceil_div(s.c, width));
+    launch->work = 3.0 / (double)(s.h * s.w); /* three sums a sample, where the others have its pixels */
     lun_emit_buffer(launch, sums);
     lun_emit_src(launch, 5);
     lun_emit_src(launch, scaled ? 6 : 3);

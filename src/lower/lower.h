@@ -19,6 +19,7 @@ typedef struct lun_caps {
     size_t max_group;   /* largest work-group, 0 without groups */
     size_t local_bytes; /* local memory, 0 without groups */
     size_t max_alloc;   /* largest single buffer */
+    double launch_s;    /* seconds that one launch may be predicted to take, because others wait meanwhile; 0: any */
 } lun_caps;
 
 typedef enum lun_space { LUN_SPACE_SRC, LUN_SPACE_DST, LUN_SPACE_WORKSPACE, LUN_SPACE_KEPT } lun_space;
@@ -50,6 +51,7 @@ typedef struct lun_launch {
     _Alignas(8) unsigned char args[LUN_LAUNCH_MAX_ARGS];
     int64_t items; /* work-items; a multiple of group where group > 0 */
     int group;     /* 0: items are independent and the device picks; else the exact work-group size (cl/gpu only) */
+    double work;   /* how much of the op's arithmetic the launch does; 0: those of one kernel share it by their items */
     bool prepare;  /* reads sources that may stay the same from run to run, writes what is kept */
     lun_gemm_args gemm; /* where file is NULL */
 } lun_launch;
@@ -99,5 +101,14 @@ int64_t lun_grain(const lun_caps *caps, int64_t n);
 /* Cost of any op by the direct method (what it asks for, not what a candidate does); bytes: each operand read or
  * written once. */
 void lun_op_cost(const lun_op *op, double *flops, double *bytes);
+
+/* parts.c. What launch `index` of the op's lowering takes on a slow device of caps->units, in seconds: an upper bound
+ * for most. */
+double lun_launch_seconds(const lun_op *op, const lun_lowering *lowering, int index, const lun_caps *caps);
+/* The launch is to be enqueued so many items at a time, in order: a multiple of `group`, at least one group, and no
+ * more than is predicted to take caps->launch_s; all of them where that is 0. An item of a matrix product is a row of
+ * C. Items are independent, so no result depends on this. */
+int64_t lun_launch_items(const lun_op *op, const lun_lowering *lowering, int index, const lun_caps *caps,
+                         int64_t group);
 
 #endif

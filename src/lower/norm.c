@@ -105,6 +105,7 @@ static void finish(lun_lowering *out, const lun_caps *caps, size_t moments, int6
                                           .stride = (int)stride,
                                           .width = narrow(caps)};
     lun_launch *launch = emit(out, caps, "norm_finish", lun_ceil_div(columns, narrow(caps)));
+    launch->work = (double)partials / (double)rows;
     lun_emit_workspace(launch, moments);
     lun_emit_buffer(launch, stats);
     lun_emit_args(launch, args);
@@ -149,6 +150,7 @@ static void emit_given(const lun_op *op, const lun_caps *caps, lun_lowering *out
                                          .kept = (float)(1.0 - (double)a->momentum),
                                          .unbias = a->update ? (float)(rows / (rows - 1)) : 0.0f};
     lun_launch *launch = emit(out, caps, "norm_given", lun_ceil_div(s.c, narrow(caps)));
+    launch->work = 1 / rows;
     for (int i = 0; i < 2; i++)
         lun_emit_buffer(launch, used[i]);
     for (int i = 1; i < 5; i++)
@@ -247,6 +249,7 @@ lun_status lun_lower_batch_norm_backward(const lun_op *op, const lun_caps *caps,
                                                  .shifted = a->dshift,
                                                  .inverse = a->training ? (float)(1.0 / (double)rows) : 0.0f};
     lun_launch *launch = emit(out, caps, "norm_back_finish", lun_ceil_div(s.c, narrow(caps)));
+    launch->work = (double)(groups * partials) / (double)rows;
     lun_emit_workspace(launch, part);
     lun_emit_src(launch, 2);
     lun_emit_src(launch, 4);

@@ -262,7 +262,9 @@ lun_status lun_doctor(const char *device, const lun_doctor_params *params, lun_d
     doctor d = {.params = params};
     LUN_TRY(lun_device_open(spec, &open, &d.check));
     lun_check_observe(d.check, note, &d);
-    const lun_status status = examine(&d);
+    lun_status status = params->opened ? params->opened(params->payload, d.check) : LUN_OK;
+    if (status == LUN_OK)
+        status = examine(&d);
     if (status == LUN_OK)
         report(&d, out);
     lun_device_close(&d.check);

@@ -231,6 +231,13 @@ static void on_finding(void *payload, const lun_doctor_finding *f)
     }
 }
 
+/* What hangs here hangs the run. */
+static lun_status on_opened(void *payload, lun_device *dev)
+{
+    const vetting *v = payload;
+    return lun_device_watch_as(dev, v->dev);
+}
+
 static lun_status examine(vetting *v, bool others)
 {
     lun_train_config few = *v->config;
@@ -241,6 +248,7 @@ static lun_status examine(vetting *v, bool others)
                                       .all = others,
                                       .threads = info->units,
                                       .choice = on_choice,
+                                      .opened = on_opened,
                                       .result = on_finding,
                                       .payload = v};
     lun_doctor_verdict verdict;

@@ -3,7 +3,7 @@
 
     flips.py LUNETTE ICD [--stride N] [--bits A,B]
 
-On the platform of icd.c, which computes rightly but for one bit of one word in the middle of what one launch changes: every N-th launch of a
+On the stub platform (stub.h), which computes rightly but for one bit of one word in the middle of what one launch changes: every N-th launch of a
 doctor's run and of a checked training, each bit. Exit 5 with the op's name is asked for wherever the host can have read something else than
 without the fault; elsewhere (padding of packed filters, say) no result is wrong. For bits of a fraction the comparison's tolerance
 decides; those above it, sign and exponent, must all be seen, and of the top fraction bit nearly all.

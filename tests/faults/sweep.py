@@ -9,7 +9,7 @@ exit code that the fault or signal deserves, one line of error or none, nothing 
 file, and every file as it was before or as it is after an undisturbed run, byte for byte. A failed training then goes on without a fault,
 and has to end with the undisturbed bytes.
 
-SHIM is the library of shim.c and ICD that of icd.c; both say what they do. Prints a line for each command and kind, and its findings below it.
+SHIM is the library of shim.c and ICD that of icd.c and stub.h; both say what they do. Prints a line for each command and kind, and its findings below it.
 """
 import argparse
 import bisect

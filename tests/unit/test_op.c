@@ -260,6 +260,10 @@ START_TEST(gradients)
     ck_assert(b.node[0].kind == LUN_OP_UPSAMPLE2 && b.node[0].attrs.resample.mean);
     b = differentiate(OP(UPSAMPLE2, x), 1);
     ck_assert(b.node[0].kind == LUN_OP_POOL2 && !b.node[0].attrs.resample.mean);
+    b = differentiate(OP(UPSAMPLE2_FILTER, lun_filter(2, 3, 3, 3)), 1);
+    ck_assert(b.emitted == 1 && b.node[0].kind == LUN_OP_POOL2_FILTER && b.node[0].src[0] == 300);
+    b = differentiate(OP(POOL2_FILTER, lun_filter(2, 3, 3, 3)), 1);
+    ck_assert(b.emitted == 1 && b.node[0].kind == LUN_OP_UPSAMPLE2_FILTER && b.node[0].src[0] == 300);
     lun_op attention = OP(ATTENTION, x);
     attention.attrs.attention.heads = 2;
     b = differentiate(attention, 1);

@@ -292,6 +292,10 @@ START_TEST(attention_and_resampling_rules)
     REFUSED(OP(POOL2, lun_image(2, 3, 10, 7)), "even");
     REFUSED(OP(POOL2, lun_image(2, 3, 1, 2)), "even");
     REFUSED(OP(POOL2, I32(2)), "src must be float");
+    ACCEPTED(OP(UPSAMPLE2_FILTER, lun_filter(2, 3, 5, 7)), lun_filter(3, 2, 6, 8));
+    REFUSED(OP(UPSAMPLE2_FILTER, lun_image(2, 3, 5, 7)), "filter");
+    ACCEPTED(OP(POOL2_FILTER, lun_filter(3, 2, 6, 8)), lun_filter(2, 3, 5, 7));
+    REFUSED(OP(POOL2_FILTER, lun_filter(3, 2, 6, 1)), "at least 2");
 
     lun_op table = OP(EMBED_BACKWARD, I32(4), lun_image(4, 32, 1, 1));
     REFUSED(table, "0 rows");

@@ -10,6 +10,10 @@
 #define MAX_DEVICES   64
 #define FLUSH_EVERY   32
 #define GPU_GROUP     64
+/* A driver may say anything. */
+#define MAX_EXTENSIONS ((size_t)1 << 20)
+/* At most so long may one launch take where a card draws the desktop: src/lower/parts.c. */
+#define LAUNCH_SECONDS 0.1
 
 typedef struct found {
     cl_platform_id platform;
@@ -146,7 +150,7 @@ static uint64_t device_number(cl_device_id id, cl_device_info what, size_t bytes
 static bool has_extension(cl_device_id id, const char *name)
 {
     size_t bytes = 0;
-    if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS)
+    if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS || bytes > MAX_EXTENSIONS)
         return false;
     char *list = calloc(bytes + 1, 1);
     const bool has =
@@ -155,22 +159,28 @@ static bool has_extension(cl_device_id id, const char *name)
     return has;
 }
 
-/* NULL, or why a device cannot be used. */
-static const char *refusal(cl_platform_id platform, cl_device_id id)
+/* NULL, or why a device cannot be used. *error: the first answer that it has not given. */
+static const char *refusal(cl_platform_id platform, cl_device_id id, cl_int *error)
 {
     char text[256];
     int major = 0, minor = 0;
-    if (!DEVICE_NUMBER(id, CL_DEVICE_AVAILABLE, cl_bool, NULL))
+    const bool available = DEVICE_NUMBER(id, CL_DEVICE_AVAILABLE, cl_bool, error);
+    const bool compiler = DEVICE_NUMBER(id, CL_DEVICE_COMPILER_AVAILABLE, cl_bool, error);
+    const bool little = DEVICE_NUMBER(id, CL_DEVICE_ENDIAN_LITTLE, cl_bool, error);
+    const uint64_t floats = DEVICE_NUMBER(id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config, error);
+    device_text(id, CL_DEVICE_VERSION, text, sizeof text, error);
+    if (*error != CL_SUCCESS)
+        return "it does not answer";
+    if (!available)
         return "it is not available";
-    if (!DEVICE_NUMBER(id, CL_DEVICE_COMPILER_AVAILABLE, cl_bool, NULL))
+    if (!compiler)
         return "it has no compiler";
-    device_text(id, CL_DEVICE_VERSION, text, sizeof text, NULL);
     if (sscanf(text, "OpenCL %d.%d", &major, &minor) != 2 || major * 10 + minor < 12)
         return "it is older than OpenCL 1.2";
-    if (!DEVICE_NUMBER(id, CL_DEVICE_ENDIAN_LITTLE, cl_bool, NULL))
+    if (!little)
         return "it is big-endian";
     const uint64_t needed = CL_FP_ROUND_TO_NEAREST | CL_FP_INF_NAN;
-    if ((DEVICE_NUMBER(id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config, NULL) & needed) != needed)
+    if ((floats & needed) != needed)
         return "its float arithmetic lacks rounding to nearest, infinities or NaN";
     device_text(id, CL_DEVICE_PROFILE, text, sizeof text, NULL);
     if (strcmp(text, "EMBEDDED_PROFILE") == 0 && !has_extension(id, "cles_khr_int64"))
@@ -181,16 +191,75 @@ static const char *refusal(cl_platform_id platform, cl_device_id id)
     return NULL;
 }
 
+#define LAST_RANK 2
+
 static int rank(cl_device_type type)
 {
     return type & CL_DEVICE_TYPE_GPU ? 0 : type & CL_DEVICE_TYPE_CPU ? 2 : 1;
 }
 
+/* Why devices are left out, "NAME: REASON" each; what does not fit is cut. */
+typedef struct refusals {
+    char text[600];
+    size_t length;
+    bool warn; /* in warnings, too */
+} refusals;
+
+static void refuse(refusals *r, const char *name, const char *reason, cl_int error)
+{
+    char line[256];
+    if (error == CL_SUCCESS)
+        snprintf(line, sizeof line, "%s: %s", name, reason);
+    else
+        snprintf(line, sizeof line, "%s: %s (%s, %d)", name, reason, lun_opencl_error_name(error), (int)error);
+    lun_log(r->warn ? LUN_LOG_WARN : LUN_LOG_DEBUG, "an OpenCL device is left out: %s", line);
+    const size_t left = sizeof r->text - r->length;
+    const int wrote = snprintf(r->text + r->length, left, "%s%s", r->length > 0 ? "; " : "", line);
+    if (wrote > 0)
+        r->length += (size_t)wrote < left ? (size_t)wrote : left - 1;
+}
+
+/* The devices of one platform, of rank `wanted`. Those that do not say what they are count as of the last rank. */
+static void enumerate_platform(cl_platform_id platform, int wanted, found list[MAX_DEVICES], int *count,
+                               refusals *refused)
+{
+    cl_device_id ids[MAX_DEVICES];
+    cl_uint id_count = 0;
+    char name[128];
+    const cl_int got = clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, MAX_DEVICES, ids, &id_count);
+    if (got != CL_SUCCESS) {
+        platform_text(platform, CL_PLATFORM_NAME, name, sizeof name, NULL);
+        if (got != CL_DEVICE_NOT_FOUND && wanted == LAST_RANK)
+            refuse(refused, name, "the platform does not tell its devices", got);
+        return;
+    }
+    if (id_count > MAX_DEVICES)
+        id_count = MAX_DEVICES;
+    for (cl_uint i = 0; i < id_count && *count < MAX_DEVICES; i++) {
+        cl_int error = CL_SUCCESS;
+        const cl_device_type type = (cl_device_type)DEVICE_NUMBER(ids[i], CL_DEVICE_TYPE, cl_device_type, &error);
+        if ((error == CL_SUCCESS ? rank(type) : LAST_RANK) != wanted)
+            continue;
+        const char *reason = refusal(platform, ids[i], &error);
+        if (reason) {
+            cl_int nameless = CL_SUCCESS;
+            device_text(ids[i], CL_DEVICE_NAME, name, sizeof name, &nameless);
+            if (nameless != CL_SUCCESS)
+                platform_text(platform, CL_PLATFORM_NAME, name, sizeof name, NULL);
+            refuse(refused, name, reason, error);
+            continue;
+        }
+        list[(*count)++] = (found){platform, ids[i], type};
+    }
+}
+
 /* Every usable device, GPUs first and CPUs last, else in the loader's order; at most MAX_DEVICES. */
-static int enumerate(found list[MAX_DEVICES])
+static int enumerate(found list[MAX_DEVICES], refusals *refused)
 {
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_uint platform_count = 0;
+    refused->text[0] = 0;
+    refused->length = 0;
     if (!lun_opencl_usable())
         return 0;
     const cl_int error = clGetPlatformIDs(MAX_PLATFORMS, platforms, &platform_count);
@@ -201,29 +270,9 @@ static int enumerate(found list[MAX_DEVICES])
     if (platform_count > MAX_PLATFORMS)
         platform_count = MAX_PLATFORMS;
     int count = 0;
-    for (int wanted = 0; wanted < 3; wanted++) {
-        for (cl_uint p = 0; p < platform_count; p++) {
-            cl_device_id ids[MAX_DEVICES];
-            cl_uint id_count = 0;
-            if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, ids, &id_count) != CL_SUCCESS)
-                continue; /* also: a platform without devices */
-            if (id_count > MAX_DEVICES)
-                id_count = MAX_DEVICES;
-            for (cl_uint i = 0; i < id_count && count < MAX_DEVICES; i++) {
-                const cl_device_type type = (cl_device_type)DEVICE_NUMBER(ids[i], CL_DEVICE_TYPE, cl_device_type, NULL);
-                if (type == 0 || rank(type) != wanted)
-                    continue; /* also: it does not say what it is */
-                const char *reason = refusal(platforms[p], ids[i]);
-                if (reason) {
-                    char name[128];
-                    device_text(ids[i], CL_DEVICE_NAME, name, sizeof name, NULL);
-                    lun_log(LUN_LOG_DEBUG, "OpenCL: %s is skipped: %s", name, reason);
-                    continue;
-                }
-                list[count++] = (found){platforms[p], ids[i], type};
-            }
-        }
-    }
+    for (int wanted = 0; wanted <= LAST_RANK; wanted++)
+        for (cl_uint p = 0; p < platform_count; p++)
+            enumerate_platform(platforms[p], wanted, list, &count, refused);
     return count;
 }
 
@@ -243,8 +292,10 @@ static void describe(const found *f, int index, lun_device_info *info, cl_int *e
 
 static void opencl_list(void (*add)(void *payload, const lun_device_info *info), void *payload)
 {
+    static atomic_bool told; /* once a process is enough */
     found list[MAX_DEVICES];
-    const int count = enumerate(list);
+    refusals refused = {.warn = !atomic_exchange(&told, true)};
+    const int count = enumerate(list, &refused);
     for (int i = 0; i < count; i++) {
         lun_device_info info;
         describe(&list[i], i, &info, NULL);
@@ -283,6 +334,23 @@ static size_t largest_group(cl_device_id id, cl_int *error)
     return most;
 }
 
+/* NVIDIA's driver says whether it ends kernels that take long, which it does where a screen is attached. Of others'
+ * GPUs any may draw. $LUNETTE_LAUNCH_MS overrules, on any device. */
+static double longest_launch(cl_device_id id, bool gpu)
+{
+    enum { KERNEL_EXEC_TIMEOUT_NV = 0x4005 };
+    const char *given = getenv("LUNETTE_LAUNCH_MS");
+    char *end = NULL;
+    const double ms = given ? strtod(given, &end) : -1;
+    if (given && end != given && *end == 0 && ms >= 0 && ms <= 1e9)
+        return ms / 1000;
+    cl_bool ends = CL_TRUE;
+    if (gpu && has_extension(id, "cl_nv_device_attribute_query") &&
+        clGetDeviceInfo(id, KERNEL_EXEC_TIMEOUT_NV, sizeof ends, &ends, NULL) != CL_SUCCESS)
+        ends = CL_TRUE;
+    return gpu && ends ? LAUNCH_SECONDS : 0;
+}
+
 static void fill_caps(lun_opencl *cl, lun_device *dev, cl_int *error)
 {
     const uint64_t width = DEVICE_NUMBER(cl->id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint, error);
@@ -293,12 +361,14 @@ static void fill_caps(lun_opencl *cl, lun_device *dev, cl_int *error)
     memset(caps, 0, sizeof *caps);
     caps->gpu = dev->info.type == LUN_DEVICE_GPU;
     caps->groups = max_group >= 64 && local >= ((size_t)16 << 10);
-    caps->gemm = lun_opencl_has_gemm();
+    /* Its kernels want groups and local memory, too; on a CPU we see to it that they don't. */
+    caps->gemm = lun_opencl_has_gemm() && (caps->groups || dev->info.type == LUN_DEVICE_CPU);
     caps->lanes = width >= 16 ? 16 : width >= 8 ? 8 : width >= 4 ? 4 : 1;
     caps->units = dev->info.units > 0 ? dev->info.units : 1;
     caps->max_group = caps->groups ? max_group : 0;
     caps->local_bytes = caps->groups ? local : 0;
     caps->max_alloc = (size_t)dev->info.max_alloc_bytes;
+    caps->launch_s = longest_launch(cl->id, caps->gpu);
 }
 
 static void opencl_close(lun_device *dev)
@@ -332,12 +402,15 @@ static lun_status opencl_open(lun_device *dev, int index, const lun_device_param
 {
     (void)params;
     found list[MAX_DEVICES];
-    const int count = enumerate(list);
+    refusals refused = {.warn = false};
+    const int count = enumerate(list, &refused);
+    if (count == 0 && refused.length > 0)
+        return lun_fail(LUN_ERR_DEVICE, "no OpenCL device can be used: %s", refused.text);
     if (count == 0)
         return lun_fail(LUN_ERR_DEVICE, "no OpenCL device was found (is a driver, an \"ICD\", installed?)");
     if (index >= count)
-        return lun_fail(LUN_ERR_DEVICE, "there is no opencl:%d: the last of %d OpenCL devices is opencl:%d", index,
-                        count, count - 1);
+        return lun_fail(LUN_ERR_DEVICE, "there is no opencl:%d: the last of %d OpenCL devices is opencl:%d%s%s", index,
+                        count, count - 1, refused.length > 0 ? "; left out: " : "", refused.text);
     lun_opencl *cl = lun_calloc(1, sizeof *cl, "an OpenCL device");
     if (!cl)
         return LUN_ERR_MEMORY;

@@ -84,9 +84,9 @@ lun_status lun_opencl_enqueued(lun_opencl *cl);
 /* Local size of the item kernels: 1 where an item is a long piece of work, 64 on GPUs (or what the device allows). */
 size_t lun_opencl_group(const lun_opencl *cl);
 
-/* program.c. The program stays the device's. A text that does not compile is LUN_ERR_DEVICE with the file and the first
- * lines of the compiler's log. */
-lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *options, cl_program *out);
+/* program.c. For item kernels in groups of `group`. The program stays the device's. A text that does not compile is
+ * LUN_ERR_DEVICE with the file and the first lines of the compiler's log. */
+lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *options, size_t group, cl_program *out);
 void lun_opencl_programs_release(lun_opencl *cl);
 
 /* launch.c */

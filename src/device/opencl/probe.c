@@ -1,7 +1,7 @@
 /* Are the machine's OpenCL drivers ("ICDs") to be trusted with this process? Some crash when the loader asks them for
  * their devices. So a child asks first, and where it does not come back whole each driver is asked in a child of its
  * own; those that crash are named and left out. What has been found is remembered for these drivers, so that a start
- * costs nothing. LUNETTE_PROBE=0: nobody is asked first. */
+ * costs nothing. LUNETTE_PROBE: how many seconds they have to answer; 0: nobody is asked first. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,7 @@
 #include "opencl.h"
 
 #define MAX_ICDS     64
-#define ASK_SECONDS  60
+#define ASK_SECONDS  60 /* unless LUNETTE_PROBE says */
 #define VENDORS      "OCL_ICD_VENDORS"
 #define VENDORS_PATH "/etc/OpenCL/vendors"
 
@@ -34,6 +34,7 @@ static struct {
     icd list[MAX_ICDS];
     int count;
     bool none; /* the loader itself is not to be called */
+    unsigned seconds;
 } icds;
 
 static int by_name(const void *a, const void *b)
@@ -117,7 +118,7 @@ static const char *ask_in_child(const char *folder, char text[64])
         if (folder)
             (void)setenv(VENDORS, folder, 1);
         (void)signal(SIGALRM, SIG_DFL);
-        (void)alarm(ASK_SECONDS);
+        (void)alarm(icds.seconds);
         ask();
         _exit(0);
     }
@@ -128,7 +129,7 @@ static const char *ask_in_child(const char *folder, char text[64])
         if (errno != EINTR)
             return text;
     if (WIFSIGNALED(state) && WTERMSIG(state) == SIGALRM)
-        snprintf(text, 64, "does not answer within %d seconds", ASK_SECONDS);
+        snprintf(text, 64, "does not answer within %u seconds", icds.seconds);
     else if (WIFSIGNALED(state))
         snprintf(text, 64, "crashes (signal %d)", WTERMSIG(state));
     else if (WIFEXITED(state) && WEXITSTATUS(state) != 0)
@@ -257,6 +258,8 @@ static void probe(void)
     const char *wanted = getenv("LUNETTE_PROBE");
     if (wanted && strcmp(wanted, "0") == 0)
         return;
+    const int seconds = wanted ? atoi(wanted) : 0;
+    icds.seconds = seconds > 0 ? (unsigned)seconds : ASK_SECONDS;
     list_icds();
     char *key = make_key(), *report = NULL;
     size_t bytes = 0;

@@ -16,6 +16,7 @@
 #define MAX_INCLUDES 32
 #define LOG_LINES    6
 #define LOG_CHARS    600
+#define MAX_LOG      ((size_t)64 << 20) /* a driver may say anything */
 
 /* ---- texts ---- */
 
@@ -131,6 +132,10 @@ static bool first_lines(const lun_opencl *cl, cl_program program, char line[LOG_
     snprintf(line, LOG_CHARS, "the compiler's log is empty");
     if (clGetProgramBuildInfo(program, cl->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) != CL_SUCCESS || bytes < 2)
         return false;
+    if (bytes > MAX_LOG) {
+        snprintf(line, LOG_CHARS, "the compiler's log is too long, %zu bytes", bytes);
+        return true;
+    }
     char *log = malloc(bytes + 1);
     if (log && clGetProgramBuildInfo(program, cl->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL) == CL_SUCCESS) {
         log[bytes] = 0;
@@ -194,11 +199,11 @@ static void store_binary(const char *key, cl_program program)
     free(binary);
 }
 
-lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *extra, cl_program *out)
+lun_status lun_opencl_program_get(lun_opencl *cl, const char *file, const char *extra, size_t group, cl_program *out)
 {
     char options[sizeof((lun_opencl_program *)0)->options];
-    const int wrote = snprintf(options, sizeof options, "-cl-std=CL1.2 -DGROUP=%zu -DLANES=%d%s%s",
-                               lun_opencl_group(cl), cl->dev->caps.lanes, extra[0] ? " " : "", extra);
+    const int wrote = snprintf(options, sizeof options, "-cl-std=CL1.2 -DGROUP=%zu -DLANES=%d%s%s", group,
+                               cl->dev->caps.lanes, extra[0] ? " " : "", extra);
     if (wrote < 0 || (size_t)wrote >= sizeof options || strlen(file) >= sizeof((lun_opencl_program *)0)->file)
         return lun_fail(LUN_ERR_INTERNAL, "OpenCL: %s: options or name too long", file);
     for (lun_opencl_program *p = cl->programs; p; p = p->next) {
