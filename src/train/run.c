@@ -131,7 +131,9 @@ static lun_status do_steps(lun_run *r)
     lun_feed *feed = NULL;
     lun_feed_batch batch = {0};
     lun_status status = LUN_OK;
+    const double begun = lun_clock();
     LUN_TRY(lun_run_sample_missed(r));
+    r->logged_at += lun_clock() - begun;
     LUN_TRY(lun_feed_start(&feeding, &feed));
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
            !(p->length.hours > 0 && r->spent + lun_clock() - r->started >= p->length.hours * 3600)) {
