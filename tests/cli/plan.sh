@@ -25,7 +25,7 @@ succeeds plan tiny pictures --size 16 --batch 4 --epochs 3 --device cpu --thread
 check "JSON of one" python3 -c 'import json; d = json.load(open("out")); m = d["memory"]
 assert d["pictures"] == 20 and d["steps_per_epoch"] == 5 and d["steps"] == 15 and d["fits"] and d["largest_batch"] >= 4
 assert m["device"] == sum(m[k] for k in "weights gradients moments averages activations inputs workspace holdout samples".split())
-assert d["step_s"] > 0 and 0.5 < d["timed_share"] <= 1 and d["timed_batch"] == 4
+assert d["step_s"] > 0 and 0 < d["timed_share"] <= 1 and 1 <= d["timed_batch"] <= 4 # fewer where the machine is busy
 assert abs(d["run_s"] / (15 * d["step_s"]) - 1) < 1e-4'
 for epochs in 3 5; do # with 5 there are sample strips
     net="--size 16 --batch 4 --epochs $epochs --device cpu --threads 1"
