@@ -69,8 +69,8 @@ KERNEL7(group_finish, struct group_finish_args, GLOBAL const float *moments, GLO
 }
 
 /* silu is a constant where it is called. */
-static inline void group_apply_rows(GLOBAL const float *src, GLOBAL float *dst, GLOBAL const float *coef,
-                                    const int rows, const int stride, const int width, const int silu)
+WIDE static inline void group_apply_rows(GLOBAL const float *src, GLOBAL float *dst, GLOBAL const float *coef,
+                                         const int rows, const int stride, const int width, const int silu)
 {
     for (int r = 0; r < rows; r++) {
         GLOBAL const float *x = src + r * stride;
@@ -114,9 +114,9 @@ KERNEL6(group_coefs, struct group_finish_args, GLOBAL const float *gamma, GLOBAL
 /* The gradient before SiLU, d being what is `away` from the mean. */
 #define GROUP_SLOPE(dy, away) (silu ? (dy)*f_silu_slope(f_madd(away, coef[stride + c], coef[2 * stride + c])) : (dy))
 
-static inline void group_back_sums(GLOBAL const float *src, GLOBAL const float *ddst, GLOBAL const float *coef,
-                                   float *sum, float *cross, float *off, const int rows, const int stride,
-                                   const int width, const int silu)
+WIDE static inline void group_back_sums(GLOBAL const float *src, GLOBAL const float *ddst, GLOBAL const float *coef,
+                                        float *sum, float *cross, float *off, const int rows, const int stride,
+                                        const int width, const int silu)
 {
     const int quarter = rows / 4, apart = quarter * stride;
     for (int r = 0; r < quarter; r++) {
@@ -225,9 +225,9 @@ KERNEL7(group_back_weights, struct group_back_weights_args, GLOBAL const float *
 }
 
 /* silu and add are constants where it is called. */
-static inline void group_back_rows(GLOBAL const float *src, GLOBAL const float *ddst, GLOBAL const float *acc,
-                                   GLOBAL float *dsrc, GLOBAL const float *coef, const int rows, const int stride,
-                                   const int width, const int silu, const int add)
+WIDE static inline void group_back_rows(GLOBAL const float *src, GLOBAL const float *ddst, GLOBAL const float *acc,
+                                        GLOBAL float *dsrc, GLOBAL const float *coef, const int rows, const int stride,
+                                        const int width, const int silu, const int add)
 {
     for (int r = 0; r < rows; r++) {
         GLOBAL const float *x = src + r * stride, *dy = ddst + r * stride, *more = acc + r * stride;

@@ -33,12 +33,12 @@
 #ifndef GROUP
 #define GROUP 1
 #endif
-#define ITEMS_ __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+#define ITEMS_ __attribute__((reqd_work_group_size(GROUP, 1, 1))) WIDE
 #define P_(n)  __global char *p##n, const ulong o##n
 #define B_(n)  (__global void *)(p##n + o##n)
 
 #define KERNEL_(name, args_t, wrapped, passed, ...)                                                                    \
-    static void name##_item(__VA_ARGS__, const args_t arg, const int item);                                            \
+    WIDE static void name##_item(__VA_ARGS__, const args_t arg, const int item);                                       \
     __kernel ITEMS_ void name wrapped                                                                                  \
     {                                                                                                                  \
         if (get_global_id(0) < items)                                                                                  \
@@ -132,10 +132,25 @@ static inline uint32_t mul_high(uint32_t a, uint32_t b)
 
 #endif
 
+/* Before a function that an INDEPENDENT loop stands in. clang for a CPU with AVX-512 prefers half of its registers, as
+ * suited the first such CPUs, and cuts even what is written as 16 floats in two, unless the function says that it wants
+ * them; that a loop is to be made of as many, INDEPENDENT says. */
+#if defined(__OPENCL_C_VERSION__) && defined(__clang__) && defined(__x86_64__) && defined(LANES)
+#define WIDE __attribute__((min_vector_width(32 * LANES)))
+#else
+#define WIDE
+#endif
+
 /* Before a loop none of whose turns reads what another writes, though dst may be src itself (updates in place):
  * compilers that vectorise loops then need no overlap check, which in-place calls would fail. */
 #if defined(__clang__) && (!defined(__OPENCL_C_VERSION__) || defined(__x86_64__) || defined(__aarch64__))
+#if defined(__OPENCL_C_VERSION__) && defined(LANES) && LANES > 1
+#define PRAGMA_(text) _Pragma(#text)
+#define IN_LANES_(n)  PRAGMA_(clang loop vectorize(assume_safety) vectorize_width(n))
+#define INDEPENDENT   IN_LANES_(LANES)
+#else
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#endif
 #pragma clang diagnostic ignored "-Wpass-failed" /* a loop left scalar is no one's error */
 #elif defined(__GNUC__) && !defined(__OPENCL_C_VERSION__)
 #define INDEPENDENT _Pragma("GCC ivdep")

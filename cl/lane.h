@@ -39,6 +39,21 @@ typedef float lane;
 #endif
 #define lane_splat(x)      ((lane)(x))
 #define lane_madd(a, b, c) ((a) * (b) + (c)) /* contraction is on by default in OpenCL C */
+#if LANES > 1 && defined(__clang__) && defined(__x86_64__)
+/* PoCL's vstore is three stores of parts, and a lane that is loaded soon after would wait until all are in the cache.
+ */
+typedef lane lane_anywhere __attribute__((aligned(4)));
+static void __attribute__((overloadable)) lane_put(__global float *p, const lane v)
+{
+    *(__global lane_anywhere *)p = v;
+}
+static void __attribute__((overloadable)) lane_put(__private float *p, const lane v)
+{
+    *(__private lane_anywhere *)p = v;
+}
+#undef lane_store
+#define lane_store(p, v) lane_put(p, v)
+#endif
 #if LANES == 4 /* the same, which Oclgrind can follow: half a vector is a shuffle with places that mean nothing */
 #define lane_even(a, b) ((lane)((a).s0, (a).s2, (b).s0, (b).s2))
 #define lane_odd(a, b)  ((lane)((a).s1, (a).s3, (b).s1, (b).s3))

@@ -35,9 +35,9 @@ KERNEL6(norm_given, struct norm_given_args, GLOBAL const float *given_mean, GLOB
 }
 
 /* rows of y = (x - centre) scale + offset; the private arrays hold `width` columns. */
-static inline void norm_scale_rows(GLOBAL const float *src, GLOBAL float *dst, const float *centre, const float *scale,
-                                   const float *offset, const int rows, const int stride, const int dst_stride,
-                                   const int width)
+WIDE static inline void norm_scale_rows(GLOBAL const float *src, GLOBAL float *dst, const float *centre,
+                                        const float *scale, const float *offset, const int rows, const int stride,
+                                        const int dst_stride, const int width)
 {
     for (int r = 0; r < rows; r++) {
         GLOBAL const float *x = src + r * stride;
@@ -109,6 +109,7 @@ KERNEL4(norm_back_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL
     const int quarter = rows / 4, apart = quarter * stride, leap = quarter * pitch;
     for (int r = 0; r < quarter; r++) {
         GLOBAL const float *x = from + r * stride, *dy = given + r * pitch;
+        INDEPENDENT
         for (int c = 0; c < width; c++) {
             const float d0 = dy[c], d1 = dy[leap + c], d2 = dy[2 * leap + c], d3 = dy[3 * leap + c];
             const float x0 = x[c] - centre[c], x1 = x[apart + c] - centre[c];
@@ -167,10 +168,10 @@ KERNEL7(norm_back_finish, struct norm_back_finish_args, GLOBAL const float *part
 }
 
 /* relu and sums are constants where it is called. */
-static inline void norm_back_rows(GLOBAL const float *src, GLOBAL const float *ddst, GLOBAL float *dsrc,
-                                  const float *centre, const float *scale, const float *level, const float *slope,
-                                  float *sum, const int rows, const int stride, const int ddst_stride, const int width,
-                                  const int relu, const int sums)
+WIDE static inline void norm_back_rows(GLOBAL const float *src, GLOBAL const float *ddst, GLOBAL float *dsrc,
+                                       const float *centre, const float *scale, const float *level, const float *slope,
+                                       float *sum, const int rows, const int stride, const int ddst_stride,
+                                       const int width, const int relu, const int sums)
 {
     for (int r = 0; r < rows; r++) {
         GLOBAL const float *x = src + r * stride, *dy = ddst + r * ddst_stride;

@@ -48,9 +48,11 @@ KERNEL2(norm_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL floa
     GLOBAL const float *from = src + (group * arg.rows + row) * pitch + c0;
     for (int c = 0; c < width; c++)
         sum[c] = 0.0f;
-    for (int r = 1; r < pilot; r++)
+    for (int r = 1; r < pilot; r++) {
+        INDEPENDENT
         for (int c = 0; c < width; c++)
             sum[c] += from[r * pitch + c] - from[c];
+    }
     for (int c = 0; c < width; c++) {
         centre[c] = from[c] + sum[c] * share;
         sum[c] = square[c] = 0.0f;
@@ -58,6 +60,7 @@ KERNEL2(norm_chunk, struct norm_chunk_args, GLOBAL const float *src, GLOBAL floa
     const int quarter = rows / 4, apart = quarter * pitch;
     for (int r = 0; r < quarter; r++) {
         GLOBAL const float *x = from + r * pitch;
+        INDEPENDENT
         for (int c = 0; c < width; c++) {
             const float d0 = x[c] - centre[c], d1 = x[apart + c] - centre[c];
             const float d2 = x[2 * apart + c] - centre[c], d3 = x[3 * apart + c] - centre[c];

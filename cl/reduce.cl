@@ -35,12 +35,15 @@ KERNEL2(sum_rows, struct sum_args, GLOBAL const float *src, GLOBAL float *dst)
     const int quarter = rows / 4, apart = quarter * stride;
     for (int r = 0; r < quarter; r++) {
         GLOBAL const float *x = from + r * stride;
+        INDEPENDENT
         for (int c = 0; c < width; c++)
             sum[c] += (x[c] + x[apart + c]) + (x[2 * apart + c] + x[3 * apart + c]);
     }
-    for (int r = 4 * quarter; r < rows; r++)
+    for (int r = 4 * quarter; r < rows; r++) {
+        INDEPENDENT
         for (int c = 0; c < width; c++)
             sum[c] += from[r * stride + c];
+    }
     for (int c = 0; c < width; c++)
         to[c] = sum[c] * arg.scale;
 }

@@ -33,8 +33,9 @@ KERNEL3(accumulate, struct update_args, GLOBAL float *sum, GLOBAL const float *g
     }
 }
 
-static inline void square_span(float *sum, GLOBAL const float *x, const int width)
+WIDE static inline void square_span(float *sum, GLOBAL const float *x, const int width)
 {
+    INDEPENDENT
     for (int c = 0; c < width; c++)
         sum[c] += x[c] * x[c];
 }

@@ -10,16 +10,25 @@
 
 #if LANES == 16
 typedef uint16 words;
+typedef ulong8 pairs;
+#define as_pairs(v)                 as_ulong8(v)
+#define as_words(v)                 as_uint16(v)
 #define words_load(p)               vload16(0, p)
 #define words_store(p, v)           vstore16(v, 0, p)
 #define words_keep(v, least, value) as_float16(as_uint16(lane_splat(value)) & as_uint16((v) >= words_splat(least)))
 #elif LANES == 8
 typedef uint8 words;
+typedef ulong4 pairs;
+#define as_pairs(v)                 as_ulong4(v)
+#define as_words(v)                 as_uint8(v)
 #define words_load(p)               vload8(0, p)
 #define words_store(p, v)           vstore8(v, 0, p)
 #define words_keep(v, least, value) as_float8(as_uint8(lane_splat(value)) & as_uint8((v) >= words_splat(least)))
 #elif LANES == 4
 typedef uint4 words;
+typedef ulong2 pairs;
+#define as_pairs(v)                 as_ulong2(v)
+#define as_words(v)                 as_uint4(v)
 #define words_load(p)               vload4(0, p)
 #define words_store(p, v)           vstore4(v, 0, p)
 #define words_keep(v, least, value) as_float4(as_uint4(lane_splat(value)) & as_uint4((v) >= words_splat(least)))
@@ -31,11 +40,25 @@ typedef uint words;
 #endif
 #define words_splat(x)     ((words)(x))
 #define words_xor(a, b, c) ((a) ^ (b) ^ (c))
+#if LANES > 1 && defined(__clang__) && defined(__x86_64__)
+/* PoCL's mul_hi is made of products of 16 bits; these are one instruction each. For the store see lane_put: words are
+ * kept in private arrays only. */
+typedef words words_anywhere __attribute__((aligned(4)));
+#undef words_store
+#define words_store(p, v) (*(__private words_anywhere *)(p) = (v))
+#define words_product(v, k, high, low)                                                                                 \
+    {                                                                                                                  \
+        const pairs even = (as_pairs(v) & 0xffffffffUL) * (ulong)(k), odd = (as_pairs(v) >> 32) * (ulong)(k);          \
+        high = as_words((even >> 32) | (odd & 0xffffffff00000000UL));                                                  \
+        low = (v) * (k);                                                                                               \
+    }
+#else
 #define words_product(v, k, high, low)                                                                                 \
     {                                                                                                                  \
         high = mul_hi(v, words_splat(k));                                                                              \
         low = (v) * (k);                                                                                               \
     }
+#endif
 
 #elif defined(__AVX512F__)
 

@@ -155,8 +155,8 @@ static void pack_transposed(GLOBAL const float *from, const int step, const int 
 }
 
 /* S of a block of keys becomes P = exp(S - maximum), and what has been summed up so far fades to the new maximum. */
-static void add_to_softmax(GLOBAL float *s, const int keys, const int queries, const int begun, float *top, float *sum,
-                           GLOBAL float *o, const int padded)
+WIDE static void add_to_softmax(GLOBAL float *s, const int keys, const int queries, const int begun, float *top,
+                                float *sum, GLOBAL float *o, const int padded)
 {
     float best[BLOCK], fade[BLOCK];
     const int wide = PADDED(queries);

@@ -112,8 +112,9 @@ typedef struct lun_dataset_params {
  * with the signature of a PNG or JPEG. Links are followed, and each folder is entered once, so that loops end. Names
  * that begin with a dot are left out, and so is every other file, silently. The order is that of the relative paths as
  * byte strings. A candidate that cannot be used (not a regular file, a dangling link, no permission, empty, not a
- * picture, damaged, refused for its size) is logged with its reason at LUN_LOG_WARN, skipped and counted; so is a
- * folder that cannot be read.
+ * picture, damaged, refused for its size) is logged with its reason at LUN_LOG_WARN (the first 50), skipped and counted;
+ * so is a folder that cannot be read. Also logged there: PNG files that go on behind their picture, pictures that are
+ * all the same, and a file that has been read for a minute, with its name.
  *
  * LUN_ERR_USAGE for parameters out of range or a folder that does not exist or cannot be read; LUN_ERR_DATA when no
  * picture is usable, or when more than 5 % of the candidates are not (the detail names the first ones and why);
@@ -126,6 +127,9 @@ LUN_API lun_status lun_dataset_open(const lun_dataset_params *params, lun_datase
 
 /* Free and set *dataset to NULL; *dataset may be NULL. */
 LUN_API void lun_dataset_close(lun_dataset **dataset);
+
+/* One more owner: the data set is freed when each has closed it. From any thread that is sure that it is there. */
+LUN_API lun_dataset *lun_dataset_hold(const lun_dataset *dataset);
 
 /* Number of usable pictures, at least 1. */
 LUN_API size_t lun_dataset_count(const lun_dataset *dataset);
@@ -186,6 +190,8 @@ LUN_API lun_status lun_dataset_draw(const lun_dataset *dataset, const lun_augmen
  * The held-out pictures' indices come first in `order` (room for the data set's count), the others behind, each in
  * order; *held: how many. LUN_ERR_USAGE for another `holdout`. LUN_ERR_DATA when one of the two sides is empty. */
 LUN_API lun_status lun_holdout_check(double holdout);
+/* Is picture number `i` of the order, so named, held out? `holdout` as checked. */
+LUN_API int lun_holdout_takes(double holdout, const char *name, size_t i);
 LUN_API lun_status lun_holdout_split(const lun_dataset *dataset, double holdout, uint32_t *order, size_t *held);
 
 #ifdef __cplusplus

@@ -123,6 +123,10 @@ LUN_API lun_value lun_conv2d_padded(lun_graph *graph, lun_value src, lun_value w
  * (N, C, (H - 1) stride - 2 pad + R + output_pad, ...). */
 LUN_API lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int stride,
                                        int pad, int output_pad);
+/* lun_conv2d of lun_upsample2(src) with stride 1, without making that: src (N, C, H, W), weight (K, C, R, R), bias K or
+ * -1, pad below R. Pixels that the nearest neighbours would repeat are multiplied once, by sums of the filter's taps:
+ * 16 products for 36 with R = 3. */
+LUN_API lun_value lun_conv2d_upsampled(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int pad);
 /* src (N, C, 1, 1), weight (K, C, 1, 1), bias K or -1: (N, K, 1, 1). */
 LUN_API lun_value lun_linear(lun_graph *graph, lun_value src, lun_value weight, lun_value bias);
 /* Batch norm over N, H, W for each channel. training: batch statistics (biased variance), and with `update` the running

@@ -95,7 +95,7 @@ typedef struct lun_model_inputs {
     /* (N, 8, 1, 1) u32 as lun_random_row makes them; -1: no dropout, as in sampling. Every place of the network draws
      * its own numbers from the one row of a picture. */
     lun_value dropout;
-    lun_norm_mode norm; /* of batch norms; networks with group norms do not mind */
+    lun_norm_mode norm; /* of batch norms; with LUN_NORM_TRAIN other networks are recorded as suits training, too */
 } lun_model_inputs;
 
 /* Record the network: what it predicts, (N, lun_model_output_channels, H, W). Adds its parameters to the graph's store

@@ -14,6 +14,9 @@ void lun_dataset_close(lun_dataset **dataset)
     lun_dataset *d = dataset ? *dataset : NULL;
     if (!d)
         return;
+    *dataset = NULL;
+    if (atomic_fetch_sub(&d->holders, 1) > 1)
+        return;
     for (size_t i = 0; d->names && i < d->count; i++)
         free(d->names[i]);
     for (size_t i = 0; d->pictures && i < d->count; i++)
@@ -32,7 +35,13 @@ void lun_dataset_close(lun_dataset **dataset)
     if (d->folder >= 0)
         close(d->folder);
     free(d);
-    *dataset = NULL;
+}
+
+lun_dataset *lun_dataset_hold(const lun_dataset *dataset)
+{
+    lun_dataset *d = (lun_dataset *)dataset; /* no data set is made constant */
+    atomic_fetch_add(&d->holders, 1);
+    return d;
 }
 
 size_t lun_dataset_count(const lun_dataset *dataset)

@@ -17,6 +17,8 @@ struct lun_dataset {
     size_t bytes; /* of one picture as it is shown */
     char **names;
     uint64_t hash;
+    bool alike;          /* all pictures are the same */
+    atomic_int holders;  /* who has to close it, see lun_dataset_hold() */
     lun_extent *extents; /* of the pictures as they are kept; NULL: all are width x height */
     char **classes;      /* NULL without labels */
     int class_count;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "patience.h"
 #include "picture.h"
 
 typedef struct list {
@@ -152,6 +153,7 @@ typedef struct scan {
     list candidates; /* and folders that could not be read */
     visits seen;
     size_t others;
+    lun_patience *patience;
 } scan;
 
 static lun_status scan_entry(scan *s, char *path)
@@ -159,6 +161,7 @@ static lun_status scan_entry(scan *s, char *path)
     struct stat info;
     const char *slash = strrchr(path, '/');
     const bool named = named_like_picture(slash ? slash + 1 : path);
+    lun_patience_reads(s->patience, 0, path);
     const bool there = fstatat(s->root, path, &info, 0) == 0;
     if (there && S_ISDIR(info.st_mode))
         return list_add(&s->pending, path);
@@ -174,6 +177,7 @@ static lun_status scan_folder(scan *s, const char *folder)
 {
     struct stat info;
     bool fresh = true, complete = true;
+    lun_patience_reads(s->patience, 0, folder[0] ? folder : ".");
     const int fd = lun_open_at(s->root, folder[0] ? folder : ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK, 0);
     if (fd < 0 || fstat(fd, &info) != 0) {
         if (fd >= 0)
@@ -188,7 +192,11 @@ static lun_status scan_folder(scan *s, const char *folder)
     list names = {0};
     status = read_names(fd, &names, &complete);
     for (size_t i = 0; i < names.count && status == LUN_OK; i++) {
-        char *path = folder[0] ? lun_format("%s/%s", folder, names.names[i]) : lun_strdup(names.names[i]);
+        /* The name is given up as its path is made: of millions each is there once. */
+        char *path = folder[0] ? lun_format("%s/%s", folder, names.names[i]) : names.names[i];
+        if (path != names.names[i])
+            free(names.names[i]);
+        names.names[i] = NULL;
         status = path ? scan_entry(s, path) : LUN_ERR_MEMORY;
     }
     if (status == LUN_OK && !complete)
@@ -199,13 +207,19 @@ static lun_status scan_folder(scan *s, const char *folder)
 
 lun_status lun_folder_scan(const char *path, lun_folder *out)
 {
-    scan s = {.root = lun_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0)};
-    if (s.root < 0)
-        return lun_fail(LUN_ERR_USAGE, "folder %s: %s", path, strerror(errno));
+    scan s = {.patience = lun_patience_start(path, LUN_PATIENCE)};
+    lun_patience_reads(s.patience, 0, ".");
+    s.root = lun_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+    if (s.root < 0) {
+        const int error = errno;
+        lun_patience_stop(&s.patience);
+        return lun_fail(LUN_ERR_USAGE, "folder %s: %s", path, strerror(error));
+    }
     /* Level by level, so that a folder reached both directly and through a link deeper down keeps its short path. */
     lun_status status = scan_folder(&s, "");
     for (size_t i = 0; i < s.pending.count && status == LUN_OK; i++)
         status = scan_folder(&s, s.pending.names[i]);
+    lun_patience_stop(&s.patience);
     list_free(&s.pending);
     free(s.seen.slots);
     if (status != LUN_OK) {

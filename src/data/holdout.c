@@ -26,6 +26,13 @@ static double fraction_of(const char *name)
     return out[0] * 0x1p-32;
 }
 
+int lun_holdout_takes(double holdout, const char *name, size_t i)
+{
+    if (holdout >= 2)
+        return (i + 1) % (size_t)holdout == 0;
+    return holdout > 0 && fraction_of(name) < holdout;
+}
+
 lun_status lun_holdout_split(const lun_dataset *dataset, double holdout, uint32_t *order, size_t *held)
 {
     LUN_TRY(lun_holdout_check(holdout));
@@ -35,10 +42,7 @@ lun_status lun_holdout_split(const lun_dataset *dataset, double holdout, uint32_
     size_t out = 0, kept = 0;
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 0; i < count; i++) {
-            const bool is_held = holdout >= 2  ? (i + 1) % (size_t)holdout == 0
-                                 : holdout > 0 ? fraction_of(lun_dataset_name(dataset, i)) < holdout
-                                               : false;
-            if (is_held != (turn == 0))
+            if ((lun_holdout_takes(holdout, lun_dataset_name(dataset, i), i) != 0) != (turn == 0))
                 continue;
             order[out + kept] = (uint32_t)i;
             *(turn == 0 ? &out : &kept) += 1;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "patience.h"
 #include "picture.h"
 
 /* Above this a picture waits for its turn. */
@@ -199,8 +200,10 @@ lun_status lun_folder_look(const char *folder, lun_folder_survey *out)
     int *sides = lun_malloc(files.count, sizeof *sides, "the sizes of pictures");
     if (!sides)
         status = LUN_ERR_MEMORY;
+    lun_patience *patience = lun_patience_start(folder, LUN_PATIENCE);
     for (size_t i = 0; i < files.count && status == LUN_OK; i++) {
         lun_decode decode = {.header_only = true};
+        lun_patience_reads(patience, 0, files.names[i]);
         lun_picture none = {0};
         status = lun_picture_decode(files.fd, files.names[i], &decode, &none);
         if (status == LUN_OK) {
@@ -210,6 +213,7 @@ lun_status lun_folder_look(const char *folder, lun_folder_survey *out)
             status = LUN_OK; /* opening the data set names it */
         }
     }
+    lun_patience_stop(&patience);
     if (read > 0) {
         qsort(sides, read, sizeof *sides, by_number);
         s.side = sides[read / 2];

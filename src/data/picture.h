@@ -24,6 +24,7 @@ typedef struct lun_decode {
     int shorter_side;    /* pixels, as the header says */
     uint64_t file_bytes; /* this and the next: of the file when it was opened */
     struct timespec file_time;
+    bool longer;          /* found: bytes behind the picture; of a PNG only */
     pthread_mutex_t *big; /* may be NULL */
     bool big_held;        /* set by lun_decode_begin(), cleared by lun_decode_end() */
 } lun_decode;

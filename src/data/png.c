@@ -112,6 +112,8 @@ static lun_status read_picture(png_job *job)
         }
     }
     png_read_end(png, NULL);
+    const off_t end = ftello(job->file);
+    job->decode->longer = end >= 0 && (uint64_t)end < job->decode->file_bytes;
     if (whole) {
         lun_pixels_convert(pixels, have, pixels, want, (size_t)(width * height));
         uint8_t *shrunk = have > want ? realloc(pixels, (size_t)(width * height) * (size_t)want) : NULL;

@@ -76,6 +76,8 @@ static double depth_of(const lun_op *op)
     case LUN_OP_LOSS_EACH:
     case LUN_OP_VARIATIONAL: return (double)(s.c * s.h * s.w);
     case LUN_OP_WEIGHTED_MEAN: return (double)s.n;
+    case LUN_OP_UPSAMPLE2_FILTER:
+    case LUN_OP_POOL2_FILTER: return 4;
     default: return 8; /* element-wise: a few roundings */
     }
 }

@@ -1,9 +1,9 @@
 /* A thread that looks on while a device works: lun_device_watch. */
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/base.h"
+#include "base/wait.h"
 #include "device/driver.h"
 
 typedef struct lun_watch {
@@ -20,15 +20,10 @@ typedef struct lun_watch {
 /* Wait for `seconds`, or for the end: then true. */
 static bool rest(lun_watch *w, double seconds)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    const double at = (double)until.tv_nsec * 1e-9 + seconds;
-    until.tv_sec += (time_t)at;
-    until.tv_nsec = (long)((at - (double)(time_t)at) * 1e9);
+    const double until = lun_clock() + seconds;
     (void)pthread_mutex_lock(&w->mutex);
-    int error = 0;
-    while (!w->end && error == 0)
-        error = pthread_cond_timedwait(&w->ended, &w->mutex, &until);
+    while (!w->end && lun_cond_wait_until(&w->ended, &w->mutex, until)) {
+    }
     const bool end = w->end;
     (void)pthread_mutex_unlock(&w->mutex);
     return end;
@@ -66,7 +61,7 @@ lun_status lun_device_watch(lun_device *dev, double seconds, void (*hung)(void *
         return LUN_ERR_MEMORY;
     *w = (lun_watch){.dev = dev, .seconds = seconds, .hung = hung, .payload = payload};
     (void)pthread_mutex_init(&w->mutex, NULL);
-    (void)pthread_cond_init(&w->ended, NULL);
+    lun_cond_init(&w->ended);
     if (pthread_create(&w->thread, NULL, look_on, w) != 0) {
         free(w);
         return lun_fail(LUN_ERR_MEMORY, "no thread to watch a device with");

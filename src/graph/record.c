@@ -286,6 +286,23 @@ lun_value lun_conv2d_transpose(lun_graph *graph, lun_value src, lun_value weight
                             bias == -1 ? 2 : 3);
 }
 
+/* src/op/resample.c says why this is the same. */
+lun_value lun_conv2d_upsampled(lun_graph *graph, lun_value src, lun_value weight, lun_value bias, int pad)
+{
+    if (graph->error != LUN_OK)
+        return -1;
+    if (!is_value(graph, weight))
+        return lun_graph_fail(graph, LUN_ERR_USAGE, "conv2d_upsampled: an operand is not a value of this graph");
+    const lun_shape k = graph->tensors[weight].desc.shape;
+    if (k.h != k.w || pad < 0 || pad >= k.h)
+        return lun_graph_fail(graph, LUN_ERR_USAGE,
+                              "conv2d_upsampled: a filter of %lld x %lld with pad %d: it must be square and larger "
+                              "than the pad",
+                              (long long)k.h, (long long)k.w, pad);
+    const lun_value sums = lun_graph_record(graph, LUN_OP_UPSAMPLE2_FILTER, NULL, &weight, 1);
+    return lun_conv2d_transpose(graph, src, sums, bias, 2, (int)k.h - 1 - pad, 0);
+}
+
 lun_value lun_linear(lun_graph *graph, lun_value src, lun_value weight, lun_value bias)
 {
     return lun_conv2d(graph, src, weight, bias, 1, 0);

@@ -42,6 +42,8 @@ static double per_element(const lun_op *op)
     case LUN_OP_RANDN: return 40;
     case LUN_OP_UPSAMPLE2: return op->attrs.resample.mean ? 1 : 0;
     case LUN_OP_POOL2: return op->attrs.resample.mean ? 4 : 3;
+    case LUN_OP_UPSAMPLE2_FILTER:
+    case LUN_OP_POOL2_FILTER: return 3;
     case LUN_OP_SAMPLE_STEP: return 10;
     default: return 0;
     }

@@ -63,6 +63,8 @@ const lun_candidate *lun_candidates(lun_op_kind kind)
     case LUN_OP_LOSS_SEED: return plain_loss_seed;
     case LUN_OP_HEALTH: return plain_health;
     case LUN_OP_SETTLE: return plain_settle;
+    case LUN_OP_UPSAMPLE2_FILTER: return plain_upsample2_filter;
+    case LUN_OP_POOL2_FILTER: return plain_pool2_filter;
     case LUN_OP_KIND_COUNT: break;
     }
     static const lun_candidate none[] = {{.name = NULL}};

@@ -54,7 +54,9 @@
     X(ema)                                                                                                             \
     X(loss_seed)                                                                                                       \
     X(health)                                                                                                          \
-    X(settle)
+    X(settle)                                                                                                          \
+    X(upsample2_filter)                                                                                                \
+    X(pool2_filter)
 /* clang-format on */
 
 #define X(name) lun_status lun_lower_##name(const lun_op *op, const lun_caps *caps, lun_lowering *out);

@@ -160,6 +160,13 @@ lun_value lun_build_conv(lun_build *b, lun_layer layer, lun_value x, int stride,
     return lun_conv2d(b->graph, x, layer.weight, layer.bias, stride, pad);
 }
 
+lun_value lun_build_conv_upsampled(lun_build *b, lun_layer layer, lun_value x, int pad)
+{
+    if (b->norm == LUN_NORM_TRAIN)
+        return lun_conv2d_upsampled(b->graph, x, layer.weight, layer.bias, pad);
+    return lun_build_conv(b, layer, lun_upsample2(b->graph, x), 1, pad);
+}
+
 lun_value lun_build_linear(lun_build *b, lun_layer layer, lun_value x)
 {
     return lun_linear(b->graph, x, layer.weight, layer.bias);

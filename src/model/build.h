@@ -88,6 +88,9 @@ lun_batch_norm_layer lun_declare_batch_norm(lun_build *b, const lun_label *label
 
 /* Recording with declared layers; not without a graph. */
 lun_value lun_build_conv(lun_build *b, lun_layer layer, lun_value x, int stride, int pad);
+/* Of x at twice the size, with stride 1. In training as one convolution with sums of the filter; a network that only
+ * samples does better to keep the filter itself, prepared, from run to run. */
+lun_value lun_build_conv_upsampled(lun_build *b, lun_layer layer, lun_value x, int pad);
 lun_value lun_build_linear(lun_build *b, lun_layer layer, lun_value x);
 lun_value lun_build_group_norm(lun_build *b, lun_layer layer, lun_value x);
 lun_value lun_build_batch_norm(lun_build *b, const lun_batch_norm_layer *layer, lun_value x);

@@ -11,6 +11,8 @@
 
 #include <lunette/model.h>
 
+#include "checkpoint/json.h"
+
 /* Paths. weights NULL: no such folder; scheduler NULL: none in it. */
 typedef struct lun_diffusers_parts {
     char *weights, *config, *scheduler;
@@ -28,6 +30,11 @@ void lun_diffusers_parts_free(lun_diffusers_parts *parts);
 /* config, height, width and the schedule as config.json and scheduler_config.json (where there is one) say; other
  * members stay. LUN_ERR_CHECKPOINT with the file and the key. */
 lun_status lun_diffusers_read(const lun_diffusers_parts *parts, lun_model_file_info *info);
+/* diffusers' words, by lun_schedule_kind (NULL: it has none; its own sigmoid is another schedule) and lun_prediction. */
+extern const char *const lun_diffusers_schedules[LUN_SCHEDULE_KINDS];
+extern const char *const lun_diffusers_predictions[LUN_PREDICTIONS];
+/* The scheduler alone, from its JSON. */
+lun_status lun_diffusers_read_scheduler(lun_json_from from, json_t *root, lun_model_file_info *info);
 /* Do metadata and the folder's JSON, read with the former, describe one network and schedule? LUN_ERR_CHECKPOINT with
  * the first key that differs. */
 lun_status lun_diffusers_agree(const lun_diffusers_parts *parts, const lun_model_file_info *said,

@@ -186,10 +186,9 @@ static lun_value residual(unet *u, int in, int out, resample to, lun_value x)
         h = lun_avg_pool2(g, h);
         x = lun_avg_pool2(g, x);
     } else if (to == REPEAT) {
-        h = lun_upsample2(g, h);
         x = lun_upsample2(g, x);
     }
-    h = lun_build_conv(b, conv1, h, 1, 1);
+    h = to == REPEAT ? lun_build_conv_upsampled(b, conv1, h, 1) : lun_build_conv(b, conv1, h, 1, 1);
     const lun_value t = lun_build_linear(b, time, u->time);
     h = c->scale_shift ? lun_scale_shift(g, lun_build_group_norm(b, norm2, h), t)
                        : lun_build_group_norm(b, norm2, lun_add_channel(g, h, t));
@@ -237,7 +236,7 @@ static lun_value go_up(unet *u, int channels, lun_value x)
         return residual(u, channels, channels, REPEAT, x);
     name_part(u, RESAMPLER);
     const lun_layer conv = lun_declare_conv(b, &label_up, channels, channels, 3, LUN_BEGIN_USUAL);
-    return b->graph ? lun_build_conv(b, conv, lun_upsample2(b->graph, x), 1, 1) : -1;
+    return b->graph ? lun_build_conv_upsampled(b, conv, x, 1) : -1;
 }
 
 /* ---- The network ------------------------------------------------------------------------------------------------- */

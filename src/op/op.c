@@ -67,6 +67,8 @@ static const lun_op_info infos[LUN_OP_KIND_COUNT] = {
     [LUN_OP_LOSS_SEED] = {NAMED(loss_seed, 1, 1, 1)},
     [LUN_OP_HEALTH] = {NAMED(health, 4, 5, 4), .alias = {2}},
     [LUN_OP_SETTLE] = {NAMED(settle, 3, 3, 2), .alias = {1, 2}},
+    [LUN_OP_UPSAMPLE2_FILTER] = {NAMED(upsample2_filter, 1, 1, 1), .backward = lun_gradient_upsample2_filter},
+    [LUN_OP_POOL2_FILTER] = {NAMED(pool2_filter, 1, 1, 1), .backward = lun_gradient_pool2_filter},
 };
 
 const lun_op_info *lun_op_info_of(lun_op_kind kind)

@@ -62,6 +62,8 @@
  *   embed_backward     index (N,1,1,1) i32, ddst (N,D,1,1)            -> dtable (rows,D,1,1)      .embed
  *   upsample2          src (N,C,H,W)                                  -> dst (N,C,2H,2W)          .resample
  *   pool2              src (N,C,2H,2W)                                -> dst (N,C,H,W)            .resample
+ *   upsample2_filter   weight (K,C,R,S)                               -> dst (C,K,R+1,S+1)
+ *   pool2_filter       src (C,K,R+1,S+1)                              -> dst (K,C,R,S)
  *   attention          qkv (N,3C,H,W)                                 -> dst (N,C,H,W), lse (N,heads,H,W) .attention
  *   attention_backward qkv, dst (N,C,H,W), ddst (N,C,H,W), lse (N,heads,H,W) -> dqkv (N,3C,H,W)   .attention
  *   loss_each          pred (N,K,H,W), target (N,C,H,W), C <= K, [weight (N,1,1,1)] -> dst (N,1,1,1) .loss
@@ -135,7 +137,9 @@
     X(EMA, ema)                                                                                                        \
     X(LOSS_SEED, loss_seed)                                                                                            \
     X(HEALTH, health)                                                                                                  \
-    X(SETTLE, settle)
+    X(SETTLE, settle)                                                                                                  \
+    X(UPSAMPLE2_FILTER, upsample2_filter)                                                                              \
+    X(POOL2_FILTER, pool2_filter)
 
 typedef enum lun_op_kind {
 #define X(KIND, name) LUN_OP_##KIND,

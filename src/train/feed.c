@@ -6,9 +6,13 @@
 
 #include "base/base.h"
 #include "base/philox.h"
+#include "base/wait.h"
 
 #define AHEAD       3
 #define AHEAD_BYTES ((size_t)64 << 20)
+#define ASK_EVERY   0.25 /* seconds, while nothing comes */
+#define PATIENCE    60.0
+#define GRACE       5.0 /* seconds for the batch at hand when it ends */
 
 /* ---- The order
  * ------------------------------------------------------------------------------------------------------------- */
@@ -41,7 +45,9 @@ void lun_order_at(lun_order *order, uint64_t step, uint32_t *index)
 
 /* A ring of buffers: the one handed out last, and behind it those that the thread has filled. */
 struct lun_feed {
-    lun_feed_params params;
+    lun_feed_params params; /* dataset and pictures: its own */
+    lun_dataset *dataset;
+    uint32_t *pictures;
     lun_order order;
     uint64_t step; /* of the batch to be made next */
     uint32_t *index;
@@ -54,11 +60,27 @@ struct lun_feed {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* Under the lock. */
-    uint64_t made, taken; /* batches */
-    bool stop;
-    lun_status status; /* ends the thread */
+    uint64_t made, taken;    /* batches */
+    bool stop, ended, alone; /* alone: nobody waits for the thread, which has to free all this */
+    lun_status status;       /* ends the thread */
     char *detail;
 };
+
+static void release(lun_feed *f)
+{
+    pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->lock);
+    for (int i = 0; i < f->slots; i++)
+        free(f->buffers[i]);
+    for (int i = 0; i <= AHEAD; i++)
+        free(f->labels[i]);
+    free(f->index);
+    free(f->pictures);
+    free(f->detail);
+    lun_order_free(&f->order);
+    lun_dataset_close(&f->dataset);
+    free(f);
+}
 
 bool lun_feed_drops_label(uint64_t seed, uint64_t number, double label_dropout)
 {
@@ -102,7 +124,12 @@ static void *work(void *payload)
         f->made += status == LUN_OK;
         pthread_cond_signal(&f->changed);
     }
+    f->ended = true;
+    pthread_cond_signal(&f->changed);
+    const bool alone = f->alone;
     pthread_mutex_unlock(&f->lock);
+    if (alone)
+        release(f);
     return NULL;
 }
 
@@ -114,6 +141,13 @@ static lun_status build(lun_feed *f)
     const size_t channels = (size_t)lun_dataset_channels(p->dataset);
     const size_t elements = p->batch * channels * (size_t)height * (size_t)width;
     LUN_TRY(lun_order_init(&f->order, p->seed, p->count, p->batch));
+    if (p->pictures) {
+        f->pictures = lun_malloc(p->count, sizeof *f->pictures, "the pictures of a run");
+        if (!f->pictures)
+            return LUN_ERR_MEMORY;
+        memcpy(f->pictures, p->pictures, p->count * sizeof *f->pictures);
+        f->params.pictures = f->pictures;
+    }
     f->index = lun_malloc(p->batch, sizeof *f->index, "a batch");
     if (!f->index)
         return LUN_ERR_MEMORY;
@@ -149,8 +183,9 @@ lun_status lun_feed_start(const lun_feed_params *params, lun_feed **out)
     f->params.count = count;
     f->params.augment.seed = params->seed;
     f->step = params->step;
+    f->dataset = lun_dataset_hold(params->dataset);
     pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->changed, NULL);
+    lun_cond_init(&f->changed);
     const lun_status status = build(f);
     if (status != LUN_OK) {
         lun_feed_stop(&f);
@@ -158,6 +193,34 @@ lun_status lun_feed_start(const lun_feed_params *params, lun_feed **out)
     }
     *out = f;
     return LUN_OK;
+}
+
+/* Until there is a batch, an error, or no wish to wait; with the lock held. False: none of the first two. */
+static bool wait_for_batch(lun_feed *f)
+{
+    const lun_feed_params *p = &f->params;
+    const double begun = lun_clock(), patience = p->patience > 0 ? p->patience : PATIENCE;
+    int said = 0;
+    while (f->made == f->taken && f->status == LUN_OK) {
+        const double until = lun_clock() + ASK_EVERY;
+        while (f->made == f->taken && f->status == LUN_OK && lun_cond_wait_until(&f->changed, &f->lock, until)) {
+        }
+        const double passed = lun_clock() - begun;
+        if (f->made != f->taken || f->status != LUN_OK || passed < ASK_EVERY)
+            continue;
+        pthread_mutex_unlock(&f->lock);
+        if (passed >= patience * (said + 1)) {
+            const char *cache = lun_dataset_cache(p->dataset);
+            said++;
+            lun_log(LUN_LOG_WARN, "no pictures for %.0f s: the disk of %s may hang", passed,
+                    cache ? cache : "the data set");
+        }
+        const bool enough = p->waiting && p->waiting(p->payload);
+        pthread_mutex_lock(&f->lock);
+        if (enough && f->made == f->taken && f->status == LUN_OK)
+            return false;
+    }
+    return true;
 }
 
 lun_status lun_feed_next(lun_feed *f, lun_feed_batch *batch)
@@ -169,9 +232,9 @@ lun_status lun_feed_next(lun_feed *f, lun_feed_batch *batch)
     }
     lun_status status = LUN_OK;
     pthread_mutex_lock(&f->lock);
-    while (f->made == f->taken && f->status == LUN_OK)
-        pthread_cond_wait(&f->changed, &f->lock);
-    if (f->made == f->taken) {
+    if (!wait_for_batch(f)) {
+        *batch = (lun_feed_batch){NULL, NULL};
+    } else if (f->made == f->taken) {
         status = f->detail ? lun_fail(f->status, "%s", f->detail) : f->status;
     } else {
         const int slot = (int)(f->taken++ % (uint64_t)f->slots);
@@ -187,22 +250,23 @@ void lun_feed_stop(lun_feed **feed)
     lun_feed *f = feed ? *feed : NULL;
     if (!f)
         return;
+    *feed = NULL;
     if (f->threaded) {
+        const double until = lun_clock() + GRACE;
         pthread_mutex_lock(&f->lock);
         f->stop = true;
         pthread_cond_signal(&f->changed);
+        while (!f->ended && lun_cond_wait_until(&f->changed, &f->lock, until)) {
+        }
+        f->alone = !f->ended;
+        const pthread_t thread = f->thread;
+        const bool ended = f->ended;
         pthread_mutex_unlock(&f->lock);
-        pthread_join(f->thread, NULL);
+        if (!ended) {
+            pthread_detach(thread);
+            return;
+        }
+        pthread_join(thread, NULL);
     }
-    pthread_cond_destroy(&f->changed);
-    pthread_mutex_destroy(&f->lock);
-    for (int i = 0; i < f->slots; i++)
-        free(f->buffers[i]);
-    for (int i = 0; i <= AHEAD; i++)
-        free(f->labels[i]);
-    free(f->index);
-    free(f->detail);
-    lun_order_free(&f->order);
-    free(f);
-    *feed = NULL;
+    release(f);
 }

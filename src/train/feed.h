@@ -31,14 +31,19 @@ void lun_order_at(lun_order *order, uint64_t step, uint32_t *index);
 typedef struct lun_feed lun_feed;
 
 typedef struct lun_feed_params {
-    const lun_dataset *dataset; /* borrowed, as `pictures`: both must outlive the feed */
-    const uint32_t *pictures;   /* those to train on; NULL: all */
-    size_t count;               /* of them, with NULL it does not matter */
+    const lun_dataset *dataset;
+    const uint32_t *pictures; /* those to train on, copied; NULL: all */
+    size_t count;             /* of them, with NULL it does not matter */
     size_t batch;
     uint64_t seed, step; /* begin with the batch of `step` */
     lun_augment
         augment; /* picture i of the batch of step s is sample number s * batch + i; the seed is taken from above */
     double label_dropout;
+    /* Called a few times a second while lun_feed_next() waits for a picture, as on a disk that hangs; not 0: wait no
+     * longer. May be NULL. */
+    int (*waiting)(void *payload);
+    void *payload;
+    double patience; /* seconds of waiting after which that is said, again and again; 0: a minute */
 } lun_feed_params;
 
 typedef struct lun_feed_batch {
@@ -51,9 +56,11 @@ typedef struct lun_feed_batch {
 bool lun_feed_drops_label(uint64_t seed, uint64_t number, double label_dropout);
 
 lun_status lun_feed_start(const lun_feed_params *params, lun_feed **out);
-/* The next batch, which stays until the next call. What went wrong while it was read fails here, and here only. */
+/* The next batch, which stays until the next call; without images where `waiting` has ended the wait. What went wrong
+ * while it was read fails here, and here only. */
 lun_status lun_feed_next(lun_feed *feed, lun_feed_batch *batch);
-/* End the thread (it finishes the batch at hand) and free; *feed may be NULL. */
+/* End the thread (it finishes the batch at hand) and free; *feed may be NULL. A thread that a disk holds for more than
+ * some seconds is left to itself, and frees what it uses when it is let go. */
 void lun_feed_stop(lun_feed **feed);
 
 #endif

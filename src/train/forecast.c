@@ -10,6 +10,7 @@
 #include "device/shadow.h"
 #include "graph/graph.h"
 #include "graph/measure.h"
+#include "holdout.h"
 #include "trainer.h"
 
 #define MOST_BATCH 4096 /* of a configuration */
@@ -26,11 +27,21 @@ typedef struct forecaster {
     lun_forecast *out;
 } forecaster;
 
+/* A batch in so many parts of so many pictures each. */
+typedef struct pieces {
+    int micro, parts;
+} pieces;
+
+/* What beside the trainer a run has. */
+typedef enum extent { TRAINER_ONLY, WHOLE_RUN } extent;
+
 /* A run that is planned and never begun. */
 typedef struct dry_run {
     lun_device *shadow;
     lun_trainer *trainer;
+    lun_holdout *holdout;
     lun_sampler *sampler;
+    uint64_t holdout_bytes, sampler_bytes;
 } dry_run;
 
 static bool tell(const forecaster *f, const char *what, int done, int of)
@@ -43,6 +54,7 @@ static bool tell(const forecaster *f, const char *what, int done, int of)
 static void end_run(dry_run *run)
 {
     lun_sampler_destroy(&run->sampler);
+    lun_holdout_destroy(&run->holdout);
     lun_trainer_destroy(&run->trainer);
     lun_device_close(&run->shadow);
 }
@@ -71,19 +83,48 @@ static lun_status plan_strips(const lun_train_config *c, const lun_compile_param
     return status;
 }
 
-/* Whatever was begun is to be ended with end_run, on failure too. */
-static lun_status plan_run(const forecaster *f, int batch, bool unlimited, bool strips, dry_run *run)
+/* Which pictures they are does not matter. */
+static lun_status plan_holdout(const forecaster *f, const lun_train_config *c, const lun_compile_params *compile,
+                               dry_run *run)
+{
+    uint32_t *pictures = lun_calloc(f->params->held, sizeof *pictures, "the held-out pictures");
+    if (!pictures)
+        return LUN_ERR_MEMORY;
+    const lun_status status = lun_holdout_create(run->shadow, lun_trainer_store(run->trainer), c, NULL, pictures,
+                                                 f->params->held, compile, &run->holdout);
+    free(pictures);
+    return status;
+}
+
+static uint64_t bytes_now(const dry_run *run)
+{
+    size_t now = 0;
+    lun_device_memory(run->shadow, &now, NULL);
+    return now;
+}
+
+/* As lun_train_run makes it. Whatever was begun is to be ended with end_run, on failure too. */
+static lun_status plan_run(const forecaster *f, pieces batch, bool unlimited, extent what, dry_run *run)
 {
     lun_train_config c = *f->config;
     const lun_compile_params compile = {.tuning = f->params->tuning};
-    c.accumulate = batch == c.batch ? c.accumulate : 1;
-    c.batch = batch;
+    c.batch = batch.micro * batch.parts;
+    c.accumulate = batch.parts;
     c.decay = LUN_DECAY_CONSTANT; /* where it ends may not be known yet, and costs nothing */
     c.decay_steps = 0;
-    *run = (dry_run){NULL, NULL, NULL};
+    *run = (dry_run){.shadow = NULL};
     LUN_TRY(lun_device_shadow(f->dev, unlimited, &run->shadow));
-    LUN_TRY(lun_trainer_create(run->shadow, &c, (size_t)batch, &compile, &run->trainer));
-    return strips && f->params->strips ? plan_strips(&c, &compile, run) : LUN_OK;
+    LUN_TRY(lun_trainer_create(run->shadow, &c, (size_t)c.batch, &compile, &run->trainer));
+    if (what == TRAINER_ONLY)
+        return LUN_OK;
+    const uint64_t trainer = bytes_now(run);
+    if (f->params->held > 0)
+        LUN_TRY(plan_holdout(f, &c, &compile, run));
+    run->holdout_bytes = bytes_now(run) - trainer;
+    if (f->params->strips)
+        LUN_TRY(plan_strips(&c, &compile, run));
+    run->sampler_bytes = bytes_now(run) - trainer - run->holdout_bytes;
+    return LUN_OK;
 }
 
 /* As src/train/feed.c reads ahead: at most three batches, of 64 MiB together, and one in use. */
@@ -105,31 +146,31 @@ static void add_plan(const lun_plan *plan, lun_memory_need *need)
     need->workspace += info.workspace_bytes;
 }
 
-static void add_need(const forecaster *f, const dry_run *run, int batch, lun_memory_need *need)
+static void add_need(const forecaster *f, const dry_run *run, pieces batch, lun_memory_need *need)
 {
     const lun_store *store = lun_trainer_store(run->trainer);
-    size_t now = 0;
     *need = (lun_memory_need){.weights = lun_store_bytes(store, LUN_SLOT_VALUE) + lun_store_bytes(store, LUN_SLOT_SAFE),
                               .gradients = lun_store_bytes(store, LUN_SLOT_GRAD) + lun_store_bytes(store, LUN_SLOT_SUM),
                               .moments = lun_store_bytes(store, LUN_SLOT_M) + lun_store_bytes(store, LUN_SLOT_V),
-                              .batches = batches_bytes(f->config, batch)};
+                              .holdout = run->holdout_bytes,
+                              .samples = run->sampler_bytes,
+                              .device = bytes_now(run),
+                              .batches = batches_bytes(f->config, batch.micro * batch.parts)};
     for (int r = 0; r < LUN_MAX_EMA; r++)
         need->averages += lun_store_bytes(store, (lun_slot)(LUN_SLOT_EMA + r));
     add_plan(lun_trainer_plan(run->trainer), need);
     add_plan(lun_trainer_update_plan(run->trainer), need);
-    lun_device_memory(run->shadow, &now, NULL);
-    need->device = now;
-    need->samples = now - (need->weights + need->gradients + need->moments + need->averages + need->activations +
-                           need->inputs + need->workspace);
 }
 
-static lun_status need_of(const forecaster *f, int batch, bool unlimited, lun_memory_need *need, double *flops)
+static lun_status need_of(const forecaster *f, pieces batch, bool unlimited, lun_memory_need *need, double *flops)
 {
     dry_run run;
-    lun_status status = plan_run(f, batch, unlimited, true, &run);
+    lun_status status = plan_run(f, batch, unlimited, WHOLE_RUN, &run);
     if (status == LUN_OK) {
+        const lun_plan *update = lun_trainer_update_plan(run.trainer);
         add_need(f, &run, batch, need);
-        *flops = lun_plan_get_info(lun_trainer_plan(run.trainer)).flops;
+        *flops = batch.parts * lun_plan_get_info(lun_trainer_plan(run.trainer)).flops +
+                 (update ? lun_plan_get_info(update).flops : 0);
     }
     end_run(&run);
     return status;
@@ -153,11 +194,17 @@ static bool fits(const forecaster *f, const lun_memory_need *need)
     return f->out->available == 0 || bytes <= f->out->available - f->out->available / 16;
 }
 
-/* small: what one and two pictures need. */
+/* The configuration's batch. */
+static pieces own_batch(const forecaster *f)
+{
+    return (pieces){f->config->batch / f->config->accumulate, f->config->accumulate};
+}
+
+/* small: what one and two pictures at a time need, in as many parts. */
 static lun_status need_of_batch(forecaster *f, const lun_memory_need small[2], const double flops[2])
 {
     lun_forecast *o = f->out;
-    const int batch = f->config->batch;
+    const pieces batch = own_batch(f);
     o->need_exact = 1;
     lun_status status = need_of(f, batch, false, &o->need, &o->flops_per_step);
     if (status == LUN_OK || !is_too_large(status))
@@ -166,7 +213,7 @@ static lun_status need_of_batch(forecaster *f, const lun_memory_need small[2], c
     status = need_of(f, batch, true, &o->need, &o->flops_per_step);
     if (status == LUN_OK || !is_too_large(status))
         return status;
-    const uint64_t more = (uint64_t)(batch - 1);
+    const uint64_t more = (uint64_t)(batch.micro - 1);
 #define CARRY_ON(part) o->need.part = small[0].part + more * (small[1].part - small[0].part)
     o->need = small[0];
     CARRY_ON(activations);
@@ -175,7 +222,7 @@ static lun_status need_of_batch(forecaster *f, const lun_memory_need small[2], c
     o->need.device = small[0].device +
                      more * (small[1].activations + small[1].inputs - small[0].activations - small[0].inputs) +
                      small[1].workspace - small[0].workspace;
-    o->need.batches = batches_bytes(f->config, batch);
+    o->need.batches = batches_bytes(f->config, f->config->batch);
 #undef CARRY_ON
     o->flops_per_step = flops[0] + (double)more * (flops[1] - flops[0]);
     o->need_exact = 0;
@@ -186,7 +233,7 @@ static lun_status try_batch(forecaster *f, int batch, bool *good, uint64_t *byte
 {
     lun_memory_need need;
     double flops;
-    const lun_status status = need_of(f, batch, false, &need, &flops);
+    const lun_status status = need_of(f, (pieces){batch, 1}, false, &need, &flops);
     *good = status == LUN_OK && fits(f, &need);
     if (status == LUN_OK)
         *bytes = need.device;
@@ -224,10 +271,11 @@ static lun_status find_largest(forecaster *f, const lun_memory_need small[2])
 
 /* ---- Time ---- */
 
-/* The ops of a step of one batch, with times where they were measured. */
+/* The ops of a step, with times where they were measured: first those of each part, then those that only a batch in
+ * several parts has, once behind the last. */
 typedef struct op_list {
-    int batch;
-    size_t count;
+    pieces batch;
+    size_t count, each; /* in all; of a part */
     lun_op_time *times;
 } op_list;
 
@@ -242,27 +290,37 @@ static int timing_progress(void *payload, int done, int of)
     return tell(view->f, "timing ops", view->part * of + done, view->parts * of);
 }
 
+static lun_status measure_or_list(const forecaster *f, const lun_plan *plan, double seconds, const timing_view *view,
+                                  lun_op_time *times)
+{
+    const uint64_t share = f->out->available ? f->out->available / TIMING_SHARE : TIMING_BYTES;
+    const lun_measure_params params = {.seconds = seconds,
+                                       .memory = (size_t)(share < TIMING_BYTES ? share : TIMING_BYTES),
+                                       .progress = timing_progress,
+                                       .payload = (void *)view};
+    if (seconds >= 0)
+        return lun_plan_measure(plan, f->dev, &params, times);
+    lun_plan_list(plan, times);
+    return LUN_OK;
+}
+
 /* seconds < 0: list only. */
-static lun_status list_ops(const forecaster *f, int batch, double seconds, const timing_view *view, op_list *out)
+static lun_status list_ops(const forecaster *f, pieces batch, double seconds, const timing_view *view, op_list *out)
 {
     dry_run run;
-    lun_status status = plan_run(f, batch, seconds < 0, false, &run);
+    lun_status status = plan_run(f, batch, seconds < 0, TRAINER_ONLY, &run);
     *out = (op_list){.batch = batch};
     if (status == LUN_OK) {
-        const lun_plan *plan = lun_trainer_plan(run.trainer);
-        const uint64_t share = f->out->available ? f->out->available / TIMING_SHARE : TIMING_BYTES;
-        const lun_measure_params params = {.seconds = seconds,
-                                           .memory = (size_t)(share < TIMING_BYTES ? share : TIMING_BYTES),
-                                           .progress = timing_progress,
-                                           .payload = (void *)view};
-        out->count = lun_plan_get_info(plan).nodes;
+        const lun_plan *plan = lun_trainer_plan(run.trainer), *update = lun_trainer_update_plan(run.trainer);
+        out->each = lun_plan_get_info(plan).nodes;
+        out->count = out->each + (update ? lun_plan_get_info(update).nodes : 0);
         out->times = lun_calloc(out->count, sizeof *out->times, "ops");
         if (!out->times)
             status = LUN_ERR_MEMORY;
-        else if (seconds < 0)
-            lun_plan_list(plan, out->times);
         else
-            status = lun_plan_measure(plan, f->dev, &params, out->times);
+            status = measure_or_list(f, plan, seconds, view, out->times);
+        if (status == LUN_OK && update) /* few ops, and the dearest is timed in any case */
+            status = measure_or_list(f, update, seconds / 10, view, out->times + out->each);
     }
     end_run(&run);
     if (status != LUN_OK) {
@@ -325,17 +383,18 @@ static void sum_up(lun_forecast *o, const op_list *want, const op_list *large, c
     double total = 0, timed = 0;
     const bool alike = same_ops(want, large), pair = alike && small->times && same_ops(large, small);
     for (size_t i = 0; i < want->count; i++) {
+        const int runs = i < want->each ? want->batch.parts : 1;
         if (alike && large->times[i].seconds > 0) {
             const double t = carry_on(&want->times[i], &large->times[i], pair ? &small->times[i] : NULL);
-            timed += t;
-            total += t;
+            timed += runs * t;
+            total += runs * t;
         } else {
-            total += cost(&want->times[i]) * rate_of(large, &want->times[i]);
+            total += runs * cost(&want->times[i]) * rate_of(large, &want->times[i]);
         }
     }
     o->step_s = total;
     o->timed_share = total > 0 ? timed / total : 0;
-    o->timed_batch = large->batch;
+    o->timed_batch = large->batch.micro;
     o->ops = want->count;
 }
 
@@ -357,23 +416,27 @@ static int batch_to_time(const forecaster *f, int batch, const op_list *probe)
 static lun_status estimate(forecaster *f)
 {
     lun_forecast *o = f->out;
-    const bool parts = !o->need_exact || o->reason[0] || (!o->fits && o->largest_batch > 0);
-    const int batch =
-        parts && o->largest_batch > 0 && o->largest_batch < f->config->batch ? o->largest_batch : f->config->batch;
+    const bool lacking = !o->need_exact || o->reason[0] || (!o->fits && o->largest_batch > 0);
+    pieces batch = own_batch(f);
+    if (lacking && o->largest_batch > 0 && o->largest_batch < batch.micro)
+        batch.micro = o->largest_batch;
+    /* What is timed is a part, and the same whatever number of them there is, if there are several. */
+    const int parts = batch.parts > 1 ? 2 : 1;
     op_list probe = {0}, want = {0}, large = {0}, small = {0};
     timing_view view = {f, 0, 1};
     lun_status status = LUN_OK;
-    LUN_TRY_GOTO(status, done, list_ops(f, 1, f->params->seconds / 20, &view, &probe));
-    const int timed = batch_to_time(f, batch, &probe);
-    const bool pair = timed < batch;
+    LUN_TRY_GOTO(status, done, list_ops(f, (pieces){1, parts}, f->params->seconds / 20, &view, &probe));
+    const int timed = batch_to_time(f, batch.micro, &probe);
+    const bool pair = timed < batch.micro;
     view.parts = pair ? 2 : 1;
     LUN_TRY_GOTO(status, done, list_ops(f, batch, -1, &view, &want));
-    LUN_TRY_GOTO(status, done, list_ops(f, timed, f->params->seconds * (pair ? 2 : 3) / 3, &view, &large));
+    LUN_TRY_GOTO(status, done,
+                 list_ops(f, (pieces){timed, parts}, f->params->seconds * (pair ? 2 : 3) / 3, &view, &large));
     view.part = 1;
     if (pair)
-        LUN_TRY_GOTO(status, done, list_ops(f, timed / 2, f->params->seconds / 3, &view, &small));
+        LUN_TRY_GOTO(status, done, list_ops(f, (pieces){timed / 2, parts}, f->params->seconds / 3, &view, &small));
     sum_up(o, &want, &large, &small);
-    o->step_s *= (double)f->config->batch / batch;
+    o->step_s *= (double)f->config->batch / (batch.micro * batch.parts);
 done:
     free(probe.times);
     free(want.times);
@@ -390,8 +453,6 @@ lun_status lun_forecast_run(lun_device *dev, const lun_train_config *config, con
     lun_memory_need small[2];
     double flops[2];
     LUN_TRY(lun_train_config_check(config));
-    if (config->accumulate > 1)
-        return lun_fail(LUN_ERR_USAGE, "a forecast is for a batch in one piece");
     o.parameters = lun_model_parameters(&config->model, NULL);
     o.max_alloc = lun_device_get_info(dev)->max_alloc_bytes;
     o.available = lun_device_get_info(dev)->memory_bytes;
@@ -401,8 +462,8 @@ lun_status lun_forecast_run(lun_device *dev, const lun_train_config *config, con
     }
     /* Without the limit of one buffer, so that a small device gets its answer and not an error. */
     for (int i = 0; i < 2; i++)
-        LUN_TRY(need_of(&f, i + 1, true, &small[i], &flops[i]));
-    o.flops_per_image = flops[1] - flops[0];
+        LUN_TRY(need_of(&f, (pieces){i + 1, config->accumulate}, true, &small[i], &flops[i]));
+    o.flops_per_image = (flops[1] - flops[0]) / config->accumulate;
     LUN_TRY(need_of_batch(&f, small, flops));
     o.fits = !o.reason[0] && o.need_exact && fits(&f, &o.need);
     if (!params->only_memory) {

@@ -103,6 +103,14 @@ static lun_status start(lun_run *r)
     return LUN_OK;
 }
 
+/* While no batch comes: a stop is heard then, too. */
+static int on_waiting(void *payload)
+{
+    lun_run *r = payload;
+    lun_run_show(r, false, "waiting for pictures");
+    return r->stop;
+}
+
 /* From the trainer's step to the end of the run, or to a failure. */
 static lun_status do_steps(lun_run *r)
 {
@@ -117,14 +125,21 @@ static lun_status do_steps(lun_run *r)
                                      .seed = c->seed,
                                      .step = lun_trainer_position(r->trainer),
                                      .augment = {.flip = c->data.flip, .window = c->data.crop == LUN_CROP_RANDOM},
-                                     .label_dropout = c->data.label_dropout};
+                                     .label_dropout = c->data.label_dropout,
+                                     .waiting = on_waiting,
+                                     .payload = r};
     lun_feed *feed = NULL;
     lun_feed_batch batch = {0};
     lun_status status = LUN_OK;
+    const double begun = lun_clock();
+    LUN_TRY(lun_run_sample_missed(r));
+    r->logged_at += lun_clock() - begun;
     LUN_TRY(lun_feed_start(&feeding, &feed));
     while (status == LUN_OK && !r->stop && lun_trainer_step(r->trainer) < r->last_step &&
            !(p->length.hours > 0 && r->spent + lun_clock() - r->started >= p->length.hours * 3600)) {
         LUN_TRY_GOTO(status, done, lun_feed_next(feed, &batch));
+        if (!batch.images)
+            break;
         if (batch.labels)
             LUN_TRY_GOTO(status, done, lun_trainer_labels(r->trainer, batch.labels));
         LUN_TRY_GOTO(status, done, lun_trainer_run(r->trainer, batch.images));

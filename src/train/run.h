@@ -133,6 +133,8 @@ lun_status lun_run_measure_holdout(lun_run *r);
 lun_status lun_run_make_sampler(lun_run *r);
 /* samples/epoch-00005.png: one picture, ten panels along the reverse process. */
 lun_status lun_run_sample(lun_run *r);
+/* The strip of the step that a run goes on from, where it was due and a stop left it out. */
+lun_status lun_run_sample_missed(lun_run *r);
 
 /* ---- run_health.c ---- */
 

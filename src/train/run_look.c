@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/file.h"
 
 lun_status lun_run_make_holdout(lun_run *r)
 {
@@ -81,6 +82,27 @@ lun_status lun_run_make_sampler(lun_run *r)
     return lun_sampler_create(lun_trainer_store(r->trainer), r->dev, &c->model, &params, &compile, &r->sampler);
 }
 
+static char *strip_path(const lun_run *r)
+{
+    const uint64_t epoch = lun_trainer_step(r->trainer) / lun_trainer_steps_per_epoch(r->trainer);
+    return lun_format("%s/samples/epoch-%05" PRIu64 ".png", r->params->folder, epoch);
+}
+
+lun_status lun_run_sample_missed(lun_run *r)
+{
+    const uint64_t step = lun_trainer_step(r->trainer);
+    const int every = r->params->sample_every;
+    if (!r->sampler || step == 0 || every < 1 ||
+        step % (lun_trainer_steps_per_epoch(r->trainer) * (uint64_t)every) != 0)
+        return LUN_OK;
+    char *path = strip_path(r);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    const bool there = lun_file_exists(path);
+    free(path);
+    return there ? LUN_OK : lun_run_sample(r);
+}
+
 /* samples/epoch-00005.png: one picture, ten panels along the reverse process. Sampling reads the weights and writes
  * nothing that training reads. */
 lun_status lun_run_sample(lun_run *r)
@@ -108,7 +130,7 @@ lun_status lun_run_sample(lun_run *r)
         lun_log(LUN_LOG_WARN, "no sample strip after epoch %" PRIu64 ": %s", epoch, lun_error_detail());
         status = LUN_OK;
     }
-    char *path = lun_format("%s/samples/epoch-%05" PRIu64 ".png", r->params->folder, epoch);
+    char *path = strip_path(r);
     if (status == LUN_OK && !path)
         status = LUN_ERR_MEMORY;
     if (status == LUN_OK && whole) {

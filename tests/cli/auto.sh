@@ -41,7 +41,6 @@ succeeds plan auto pictures --device cpu --threads 2 --quick
 check "the plan is for 32 pixels" grep -Eq '^model: 32x32, channels (32,64,128|64,128,256),' out
 check "and has a length" grep -Eq '^auto: .* [0-9]+ steps of about' out
 
-refuses 2 'goes with preset auto' plan tiny pictures --hours 1
 refuses 2 'exclude each other' plan auto pictures --hours 1 --steps 4
 succeeds plan auto pictures --device cpu --threads 2 --quick --hours 0.001
 check "a shorter one" grep -Eq '^auto: .* [0-9]+ steps of about .*, [0-9]+s in all' out

@@ -50,6 +50,46 @@ check "size and channels" grep -q '^pictures    16x8, 1 channels' out
 succeeds sample whole --out grey.png --count 3 --steps 4 --norm-mode eval --device cpu --threads 1
 check "a grey PNG" [ "$(od -An -tu1 -j25 -N1 grey.png | tr -d ' ')" = 0 ]
 
+# Pictures that are all black, and all one picture: told of, and trained on without a number that is none.
+python3 - <<'END'
+import os, struct, zlib
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+noise = bytes(zlib.crc32(bytes([i])) & 255 for i in range(256)) * 3
+for folder, pixels in ("black", bytes(768)), ("alike", noise):
+    os.mkdir(folder)
+    rows = b"".join(b"\0" + pixels[48 * y : 48 * y + 48] for y in range(16))
+    for i in range(12):
+        open("%s/%02d.png" % (folder, i), "wb").write(
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+END
+for folder in black alike; do
+    for preset in "notebook --channels 4,8" "tiny --channels 8,8 --groups 4 --heads 2"; do
+        trial=$folder-${preset%% *}
+        succeeds train $folder --out $trial --preset $preset --size 16 --batch 4 --device cpu --threads 1 --sample-every 5 --tune off --no-doctor --steps 30 --log-every 1 --holdout 4
+        check "$trial: it is said" grep -q "^lunette: warning: all 12 pictures in $folder are alike" err
+        check "$trial: a single colour" [ "$(grep -c 'of a single colour' err)" = "$([ $folder = black ] && echo 1 || echo 0)" ]
+        check "$trial: nothing else is" [ "$(grep -c 'warning' err)" = 1 ]
+        check "$trial: every loss is a number" [ "$(grep -c '"loss": [0-9]' $trial/log.jsonl)" = 30 ]
+        check "$trial: every weight is" python3 - $trial/checkpoints/step-00000030.safetensors <<'END'
+import json, math, struct, sys
+data = open(sys.argv[1], "rb").read()
+size = struct.unpack("<Q", data[:8])[0]
+count = 0
+for name, entry in json.loads(data[8 : 8 + size]).items():
+    if name != "__metadata__" and entry["dtype"] == "F32":
+        begin, end = entry["data_offsets"]
+        values = struct.unpack("<%df" % ((end - begin) // 4), data[8 + size + begin : 8 + size + end])
+        assert all(map(math.isfinite, values)), name
+        count += len(values)
+assert count > 1000
+END
+        succeeds sample $trial --out $trial.png --count 2 --steps 5 --device cpu --threads 1
+    done
+done
+succeeds train pictures --out several --preset notebook --size 16 --channels 4,8 --batch 4 --device cpu --threads 1 --sample-every 0 --tune off --no-doctor --steps 1
+check "no word of others" [ "$(grep -c alike err)" = 0 ]
+
 # What cannot be
 for value in 1 1.5 2.5 -1 abc ''; do
     refuses 2 '^lunette: error: --holdout' train pictures --out r --preset notebook --size 16 --holdout "$value"

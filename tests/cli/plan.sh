@@ -23,7 +23,7 @@ succeeds craters pictures --count 20 --size 16 --seed 3
 succeeds plan tiny pictures --size 16 --batch 4 --epochs 3 --device cpu --threads 1 --json
 check "JSON of one" python3 -c 'import json; d = json.load(open("out")); m = d["memory"]
 assert d["pictures"] == 20 and d["steps_per_epoch"] == 5 and d["steps"] == 15 and d["fits"] and d["largest_batch"] >= 4
-assert m["device"] == sum(m[k] for k in "weights gradients moments averages activations inputs workspace samples".split())
+assert m["device"] == sum(m[k] for k in "weights gradients moments averages activations inputs workspace holdout samples".split())
 assert d["step_s"] > 0 and 0.5 < d["timed_share"] <= 1 and d["timed_batch"] == 4
 assert abs(d["run_s"] / (15 * d["step_s"]) - 1) < 1e-4'
 for epochs in 3 5; do # with 5 there are sample strips
@@ -36,6 +36,29 @@ for epochs in 3 5; do # with 5 there are sample strips
     check "train takes what was said ($said)" grep -q "^memory: $said on the device" out
     rm -rf run
 done
+# Whatever train is told, plan can be told
+net='--size 16 --batch 8 --accumulate 2 --ema 0.99,0.999 --holdout 5 --channels 32,64 --epochs 5 --device cpu --threads 1'
+succeeds plan tiny pictures $net --quick
+check "parts" grep -q '^memory of a batch of 8 in 2 parts' out
+check "held out" grep -q '^data: 20 pictures, 4 of them held out, 2 steps an epoch' out
+said=$(sed -n 's/^  in all  *\([0-9.]* [kMG]*B\) .*/\1/p' out)
+succeeds train pictures --out run --preset tiny $net --tune off
+check "train takes what was said ($said)" grep -q "^memory: $said on the device" out
+rm -rf run
+mkdir classes && cp -r pictures classes/a && cp -r pictures classes/a-b && cp -r pictures classes/c
+net='--labels --size 16 --device cpu --threads 1'
+succeeds plan tiny classes $net --quick
+said=$(sed -n 's/^model: .*, \([0-9]*\) parameters,.*/\1/p' out)
+succeeds train classes --out run --preset tiny $net --steps 1 --tune off --no-doctor
+check "classes are counted ($said parameters)" grep -q "^model: .* $said parameters" out
+rm -rf run
+refuses 3 'wants two sub-folders' plan tiny pictures --labels
+refuses 2 'how many classes there are FOLDER tells' plan tiny --labels
+rm -r classes
+succeeds plan tiny pictures --size 16 --batch 8 --hours 0.01 --decay constant --device cpu --threads 1 --json
+check "hours become steps" python3 -c 'import json; d = json.load(open("out"))
+assert 0.9 * 36 - d["step_s"] < d["run_s"] <= 36.001, d'
+
 succeeds plan tiny --quick --device null
 check "without a folder" grep -q '^model: 32x32' out
 check "no data" sh -c '! grep -q "^data:" out'
@@ -49,7 +72,8 @@ refuses 3 'no pictures' plan tiny empty
 refuses 3 'fewer than one batch of 32; give --batch' plan tiny few
 refuses 2 'exclude each other' plan tiny few --batch 1 --epochs 2 --steps 3
 refuses 2 'ivisible' plan tiny --size 30
-refuses 2 'go with a PRESET' plan --batch 3
+refuses 2 'batch goes with a PRESET' plan --batch 3
+refuses 2 'ema goes with a PRESET' plan --ema 0.9
 refuses 2 "unexpected argument 'more'" plan tiny few more
 refuses 2 'the device check holds everything twice' plan tiny --device check:cpu,cpu --quick
 check "nothing is written" [ "$(ls | tr '\n' ' ')" = "cache empty err few out pictures " ]

@@ -165,8 +165,8 @@ for mode in train sample ops; do
 done
 tiny="--preset tiny --size 16 --channels 32,32 --batch 2"
 succeeds bench ops $tiny --steps 1 --device cpu --threads 2 --tune off
-for op in group_norm group_norm_backward attention attention_backward upsample2 pool2 silu loss_each; do
-    check "bench ops: $op" grep -q "  $op [1-9]" out
+for op in group_norm group_norm_backward attention attention_backward upsample2_filter pool2_filter silu loss_each; do
+    check "bench ops: $op" grep -q "  $op [(1-9]" out
 done
 succeeds bench sample $tiny --steps 1 --device cpu --threads 2
 check "bench says the network" grep -q '^sample, tiny, batch 2, 16x16: ' out

@@ -10,8 +10,15 @@
  *                 enospc  calls that need room: ENOSPC
  *                 eintr   calls that a signal may interrupt: EINTR
  *                 short   read, pread, write, pwrite: half of what was asked for
+ *                 term    no call fails, but SIGTERM comes right before it: any of the above, and all on files
+ *                 usr1    the same with SIGUSR1
+ *                 hang    opening, reading and looking never return, as on a disk that does not answer
  *   FAULT_AT      the number of the call that fails, from 1; 0: none
+ *   FAULT_PATH    only calls on paths with this in them count
  *   FAULT_ON      set: every one after it fails, too
+ *   FAULT_CLOCK   wall    the wall clock is a day ahead or late, in turns, at each call that reads it
+ *                 leap    the clock that cannot be set is 1000 s further before every 50th call, as after a sleep
+ *                 fast    it goes a hundred times as fast, also for who waits for a time of it
  *   FAULT_LIBS    LOW:HIGH, hexadecimal: calls from between these addresses of the program are its libraries' (the
  *                 functions through which it gives them memory)
  *   FAULT_REPORT  where to say, at exit, how many calls there were, which failed, and what is still held
@@ -28,6 +35,7 @@
 #include <limits.h>
 #include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,6 +47,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -68,18 +78,19 @@ enum {
     LOOK = 256,
     MOVE = 512, /* and the making of folders */
     REMOVE = 1024,
-    BYTES = 2048 /* beside READ or WRITE: the system calls, which may do a part */
+    BYTES = 2048, /* beside READ or WRITE: the system calls, which may do a part */
+    ALL = 4095
 };
 enum { OWN = 1, LIBS = 2 };
 
 static unsigned wanted, from = OWN;
 static long fail_at;
-static bool fail_on, shorten, watching, trace;
-static int fail_errno;
-static const char *report_path;
+static bool fail_on, shorten, watching, trace, clock_set, clock_leaps, clock_fast, hangs;
+static int fail_errno, fail_signal;
+static const char *report_path, *only_path;
 static void say(const char *text);
 static pid_t owner;
-static atomic_long calls;
+static atomic_long calls, clock_calls;
 static char fired[512];
 static atomic_flag fired_once = ATOMIC_FLAG_INIT;
 
@@ -231,7 +242,7 @@ static const char *path_in(int dir, const char *path, char full[512])
 /* Does this call fail? Sets errno then. */
 static bool fault(unsigned what, const char *call, const char *path, uintptr_t caller)
 {
-    if (!(what & wanted) || !(class_of(caller) & from))
+    if (!(what & wanted) || !(class_of(caller) & from) || (only_path && !strstr(path, only_path)))
         return false;
     const long n = atomic_fetch_add(&calls, 1) + 1;
     if (fail_at == 0 || (fail_on ? n < fail_at : n != fail_at))
@@ -246,6 +257,14 @@ static bool fault(unsigned what, const char *call, const char *path, uintptr_t c
         char text[sizeof fired + 16];
         snprintf(text, sizeof text, "fired %s\n", fired);
         say(text); /* the command may not live to its end */
+    }
+    while (hangs)
+        pause(); /* handlers run, and it goes on */
+    if (fail_signal) {
+        const int kept = errno;
+        raise(fail_signal);
+        errno = kept;
+        return false;
     }
     errno = fail_errno;
     return true;
@@ -266,14 +285,17 @@ __attribute__((constructor)) static void begin(void)
     static const struct {
         const char *name;
         unsigned calls;
-        int error;
+        int error, signal;
     } kinds[] = {
-        {"alloc", ALLOC, ENOMEM},
-        {"thread", THREAD, EAGAIN},
-        {"eio", OPEN | CREATE | READ | WRITE | SYNC | CLOSE | LOOK | MOVE | REMOVE, EIO},
-        {"enospc", CREATE | WRITE | SYNC | CLOSE | MOVE, ENOSPC},
-        {"eintr", OPEN | CREATE | BYTES | SYNC | CLOSE, EINTR},
-        {"short", BYTES, 0},
+        {"alloc", ALLOC, ENOMEM, 0},
+        {"thread", THREAD, EAGAIN, 0},
+        {"eio", OPEN | CREATE | READ | WRITE | SYNC | CLOSE | LOOK | MOVE | REMOVE, EIO, 0},
+        {"enospc", CREATE | WRITE | SYNC | CLOSE | MOVE, ENOSPC, 0},
+        {"eintr", OPEN | CREATE | BYTES | SYNC | CLOSE, EINTR, 0},
+        {"short", BYTES, 0, 0},
+        {"term", ALL, 0, SIGTERM},
+        {"usr1", ALL, 0, SIGUSR1},
+        {"hang", OPEN | READ | LOOK, 0, 0},
     };
     const char *kind = getenv("FAULT_KIND"), *at = getenv("FAULT_AT"), *whose = getenv("FAULT_FROM");
     void *frame;
@@ -284,8 +306,11 @@ __attribute__((constructor)) static void begin(void)
         if (strcmp(kind, kinds[i].name) == 0) {
             wanted = kinds[i].calls;
             fail_errno = kinds[i].error;
+            fail_signal = kinds[i].signal;
         }
     }
+    hangs = kind && strcmp(kind, "hang") == 0;
+    only_path = getenv("FAULT_PATH");
     shorten = kind && strcmp(kind, "short") == 0;
     fail_at = at ? atol(at) : 0;
     fail_on = getenv("FAULT_ON") != NULL;
@@ -296,6 +321,10 @@ __attribute__((constructor)) static void begin(void)
         libs_low = low;
         libs_high = high;
     }
+    const char *clock = getenv("FAULT_CLOCK");
+    clock_set = clock && strcmp(clock, "wall") == 0;
+    clock_leaps = clock && strcmp(clock, "leap") == 0;
+    clock_fast = clock && strcmp(clock, "fast") == 0;
     report_path = getenv("FAULT_REPORT");
     owner = getpid();
     watching = true;
@@ -311,6 +340,8 @@ __attribute__((destructor)) static void end(void)
     used = (size_t)snprintf(text, sizeof text, "calls %ld\n", atomic_load(&calls));
     if (fired[0])
         used += (size_t)snprintf(text + used, sizeof text - used, "fired %s\n", fired);
+    if (clock_set || clock_leaps)
+        used += (size_t)snprintf(text + used, sizeof text - used, "clock %ld\n", atomic_load(&clock_calls));
     for (size_t i = 0; i < HELD_MAX && held_count; i++) {
         if (held[i].p && shown++ < 20)
             used += (size_t)snprintf(text + used, sizeof text - used, "held %#lx %zu\n",
@@ -322,6 +353,70 @@ __attribute__((destructor)) static void end(void)
             used += (size_t)snprintf(text + used, sizeof text - used, "open %.230s\n", fd_path[fd]);
     }
     say(text);
+}
+
+/* ---- clocks ---- */
+
+/* By how much a clock is wrong that the command reads. */
+static time_t clock_error(clockid_t clock, uintptr_t caller)
+{
+    if (!class_of(caller) || !(clock == CLOCK_REALTIME ? clock_set : clock == CLOCK_MONOTONIC && clock_leaps))
+        return 0;
+    const long n = atomic_fetch_add(&clock_calls, 1) + 1;
+    return clock_set ? n % 2 ? 86400 : -86400 : n / 50 * 1000;
+}
+
+#define FASTER 100
+
+static int64_t ns_of(const struct timespec *t)
+{
+    return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
+}
+
+static struct timespec of_ns(int64_t ns)
+{
+    return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    REAL(clock_gettime);
+    const int error = real(clock, now);
+    now->tv_sec += clock_error(clock, CALLER);
+    if (clock_fast && clock == CLOCK_MONOTONIC && class_of(CALLER))
+        *now = of_ns(ns_of(now) * FASTER); /* good for years of running */
+    return error;
+}
+
+/* What waits until a time of the fast clock. The plain name may find a version of it from before there were others. */
+EXPORT int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *until)
+{
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    if (!real)
+        *(void **)&real = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+    if (!clock_fast || !class_of(CALLER))
+        return real(condition, mutex, until);
+    const struct timespec at = of_ns(ns_of(until) / FASTER);
+    return real(condition, mutex, &at);
+}
+
+EXPORT int gettimeofday(struct timeval *now, void *zone)
+{
+    REAL(gettimeofday);
+    const int error = real(now, zone);
+    now->tv_sec += clock_error(CLOCK_REALTIME, CALLER);
+    return error;
+}
+
+EXPORT time_t time(time_t *now)
+{
+    REAL(time);
+    const time_t t = real(NULL) + clock_error(CLOCK_REALTIME, CALLER);
+    if (now)
+        *now = t;
+    return t;
 }
 
 /* ---- memory ---- */

@@ -233,7 +233,9 @@ static bool is_linear(lun_op_kind kind)
     case LUN_OP_CONCAT:
     case LUN_OP_SLICE:
     case LUN_OP_UPSAMPLE2:
-    case LUN_OP_POOL2: return true;
+    case LUN_OP_POOL2:
+    case LUN_OP_UPSAMPLE2_FILTER:
+    case LUN_OP_POOL2_FILTER: return true;
     default: return false;
     }
 }

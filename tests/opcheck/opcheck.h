@@ -87,7 +87,8 @@ extern const oc_op oc_conv2d, oc_conv2d_transpose, oc_conv2d_wgrad, oc_channel_s
     oc_concat, oc_slice, oc_embed, oc_noise, oc_loss, oc_loss_backward, oc_adam, oc_randint, oc_randn, oc_sample_step,
     oc_store, oc_embed_backward, oc_upsample2, oc_pool2, oc_attention, oc_attention_backward, oc_loss_each,
     oc_loss_each_backward, oc_weighted_mean, oc_weighted_mean_backward, oc_variational, oc_variational_backward,
-    oc_guide, oc_accumulate, oc_sum_squares, oc_clip_norm, oc_ema, oc_loss_seed, oc_health, oc_settle;
+    oc_guide, oc_accumulate, oc_sum_squares, oc_clip_norm, oc_ema, oc_loss_seed, oc_health, oc_settle,
+    oc_upsample2_filter, oc_pool2_filter;
 /* winograd.c: bound_of of the convolutions. */
 bool oc_winograd_bound(const oc_case *c, const char *candidate, double *bound);
 extern const oc_op *const oc_ops[];

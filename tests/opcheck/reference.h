@@ -17,7 +17,7 @@ ref_fn ref_conv2d, ref_conv2d_transpose, ref_conv2d_wgrad, ref_channel_sum, ref_
     ref_randn, ref_sample_step, ref_store, ref_embed_backward, ref_upsample2, ref_pool2, ref_attention,
     ref_attention_backward, ref_loss_each, ref_loss_each_backward, ref_weighted_mean, ref_weighted_mean_backward,
     ref_variational, ref_variational_backward, ref_guide, ref_accumulate, ref_sum_squares, ref_clip_norm, ref_ema,
-    ref_loss_seed, ref_health, ref_settle;
+    ref_loss_seed, ref_health, ref_settle, ref_upsample2_filter, ref_pool2_filter;
 
 /* Loss of one difference, and its derivative (loss). */
 double ref_loss_of(lun_loss_attrs a, double d);

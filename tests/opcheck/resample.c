@@ -1,5 +1,5 @@
-/* upsample2, pool2. Repeating is exact, and so is a quarter of it. Four numbers added: three roundings of sums of at
- * most all four, 3 u |X|; a quarter of that is exact. */
+/* upsample2, pool2, and those of filters: sums of at most four numbers. Repeating is exact, and so is a quarter of it.
+ * Four numbers added: three roundings of sums of at most all four, 3 u |X|; a quarter of that is exact. */
 #include "opcheck.h"
 
 /* N, C, H, W of the smaller picture */
@@ -53,3 +53,46 @@ static void bound(oc_case *c)
 
 const oc_op oc_upsample2 = {.kind = LUN_OP_UPSAMPLE2, .count = count, .make = make, .bound = bound};
 const oc_op oc_pool2 = {.kind = LUN_OP_POOL2, .count = count, .make = make, .bound = bound};
+
+/* K, C, R, S of the filter that upsample2_filter takes and pool2_filter gives. */
+static const int filters[][4] = {{1, 1, 1, 1},   {2, 3, 3, 3},   {17, 33, 3, 3},
+                                 {5, 130, 1, 4}, {40, 16, 2, 5}, {31, 48, 4, 1}};
+static const int tiny_filters[][4] = {{3, 18, 3, 2}};
+static const int layer_filters[][4] = {{256, 256, 3, 3}, {512, 128, 3, 3}};
+static const int grad_filters[][4] = {{2, 3, 3, 2}, {1, 2, 1, 1}};
+
+static int count_filters(oc_set set)
+{
+    switch (set) {
+    case OC_SUITE: return 2 * COUNT(filters);
+    case OC_TINY: return COUNT(tiny_filters);
+    case OC_LONG: return COUNT(layer_filters) + 100;
+    case OC_PERF: return COUNT(layer_filters);
+    default: return COUNT(grad_filters);
+    }
+}
+
+static void make_filter(oc_case *c, oc_set set, int index, oc_rng *rng)
+{
+    const int random[4] = {1 + oc_below(rng, 80), 1 + oc_below(rng, 80), 1 + oc_below(rng, 5), 1 + oc_below(rng, 5)};
+    const int *s = set == OC_SUITE                ? filters[index / 2]
+                   : set == OC_TINY               ? tiny_filters[index]
+                   : set == OC_GRAD               ? grad_filters[index]
+                   : index < COUNT(layer_filters) ? layer_filters[index]
+                                                  : random;
+    const lun_desc small = lun_filter(s[0], s[1], s[2], s[3]), big = lun_filter(s[1], s[0], s[2] + 1, s[3] + 1);
+    const bool up = c->op.kind == LUN_OP_UPSAMPLE2_FILTER;
+    c->exact = set != OC_GRAD && index % 2 == 0;
+    c->constant = up && lun_count(small.shape) == 1;
+    const int src = oc_source(c, up ? small : big);
+    if (c->exact)
+        oc_fill_ints(c, src, rng, -100, 100);
+    else
+        oc_fill_reals(c, src, rng, 0.2, 3);
+    oc_dest(c, (up ? big : small).shape);
+}
+
+const oc_op oc_upsample2_filter = {
+    .kind = LUN_OP_UPSAMPLE2_FILTER, .count = count_filters, .make = make_filter, .bound = bound};
+const oc_op oc_pool2_filter = {
+    .kind = LUN_OP_POOL2_FILTER, .count = count_filters, .make = make_filter, .bound = bound};

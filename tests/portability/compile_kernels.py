@@ -30,6 +30,7 @@ LANES = (1, 4, 8, 16)
 # Macros of single texts, by the group size that they come with. A text with a macro that is not here fails the test.
 OWN = {
     "RANDOM_BLOCKS": {1: 16, 64: 1},
+    "FILTER_TILE": {1: 16, 64: 1},
     "REDUCE_COLUMNS": {1: 256, 64: 1},
     "NORM_COLUMNS": {1: 256, 64: 1},
     "ATTENTION_COLUMNS": {1: 64, 64: 16},

@@ -1,4 +1,4 @@
-/* Small ops of every kind with data, ready to run on a device. For test_device.c and whoever needs the same. */
+/* Small ops of every kind with data, ready to run on a device. For the tests of devices. */
 #ifndef TEST_DEVICE_OPS_H
 #define TEST_DEVICE_OPS_H
 
@@ -87,6 +87,8 @@ static lun_op small_op(lun_op_kind kind)
         op.src[0] = lun_image(3, 5, 8, 6);
         op.attrs.resample.mean = true;
         break;
+    case LUN_OP_UPSAMPLE2_FILTER:
+    case LUN_OP_POOL2_FILTER: op.src[0] = lun_filter(5, 19, 4, 3); break;
     case LUN_OP_ATTENTION:
     case LUN_OP_ATTENTION_BACKWARD:
         op.src[0] = lun_image(3, 30, 7, 6);

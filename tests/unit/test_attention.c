@@ -29,9 +29,11 @@ static void record(seen *m, lun_qkv_order order)
     const lun_value proj =
         lun_conv2d(g, lun_attention(g, qkv, 2, order), filter(g, "proj.weight", CHANNELS, CHANNELS, 1, 1),
                    vector(g, "proj.bias", CHANNELS, role, uniform(0.5f)), 1, 0);
-    h = lun_upsample2(g, lun_add(g, h, proj));
-    h = lun_conv2d(g, h, filter(g, "out.weight", 3, CHANNELS, 3, 0.5f), vector(g, "out.bias", 3, role, uniform(0.5f)),
-                   1, 1);
+    h = lun_add(g, h, proj);
+    const lun_value weight = filter(g, "out.weight", 3, CHANNELS, 3, 0.5f),
+                    bias = vector(g, "out.bias", 3, role, uniform(0.5f));
+    h = order == LUN_QKV_SPLIT ? lun_conv2d_upsampled(g, h, weight, bias, 1)
+                               : lun_conv2d(g, lun_upsample2(g, h), weight, bias, 1, 1);
     m->base.y = lun_add(g, h, lun_upsample2(g, lun_avg_pool2(g, h)));
     m->base.loss = lun_loss(g, m->base.y, m->base.target, LUN_L2, 1);
     lun_graph_output(g, m->base.loss);
@@ -49,7 +51,8 @@ static void feed(const seen *m, lun_plan *plan, const int32_t *labels)
     OK(lun_plan_write(plan, m->label, labels));
 }
 
-/* Both orders of q, k and v; labels that differ, and that are the same, so that their gradients meet. */
+/* Both orders of q, k and v; the convolution after upsampling by itself and with it; labels that differ, and that are
+ * the same, so that their gradients meet. */
 START_TEST(gradients_equal_finite_differences)
 {
     for (int turn = 0; turn < 2; turn++) {
@@ -98,7 +101,7 @@ END_TEST
 
 START_TEST(wrong_recordings_are_refused)
 {
-    for (int wrong = 0; wrong < 13; wrong++) {
+    for (int wrong = 0; wrong < 16; wrong++) {
         lun_graph *g = NULL;
         OK(lun_graph_create(NULL, &g));
         const lun_value x = lun_graph_input(g, "x", lun_image(1, 12, 5, 6)),
@@ -119,6 +122,9 @@ START_TEST(wrong_recordings_are_refused)
         case 10: lun_time_embed_as(g, t, 10, 8, (lun_time_style){.scale = 0}), words = "scale 0"; break;
         case 11: lun_time_embed_as(g, t, 10, 8, (lun_time_style){.scale = NAN}), words = "scale"; break;
         case 12: lun_upsample2(g, w), words = "image"; break;
+        case 13: lun_conv2d_upsampled(g, x, w, -1, 3), words = "larger than the pad"; break;
+        case 14: lun_conv2d_upsampled(g, x, x, -1, 1), words = "square"; break;
+        case 15: lun_conv2d_upsampled(g, x, -1, -1, 1), words = "not a value"; break;
         }
         ck_assert_msg(lun_graph_check(g) == LUN_ERR_USAGE && strstr(lun_error_detail(), words), "case %d: %s", wrong,
                       lun_error_detail());
@@ -141,11 +147,50 @@ START_TEST(shapes_are_known_at_recording)
                 {lun_conv2d_padded(g, x, w, -1, 1, 1, 1, 1, 1), {2, 4, 8, 6}},
                 {lun_attention(g, x, 4, LUN_QKV_SPLIT), {2, 4, 8, 6}},
                 {lun_upsample2(g, x), {2, 12, 16, 12}},
+                {lun_conv2d_upsampled(g, x, w, -1, 1), {2, 4, 16, 12}},
+                {lun_conv2d_upsampled(g, x, w, -1, 0), {2, 4, 14, 10}},
                 {lun_avg_pool2(g, x), {2, 12, 4, 3}}};
     OK(lun_graph_check(g));
     for (size_t i = 0; i < LUN_COUNT(have); i++)
         ck_assert_msg(lun_shape_equal(lun_graph_desc(g, have[i].value).shape, have[i].shape), "value %zu", i);
     lun_graph_destroy(&g);
+}
+END_TEST
+
+/* Every size of filter and pad that it takes, against the two steps that it stands for. */
+START_TEST(convolution_of_the_upsampled)
+{
+    enum { C = 5, K = 3, H = 4, W = 3, MOST = N * K * (2 * H + 5) * (2 * W + 5) };
+    for (int r = 1; r <= 4; r++)
+        for (int pad = 0; pad < r; pad++) {
+            lun_graph *g = NULL;
+            lun_plan *plan = NULL;
+            OK(lun_graph_create(NULL, &g));
+            const lun_value x = lun_graph_input(g, "x", lun_image(N, C, H, W)),
+                            w = lun_graph_input(g, "w", lun_filter(K, C, r, r)),
+                            b = lun_graph_input(g, "b", lun_image(1, K, 1, 1));
+            const lun_value two = lun_conv2d(g, lun_upsample2(g, x), w, b, 1, pad),
+                            one = lun_conv2d_upsampled(g, x, w, b, pad);
+            lun_graph_output(g, two);
+            lun_graph_output(g, one);
+            OK(lun_graph_compile(g, dev, NULL, &plan));
+            float from[N * C * H * W], taps[K * C * 16], bias[K], expected[MOST], got[MOST];
+            draw(from, LUN_COUNT(from), 1);
+            draw(taps, LUN_COUNT(taps), 2);
+            draw(bias, LUN_COUNT(bias), 3);
+            OK(lun_plan_write(plan, x, from));
+            OK(lun_plan_write(plan, w, taps));
+            OK(lun_plan_write(plan, b, bias));
+            OK(lun_plan_run(plan));
+            OK(lun_plan_read(plan, two, expected));
+            OK(lun_plan_read(plan, one, got));
+            const lun_shape shape = lun_graph_desc(g, two).shape;
+            ck_assert(lun_shape_equal(lun_graph_desc(g, one).shape, shape));
+            for (int64_t i = 0; i < lun_count(shape); i++) /* 81 roundings of sums below 81 */
+                ck_assert_float_eq_tol(got[i], expected[i], 81 * 81 * 0x1p-24f);
+            lun_plan_destroy(&plan);
+            lun_graph_destroy(&g);
+        }
 }
 END_TEST
 
@@ -213,6 +258,7 @@ int main(void)
     tcase_add_test(tc, gradients_equal_finite_differences);
     tcase_add_test(tc, wrong_recordings_are_refused);
     tcase_add_test(tc, shapes_are_known_at_recording);
+    tcase_add_test(tc, convolution_of_the_upsampled);
     tcase_add_test(tc, time_embeddings_of_every_style);
     tcase_add_test(tc, memory_is_linear_in_the_pixels);
     suite_add_tcase(suite, tc);

@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "device/shadow.h"
 #include "scratch.h"
+#include "train/holdout.h"
 
 #define OK(expr)           ck_assert_msg((expr) == LUN_OK, "%s: %s", #expr, lun_error_detail())
 #define NOT_OK(expr, want) ck_assert_msg((expr) == (want), "%s: %s", #expr, lun_error_detail())
@@ -68,7 +69,7 @@ END_TEST
 static uint64_t sum(const lun_memory_need *n)
 {
     return n->weights + n->gradients + n->moments + n->averages + n->activations + n->inputs + n->workspace +
-           n->samples;
+           n->holdout + n->samples;
 }
 
 /* What a trainer really takes, by class, beside what was told of it. */
@@ -90,10 +91,17 @@ static void is_as_told(const char *spec, lun_train_config c)
     ck_assert_uint_eq(now, 0);
     OK(lun_trainer_create(dev, &c, (size_t)c.batch, NULL, &trainer));
     const lun_store *store = lun_trainer_store(trainer);
-    const lun_plan_info info = lun_plan_get_info(lun_trainer_plan(trainer));
+    lun_plan_info info = lun_plan_get_info(lun_trainer_plan(trainer));
+    if (lun_trainer_update_plan(trainer)) {
+        const lun_plan_info update = lun_plan_get_info(lun_trainer_update_plan(trainer));
+        info.activation_bytes += update.activation_bytes;
+        info.fixed_bytes += update.fixed_bytes;
+        info.workspace_bytes += update.workspace_bytes;
+    }
     ck_assert_uint_eq(told.need.weights,
                       lun_store_bytes(store, LUN_SLOT_VALUE) + lun_store_bytes(store, LUN_SLOT_SAFE));
-    ck_assert_uint_eq(told.need.gradients, lun_store_bytes(store, LUN_SLOT_GRAD));
+    ck_assert_uint_eq(told.need.gradients,
+                      lun_store_bytes(store, LUN_SLOT_GRAD) + lun_store_bytes(store, LUN_SLOT_SUM));
     ck_assert_uint_eq(told.need.moments, lun_store_bytes(store, LUN_SLOT_M) + lun_store_bytes(store, LUN_SLOT_V));
     ck_assert_uint_eq(told.need.averages, c.ema_count ? lun_store_bytes(store, LUN_SLOT_EMA) : 0);
     ck_assert_uint_eq(told.need.activations, info.activation_bytes);
@@ -131,6 +139,41 @@ START_TEST(memory_is_the_trainers)
         is_as_told("opencl", narrow(p.name));
     }
     is_as_told("cpu", preset("tiny"));
+    lun_train_config parts = narrow("small");
+    parts.batch = 6;
+    parts.accumulate = 3;
+    is_as_told("cpu", parts);
+    is_as_told("opencl", parts);
+}
+END_TEST
+
+/* Beside the trainer, what measures the loss of pictures that are held out. */
+START_TEST(held_out_pictures_are_told)
+{
+    lun_device *dev = NULL;
+    lun_trainer *trainer = NULL;
+    lun_holdout *holdout = NULL;
+    lun_forecast told;
+    lun_train_config c = narrow("small");
+    c.batch = 4;
+    c.accumulate = 2;
+    c.ema_count = 1;
+    c.ema_rate[0] = 0.99;
+    const uint32_t pictures[3] = {0, 1, 2};
+    size_t before = 0, after = 0;
+    OK(lun_device_open("cpu", NULL, &dev));
+    OK(lun_forecast_run(dev, &c, &(lun_forecast_params){.only_memory = 1, .held = 3}, &told));
+    ck_assert_uint_eq(told.need.device, sum(&told.need));
+    OK(lun_trainer_create(dev, &c, 4, NULL, &trainer));
+    lun_device_memory(dev, &before, NULL);
+    ck_assert_uint_eq(told.need.device - told.need.holdout, before);
+    OK(lun_holdout_create(dev, lun_trainer_store(trainer), &c, NULL, pictures, 3, NULL, &holdout));
+    lun_device_memory(dev, &after, NULL);
+    ck_assert_uint_gt(after, before);
+    ck_assert_uint_eq(told.need.device, after);
+    lun_holdout_destroy(&holdout);
+    lun_trainer_destroy(&trainer);
+    lun_device_close(&dev);
 }
 END_TEST
 
@@ -251,6 +294,31 @@ START_TEST(time_is_told)
 }
 END_TEST
 
+/* Each part costs what a batch of its size does, but for the update. The bounds leave room for a restless machine: a
+ * part counted once, or the update in each, is told apart by the FLOPs. */
+START_TEST(time_of_parts_is_told)
+{
+    lun_device *dev = NULL;
+    lun_forecast one, parts;
+    lun_train_config c = narrow("tiny");
+    c.width = c.height = 32;
+    OK(lun_device_open("cpu", &(lun_device_params){.threads = 1}, &dev));
+    OK(lun_forecast_run(dev, &c, &(lun_forecast_params){.seconds = 2}, &one));
+    c.batch *= 4;
+    c.accumulate = 4;
+    OK(lun_forecast_run(dev, &c, &(lun_forecast_params){.seconds = 2}, &parts));
+    ck_assert_int_ge(parts.timed_batch, 1);
+    ck_assert_int_le(parts.timed_batch, 3);
+    ck_assert(parts.timed_share > 0.9 && parts.timed_share <= 1);
+    ck_assert(parts.step_s > 1.3 * one.step_s && parts.step_s < 12 * one.step_s);
+    ck_assert(fabs(parts.flops_per_image / one.flops_per_image - 1) < 1e-6);
+    const double pictures = 4 * 3 * one.flops_per_image, rest = one.flops_per_step - 3 * one.flops_per_image;
+    ck_assert(parts.flops_per_step > pictures && parts.flops_per_step < pictures + 8 * rest);
+    ck_assert_int_ge(parts.largest_batch, 12);
+    lun_device_close(&dev);
+}
+END_TEST
+
 START_TEST(what_cannot_be_told)
 {
     lun_device *dev = NULL;
@@ -334,7 +402,9 @@ int main(void)
     tcase_add_test(tests, large_networks_take_little_memory_to_plan);
     tcase_add_test(tests, the_largest_batch_is_the_largest);
     tcase_add_test(tests, beyond_a_tensor);
+    tcase_add_test(tests, held_out_pictures_are_told);
     tcase_add_test(tests, time_is_told);
+    tcase_add_test(tests, time_of_parts_is_told);
     tcase_add_test(tests, what_cannot_be_told);
     tcase_add_test(tests, control_groups_count);
     suite_add_tcase(suite, tests);

@@ -16,9 +16,11 @@ static double now;               /* the clock */
 static double usual;             /* seconds that a run takes */
 static const char *fast, *wrong; /* candidates: one that takes 1 s instead, one whose results are spoiled */
 static const char *not_allowed;  /* one that fails the test if it is run */
-static double spoil;             /* by how much, of every result */
-static int spoilt;               /* which destination */
-static size_t spoil_at;          /* bytes from its start; where nothing was written it is spoilt by being written to */
+static int stalls_from, stalls;  /* so many runs of the fast one take 100 s, from that one on */
+static int fast_runs;
+static double spoil;    /* by how much, of every result */
+static int spoilt;      /* which destination */
+static size_t spoil_at; /* bytes from its start; where nothing was written it is spoilt by being written to */
 static int runs;
 static lun_place last_dst[64];
 static lun_op_plan *last_plan[64];
@@ -41,7 +43,10 @@ static lun_status test_run(lun_op_plan *plan, lun_part part)
 {
     runs++;
     ck_assert_msg(!not_allowed || strcmp(plan->candidate, not_allowed) != 0, "%s was run", plan->candidate);
-    now += fast && strcmp(plan->candidate, fast) == 0 ? 1 : usual;
+    const bool is_fast = fast && strcmp(plan->candidate, fast) == 0;
+    const bool stalled = is_fast && fast_runs >= stalls_from && fast_runs < stalls_from + stalls;
+    fast_runs += is_fast;
+    now += stalled ? 100 : is_fast ? 1 : usual;
     LUN_TRY(original->run(plan, part));
     if (!wrong || strcmp(plan->candidate, wrong) != 0)
         return LUN_OK;
@@ -73,7 +78,7 @@ static void begin(void)
     now = spoil = spoilt = 0;
     usual = 3;
     fast = wrong = not_allowed = NULL;
-    runs = bound = 0;
+    runs = bound = fast_runs = stalls_from = stalls = 0;
     spoil_at = 0;
 }
 
@@ -161,6 +166,30 @@ START_TEST(the_fastest_is_chosen)
         ck_assert_str_eq(s.chosen, fast);
         ck_assert_str_eq(lun_tuning_candidate(tuning, text), fast);
         ck_assert(lun_tuning_seconds(tuning, text) == 1);
+        lun_tuning_close(&tuning);
+    }
+}
+END_TEST
+
+/* An op that is large enough for a probe: two runs of each candidate on a small one come first. */
+START_TEST(a_stall_condemns_nobody)
+{
+    for (int from = 0; from < 3; from++) {
+        lun_tuning *tuning = opened();
+        lun_tune_op op = conv(9);
+        op.op.src[0] = lun_image(3, 64, 32, 32);
+        op.op.src[1] = lun_filter(64, 64, 3, 3);
+        OK(lun_op_infer(&op.op));
+        double flops = 0, bytes = 0;
+        lun_op_cost(&op.op, &flops, &bytes);
+        ck_assert(flops > 2e8);
+        fast = "winograd_4x4";
+        fast_runs = 0;
+        stalls_from = from;
+        stalls = from == 0 ? 2 : 1;
+        const seen s = tune_with(tuning, &op, 1, (lun_tune_params){.force = 1, .seconds = 1e6}, 0);
+        ck_assert_str_eq(s.chosen, fast);
+        ck_assert_int_gt(fast_runs, 4);
         lun_tuning_close(&tuning);
     }
 }
@@ -467,6 +496,7 @@ int main(void)
     tcase_add_checked_fixture(tests, begin, end);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, the_fastest_is_chosen);
+    tcase_add_test(tests, a_stall_condemns_nobody);
     tcase_add_test(tests, a_wrong_candidate_is_never_chosen);
     tcase_add_test(tests, wrong_statistics_are_seen);
     tcase_add_test(tests, pitches_are_measured);

@@ -15,6 +15,20 @@
 #define OK(expr)           ck_assert_msg((expr) == LUN_OK, "%s: %s", #expr, lun_error_detail())
 #define NOT_OK(expr, want) ck_assert_msg((expr) == (want), "%s: %s", #expr, lun_error_detail())
 
+/* The wall clock may be set while somebody waits: the kernel's then is not the one that was read. */
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+static atomic_long set_by; /* seconds */
+static atomic_long looks;  /* how often any clock was read */
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    const int error = __real_clock_gettime(clock, now);
+    now->tv_sec += clock == CLOCK_REALTIME ? atomic_load(&set_by) : 0;
+    atomic_fetch_add(&looks, 1);
+    return error;
+}
+
 static double takes; /* seconds, of a wait and of closing */
 
 static void sleep_for(double seconds)
@@ -114,6 +128,28 @@ START_TEST(a_stopped_process_blames_nobody)
 }
 END_TEST
 
+/* Set back by an hour, a call that hangs is told of in its time, no later; set forward, no earlier, and without a
+ * thread that does nothing but look. */
+START_TEST(the_wall_clock_may_be_set)
+{
+    for (int way = 0; way < 2; way++) {
+        atomic_store(&set_by, way ? -3600 : 3600); /* what was read, less what the kernel then waits by */
+        lun_device *dev = open_slow(0.4);
+        takes = 0.2;
+        const long before = atomic_load(&looks);
+        OK(lun_device_finish(dev));
+        ck_assert_int_eq(atomic_load(&hung), 0);
+        ck_assert_int_lt(atomic_load(&looks) - before, 100);
+        takes = 1;
+        OK(lun_device_finish(dev));
+        ck_assert_int_eq(atomic_load(&hung), 1);
+        takes = 0;
+        lun_device_close(&dev);
+    }
+    atomic_store(&set_by, 0);
+}
+END_TEST
+
 START_TEST(what_is_refused)
 {
     lun_device *dev = open_slow(1);
@@ -138,6 +174,7 @@ int main(void)
     tcase_add_test(tc, many_short_calls_are_no_long_one);
     tcase_add_test(tc, closing_may_hang_too);
     tcase_add_test(tc, a_stopped_process_blames_nobody);
+    tcase_add_test(tc, the_wall_clock_may_be_set);
     tcase_add_test(tc, what_is_refused);
     suite_add_tcase(s, tc);
     SRunner *runner = srunner_create(s);

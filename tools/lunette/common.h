@@ -21,6 +21,18 @@ extern const char *const ema_warmup_names[]; /* of lun_ema_warmup */
 #define GRID_GAP 2 /* pixels between the pictures of a grid */
 
 #define MAX_THREADS 1024
+/* --device and --allow-fallback, the same wherever a device is opened; place: const char **, bool *; more: a literal,
+ * ", check" where the check device serves. */
+#define DEVICE_OPTION(place, more)                                                                                     \
+    {                                                                                                                  \
+        .name = "--device", .type = ARG_TEXT, .value = place, .meta = "DEVICE",                                        \
+        .help = "auto (the default), cpu, opencl[:I]" more "; see lunette devices"                                     \
+    }
+#define FALLBACK_OPTION(place)                                                                                         \
+    {                                                                                                                  \
+        .name = "--allow-fallback", .type = ARG_FLAG, .value = place,                                                  \
+        .help = "let plain C compute what the device cannot"                                                           \
+    }
 /* --threads, the same wherever a device is opened; place: int *. */
 #define THREADS_OPTION(place)                                                                                          \
     {                                                                                                                  \

@@ -191,11 +191,7 @@ int lun_cmd_doctor(int argc, char **argv)
 {
     doctor_args a = {.device = "auto", .network.preset = "notebook"};
     const arg_option options[] = {
-        {.name = "--device",
-         .type = ARG_TEXT,
-         .value = &a.device,
-         .meta = "DEVICE",
-         .help = "auto (the default), cpu, opencl[:I]"},
+        DEVICE_OPTION(&a.device, ""),
         THREADS_OPTION(&a.threads),
         NETWORK_OPTIONS(a.network),
         {.name = "--for",

@@ -8,6 +8,7 @@
 
 #include "common.h"
 #include "live.h"
+#include "stack.h"
 
 static const struct {
     const char *name;
@@ -84,7 +85,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return stack_run(commands[i].run, argc - 1, argv + 1);
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (arg_distance(argv[1], commands[i].name) < 3)

@@ -6,33 +6,30 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "advise.h"
 #include "base/base.h"
 #include "common.h"
 #include "data/picture.h"
 #include "live.h"
+#include "train_args.h"
 #include "tuner.h"
 
 /* To spend on timing ops. */
 #define SECONDS 10.0
-/* Between strips, as train has them by default; a shorter run makes no sampler. */
-#define STRIP_EPOCHS 5
 
 typedef struct plan_args {
     const char *names[2]; /* PRESET, FOLDER */
-    const char *device;
-    int given, batch, size, threads;
-    bool batch_given, size_given, epochs_given, steps_given, hours_given, quick, json;
-    uint64_t epochs, steps;
-    double hours;
+    int given;
+    bool quick, json;
+    train_args run;
 } plan_args;
 
 typedef struct planned {
     lun_preset preset;
     lun_train_config config;
     lun_forecast forecast;
-    uint64_t pictures, per_epoch, steps; /* 0: without a folder, or length */
-    size_t tuned;                        /* ops whose choice is remembered */
+    lun_run_length length;
+    uint64_t pictures, held, per_epoch, steps; /* 0: without a folder, or length */
+    size_t tuned;                              /* ops whose choice is remembered */
     char device[400];
 } planned;
 
@@ -46,56 +43,31 @@ static int show_progress(void *payload, const char *what, int done, int of)
     return 0;
 }
 
-/* Preset auto: what train would choose for the folder. */
-static lun_status choose_config(const plan_args *a, lun_device *dev, planned *p)
-{
-    const data_args data = {0};
-    const advise_args wishes = {.folder = a->names[1],
-                                .data = &data,
-                                .width = a->size_given ? a->size : 0,
-                                .height = a->size_given ? a->size : 0,
-                                .batch = a->batch_given ? a->batch : 0,
-                                .steps = a->steps,
-                                .epochs = a->epochs,
-                                .hours = a->hours};
-    p->preset = (lun_preset){.name = LUN_PRESET_AUTO, .about = "made for these pictures and this device"};
-    return advise(dev, &wishes, &p->config, &p->preset.steps, NULL);
-}
-
-static bool wants_advice(const plan_args *a)
-{
-    return strcmp(a->names[0], LUN_PRESET_AUTO) == 0;
-}
-
 static lun_status check_options(const plan_args *a)
 {
-    if (a->epochs_given && a->steps_given)
-        return lun_fail(LUN_ERR_USAGE, "--epochs and --steps exclude each other: give one");
-    if (a->hours_given && !wants_advice(a))
-        return lun_fail(LUN_ERR_USAGE, "--hours goes with preset auto: the others have their length");
-    if (a->hours_given && (a->epochs_given || a->steps_given))
-        return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
-    if (wants_advice(a) && a->given < 2)
+    if (train_wants_advice(&a->run) && a->given < 2)
         return lun_fail(LUN_ERR_USAGE, "preset auto is made for a folder of pictures: give FOLDER too");
-    return LUN_OK;
+    if (a->run.data.labels && a->given < 2)
+        return lun_fail(LUN_ERR_USAGE, "--labels: how many classes there are FOLDER tells; give it too");
+    return train_check_length(&a->run);
 }
 
-static lun_status make_config(const plan_args *a, lun_device *dev, planned *p)
+/* Names are in order of their bytes: those that begin alike lie together. */
+static int count_classes(const lun_folder *folder)
 {
-    if (wants_advice(a))
-        return choose_config(a, dev, p);
-    LUN_TRY(lun_preset_named(a->names[0], &p->preset));
-    LUN_TRY(lun_train_preset(a->names[0], &p->config));
-    if (a->batch_given)
-        p->config.batch = a->batch;
-    if (a->size_given)
-        p->config.width = p->config.height = a->size;
-    return lun_train_config_check(&p->config);
+    int classes = 0;
+    for (size_t i = 0; i < folder->count; i++) {
+        const char *name = folder->names[i], *slash = strchr(name, '/');
+        const size_t length = slash ? (size_t)(slash - name) + 1 : 0;
+        classes += length > 0 && (i == 0 || strncmp(folder->names[i - 1], name, length) != 0);
+    }
+    return classes;
 }
 
 /* Names only: what is damaged shows when the run reads it. */
-static lun_status count_pictures(const char *path, uint64_t *count)
+static lun_status count_pictures(const plan_args *a, planned *p)
 {
+    const char *path = a->names[1];
     struct stat st;
     lun_folder folder;
     if (stat(path, &st) != 0)
@@ -103,36 +75,83 @@ static lun_status count_pictures(const char *path, uint64_t *count)
     if (!S_ISDIR(st.st_mode))
         return lun_fail(LUN_ERR_USAGE, "%s: not a folder", path);
     LUN_TRY(lun_folder_scan(path, &folder));
-    *count = folder.count;
+    p->pictures = folder.count;
+    p->held = 0;
+    for (size_t i = 0; i < folder.count; i++)
+        p->held += lun_holdout_takes(p->config.data.holdout, folder.names[i], i) != 0;
+    if (p->config.model.classes == 1) /* asked for; how many is not known before */
+        p->config.model.classes = count_classes(&folder);
     lun_folder_free(&folder);
-    return *count > 0 ? LUN_OK : lun_fail(LUN_ERR_DATA, "%s: no pictures (PNG, JPEG) in it", path);
-}
-
-static lun_status find_length(const plan_args *a, planned *p)
-{
-    if (a->given > 1) {
-        LUN_TRY(count_pictures(a->names[1], &p->pictures));
-        p->per_epoch = p->pictures / (uint64_t)p->config.batch;
-        if (p->per_epoch == 0)
-            return lun_fail(LUN_ERR_DATA, "%s: %" PRIu64 " pictures are fewer than one batch of %d; give --batch",
-                            a->names[1], p->pictures, p->config.batch);
-    }
-    const bool own = !a->epochs_given && !a->steps_given;
-    const uint64_t epochs = own ? p->preset.epochs : a->epochs;
-    p->steps = own ? p->preset.steps : a->steps;
-    if (p->steps == 0)
-        p->steps = epochs * p->per_epoch;
+    if (p->pictures == 0)
+        return lun_fail(LUN_ERR_DATA, "%s: no pictures (PNG, JPEG) in it", path);
+    if (a->run.data.labels && p->config.model.classes < 2)
+        return lun_fail(LUN_ERR_DATA, "%s: --labels wants two sub-folders with pictures at least", path);
     return LUN_OK;
 }
 
-static lun_status forecast(lun_device *dev, bool only_memory, double seconds, planned *p)
+/* `dev`: for preset auto; NULL: a stand-in, to check options against. */
+static lun_status combine_options(const plan_args *a, lun_device *dev, planned *p)
+{
+    p->length = (lun_run_length){a->run.steps, a->run.epochs, a->run.hours};
+    LUN_TRY(train_new_config(&a->run, dev, &p->config, &p->length));
+    return train_check_config(&a->run, &p->config);
+}
+
+/* As lunette train will have it. */
+static lun_status make_config(const plan_args *a, lun_device *dev, planned *p)
+{
+    LUN_TRY(combine_options(a, dev, p));
+    if (train_wants_advice(&a->run)) {
+        p->preset = (lun_preset){.name = LUN_PRESET_AUTO, .about = "made for these pictures and this device"};
+        p->length.hours = 0; /* they have become steps */
+    } else {
+        LUN_TRY(lun_preset_named(a->names[0], &p->preset));
+    }
+    if (a->given < 2) {
+        p->held = p->config.data.holdout > 0 ? (uint64_t)p->config.batch : 0; /* enough to fill one */
+        return LUN_OK;
+    }
+    LUN_TRY(count_pictures(a, p));
+    LUN_TRY(data_args_channels(&a->run.data, a->names[1], &p->config.model.image_channels));
+    LUN_TRY(lun_train_config_check(&p->config));
+    p->per_epoch = (p->pictures - p->held) / (uint64_t)p->config.batch;
+    if (p->per_epoch == 0)
+        return lun_fail(LUN_ERR_DATA, "%s: %" PRIu64 " pictures%s are fewer than one batch of %d; give --batch",
+                        a->names[1], p->pictures - p->held, p->held ? " that are not held out" : "", p->config.batch);
+    return LUN_OK;
+}
+
+static void find_length(planned *p)
+{
+    if (p->length.steps)
+        p->steps = p->length.steps;
+    else if (p->length.epochs)
+        p->steps = p->length.epochs * p->per_epoch;
+    else if (isfinite(p->forecast.step_s))
+        p->steps = (uint64_t)(3600 * p->length.hours / p->forecast.step_s);
+}
+
+/* Does the run draw strips? Without a folder nobody knows how many epochs it has. */
+static bool has_strips(const plan_args *a, const planned *p)
+{
+    if (p->per_epoch == 0)
+        return a->run.sample_every > 0;
+    const int every = train_sample_interval(&a->run, &p->config, p->per_epoch, &p->length);
+    const bool timed = p->length.steps == 0 && p->length.epochs == 0;
+    const uint64_t epochs = p->length.epochs ? p->length.epochs : p->length.steps / p->per_epoch;
+    return every > 0 && (timed || epochs >= (uint64_t)every);
+}
+
+static lun_status forecast(const plan_args *a, lun_device *dev, bool only_memory, double seconds, planned *p)
 {
     lun_tuning *tuning = NULL;
     LUN_TRY(open_tuning(dev, LUN_TUNE_KNOWN, &tuning));
-    const bool strips = p->per_epoch == 0 || p->steps / p->per_epoch >= STRIP_EPOCHS;
-    const lun_forecast_params params = {
-
-        .tuning = tuning, .strips = strips, .only_memory = only_memory, .seconds = seconds, .progress = show_progress};
+    const lun_forecast_params params = {.tuning = tuning,
+                                        .strips = has_strips(a, p),
+                                        .held = a->run.holdout_every > 0 ? (size_t)p->held : 0,
+                                        .only_memory = only_memory,
+                                        .seconds = seconds,
+                                        .progress = show_progress};
     const lun_status status = lun_forecast_run(dev, &p->config, &params, &p->forecast);
     p->tuned = lun_tuning_count(tuning);
     lun_tuning_close(&tuning);
@@ -154,11 +173,12 @@ static json_t *count_or_null(uint64_t value)
 
 static json_t *need_json(const lun_memory_need *n)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)n->weights,
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)n->weights,
                      "gradients", (json_int_t)n->gradients, "moments", (json_int_t)n->moments, "averages",
                      (json_int_t)n->averages, "activations", (json_int_t)n->activations, "inputs",
-                     (json_int_t)n->inputs, "workspace", (json_int_t)n->workspace, "samples", (json_int_t)n->samples,
-                     "device", (json_int_t)n->device, "batches", (json_int_t)n->batches);
+                     (json_int_t)n->inputs, "workspace", (json_int_t)n->workspace, "holdout", (json_int_t)n->holdout,
+                     "samples", (json_int_t)n->samples, "device", (json_int_t)n->device, "batches",
+                     (json_int_t)n->batches);
 }
 
 static json_t *plan_json(const planned *p)
@@ -176,7 +196,9 @@ static json_t *plan_json(const planned *p)
     json_object_set_new(json, "step_s", number_or_null(f->step_s));
     json_object_set_new(json, "timed_batch", f->timed_batch ? json_integer(f->timed_batch) : json_null());
     json_object_set_new(json, "timed_share", isfinite(f->step_s) ? json_real(f->timed_share) : json_null());
+    json_object_set_new(json, "accumulate", json_integer(p->config.accumulate));
     json_object_set_new(json, "pictures", count_or_null(p->pictures));
+    json_object_set_new(json, "held_out", count_or_null(p->pictures ? p->held : 0));
     json_object_set_new(json, "steps_per_epoch", count_or_null(p->per_epoch));
     json_object_set_new(json, "steps", count_or_null(p->steps));
     json_object_set_new(json, "run_s", number_or_null(p->steps ? (double)p->steps * f->step_s : NAN));
@@ -193,8 +215,10 @@ static void print_memory(const planned *p)
 {
     const lun_memory_need *n = &p->forecast.need;
     char note[80];
-    printf("memory of a batch of %d%s\n", p->config.batch,
-           p->forecast.need_exact ? "" : ", carried on from small batches");
+    printf("memory of a batch of %d", p->config.batch);
+    if (p->config.accumulate > 1)
+        printf(" in %d parts", p->config.accumulate);
+    printf("%s\n", p->forecast.need_exact ? "" : ", carried on from small batches");
     print_bytes("weights", n->weights, "");
     print_bytes("gradients", n->gradients, "");
     print_bytes("moments", n->moments, "Adam's");
@@ -203,7 +227,10 @@ static void print_memory(const planned *p)
     print_bytes("activations", n->activations, "");
     print_bytes("workspace", n->workspace, "");
     print_bytes("inputs", n->inputs, "a batch, constants");
-    print_bytes("samples", n->samples, "to draw sample strips");
+    if (n->holdout)
+        print_bytes("held out", n->holdout, "to measure those pictures' loss");
+    if (n->samples)
+        print_bytes("samples", n->samples, "to draw sample strips");
     print_bytes("in all", n->device, "on the device");
     char ahead[32];
     snprintf(note, sizeof note, "and %s of the host's for batches read ahead",
@@ -225,7 +252,16 @@ static void print_fit(const planned *p)
     if (f->largest_batch == 0)
         printf("largest batch that fits: none, not even one picture\n");
     else if (f->largest_batch > 0)
-        printf("largest batch that fits: %d%s\n", f->largest_batch, f->largest_batch == 4096 ? " or more" : "");
+        printf("largest batch that fits%s: %d%s\n", p->config.accumulate > 1 ? " in one part" : "", f->largest_batch,
+               f->largest_batch == 4096 ? " or more" : "");
+}
+
+static void print_data(const planned *p)
+{
+    printf("data: %" PRIu64 " pictures, ", p->pictures);
+    if (p->held)
+        printf("%" PRIu64 " of them held out, ", p->held);
+    printf("%" PRIu64 " steps an epoch\n", p->per_epoch);
 }
 
 static void print_time(const planned *p)
@@ -237,12 +273,13 @@ static void print_time(const planned *p)
     printf("time, estimated: %.3g s a step, %.3g images/s\n", f->step_s, p->config.batch / f->step_s);
     printf("  from the step's ops, each timed alone in a batch of %d%s; %.0f %% of it is timed, the rest goes by like "
            "ops\n",
-           f->timed_batch, f->timed_batch < p->config.batch ? ", carried on to this one" : "", 100 * f->timed_share);
+           f->timed_batch, f->timed_batch < p->config.batch / p->config.accumulate ? ", carried on to this one" : "",
+           100 * f->timed_share);
     printf("  kernels: %s\n", p->tuned
                                   ? "as remembered (lunette tune), else the device's own choice"
                                   : "the device's own choice; what train measures before its first step is faster");
     if (p->pictures)
-        printf("data: %" PRIu64 " pictures, %" PRIu64 " steps an epoch\n", p->pictures, p->per_epoch);
+        print_data(p);
     if (p->steps) {
         const double seconds = (double)p->steps * f->step_s;
         printf("run: %" PRIu64 " steps", p->steps);
@@ -269,7 +306,7 @@ static void print_plan(const planned *p)
     print_fit(p);
     print_time(p);
     if (!isfinite(f->step_s) && p->pictures)
-        printf("data: %" PRIu64 " pictures, %" PRIu64 " steps an epoch\n", p->pictures, p->per_epoch);
+        print_data(p);
 }
 
 static lun_status plan_one(const plan_args *a)
@@ -278,17 +315,14 @@ static lun_status plan_one(const plan_args *a)
     lun_device *dev = NULL;
     lun_status status = LUN_OK;
     LUN_TRY(check_options(a));
-    if (!wants_advice(a)) { /* mistakes show before a device is opened */
-        LUN_TRY(make_config(a, NULL, &p));
-        LUN_TRY(find_length(a, &p));
-    }
-    LUN_TRY(open_device(a->device, a->threads, &dev));
-    device_text(dev, a->device, p.device, sizeof p.device);
-    if (wants_advice(a)) {
+    /* Mistakes show before a device is opened. */
+    LUN_TRY(train_wants_advice(&a->run) ? combine_options(a, NULL, &p) : make_config(a, NULL, &p));
+    LUN_TRY(open_device(a->run.device, a->run.threads, &dev));
+    device_text(dev, a->run.device, p.device, sizeof p.device);
+    if (train_wants_advice(&a->run))
         LUN_TRY_GOTO(status, done, make_config(a, dev, &p));
-        LUN_TRY_GOTO(status, done, find_length(a, &p));
-    }
-    LUN_TRY_GOTO(status, done, forecast(dev, false, a->quick ? 0 : SECONDS, &p));
+    LUN_TRY_GOTO(status, done, forecast(a, dev, false, a->quick ? 0 : SECONDS, &p));
+    find_length(&p);
     if (a->json)
         print_json(plan_json(&p), 1);
     else
@@ -315,16 +349,16 @@ static lun_status plan_all(const plan_args *a)
     lun_device *dev = NULL;
     lun_status status = LUN_OK;
     json_t *rows = a->json ? json_array() : NULL;
-    LUN_TRY(open_device(a->device, a->threads, &dev));
+    LUN_TRY(open_device(a->run.device, a->run.threads, &dev));
     if (!a->json)
         printf("%-13s %12s %8s %9s %6s %10s\n", "preset", "parameters", "size", "GFLOP", "batch", "memory");
     for (size_t i = 0; i < lun_preset_count() && status == LUN_OK; i++) {
         planned p = {.pictures = 0};
         lun_preset_at(i, &p.preset);
-        device_text(dev, a->device, p.device, sizeof p.device);
+        device_text(dev, a->run.device, p.device, sizeof p.device);
         status = lun_train_preset(p.preset.name, &p.config);
         if (status == LUN_OK)
-            status = forecast(dev, true, 0, &p);
+            status = forecast(a, dev, true, 0, &p);
         if (status == LUN_OK && a->json)
             json_array_append_new(rows, plan_json(&p));
         else if (status == LUN_OK)
@@ -341,58 +375,24 @@ static lun_status plan_all(const plan_args *a)
     return status;
 }
 
+/* An option of a run, on the line of a table of all. */
+static const char *given_option(const arg_option *options)
+{
+    for (const arg_option *o = options; o->name; o++)
+        if (o->given && *o->given)
+            return o->name;
+    return NULL;
+}
+
 int lun_cmd_plan(int argc, char **argv)
 {
-    plan_args a = {.device = "auto"};
+    plan_args a = {.run = {RUN_DEFAULTS, .device = "auto", .preset_given = true}};
     const arg_option options[] = {
-        {.name = "--batch",
-         .type = ARG_INT,
-         .value = &a.batch,
-         .min = 1,
-         .max = 4096,
-         .given = &a.batch_given,
-         .meta = "N",
-         .help = "pictures a step (the preset's)"},
-        {.name = "--size",
-         .type = ARG_INT,
-         .value = &a.size,
-         .min = 2,
-         .max = 4096,
-         .given = &a.size_given,
-         .meta = "N",
-         .help = "pixels a side (the preset's)"},
-        {.name = "--epochs",
-         .type = ARG_U64,
-         .value = &a.epochs,
-         .min = 1,
-         .max = 1e12,
-         .given = &a.epochs_given,
-         .meta = "N",
-         .help = "of the run (the preset's length); or:"},
-        {.name = "--steps",
-         .type = ARG_U64,
-         .value = &a.steps,
-         .min = 1,
-         .max = 1e15,
-         .given = &a.steps_given,
-         .meta = "N",
-         .help = "of the run"},
-        {.name = "--hours",
-         .type = ARG_DOUBLE,
-         .value = &a.hours,
-         .min = 1e-4,
-         .max = 1e5,
-         .given = &a.hours_given,
-         .meta = "H",
-         .help = "that a run with preset auto may take (1)"},
-        {.name = "--device",
-         .type = ARG_TEXT,
-         .value = &a.device,
-         .meta = "DEVICE",
-         .help = "auto (the default), cpu, opencl[:I]"},
-        THREADS_OPTION(&a.threads),
+        DEVICE_OPTION(&a.run.device, ""),
+        THREADS_OPTION(&a.run.threads),
         {.name = "--quick", .type = ARG_FLAG, .value = &a.quick, .help = "time nothing: counts and memory only"},
         {.name = "--json", .type = ARG_FLAG, .value = &a.json, .help = "one JSON value"},
+        RUN_OPTIONS(a.run),
         {0},
     };
     const arg_command command = {
@@ -405,8 +405,10 @@ int lun_cmd_plan(int argc, char **argv)
                  "top. Time is an\n"
                  "estimate: the step's ops are timed one by one for about ten seconds, in a smaller batch where the "
                  "whole takes longer.\n"
-                 "FOLDER is searched as by train; its pictures are counted, not read.\n\n"
-                 "example:\n  lunette plan small my-pictures --epochs 100",
+                 "FOLDER is searched as by train; its pictures are counted, not read (auto looks at their headers).\n\n"
+                 "The options from --size on are those of train, which says more of them.\n\n"
+                 "example:\n  lunette plan small my-pictures --epochs 100\n"
+                 "  lunette plan ddpm-256 my-pictures --batch 16 --accumulate 16 --ema 0.9999 --holdout 10",
         .options = options,
         .max_positionals = 2,
     };
@@ -415,8 +417,11 @@ int lun_cmd_plan(int argc, char **argv)
         return exit_code;
     if (a.json)
         live_quiet(true);
-    if (a.given == 0 && (a.batch_given || a.size_given || a.epochs_given || a.steps_given))
-        return report(lun_fail(LUN_ERR_USAGE, "--batch, --size, --epochs and --steps go with a PRESET"));
+    const char *option = a.given ? NULL : given_option(options);
+    if (option)
+        return report(lun_fail(LUN_ERR_USAGE, "%s goes with a PRESET", option));
+    a.run.preset = a.names[0];
+    a.run.folder = a.names[1];
     const lun_status status = a.given ? plan_one(&a) : plan_all(&a);
     return status == LUN_OK ? finish_output() : report(status);
 }

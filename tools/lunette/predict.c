@@ -39,11 +39,7 @@ int lun_cmd_predict(int argc, char **argv)
          .meta = "MODE",
          .help =
              "batch norms take the batch's statistics (train, as with --grad) or the running ones (eval, as without)"},
-        {.name = "--device",
-         .type = ARG_TEXT,
-         .value = &spec,
-         .meta = "DEVICE",
-         .help = "auto (the default), cpu, opencl[:I], check"},
+        DEVICE_OPTION(&spec, ", check"),
         {.name = "--threads",
          .type = ARG_INT,
          .value = &threads,
@@ -51,10 +47,7 @@ int lun_cmd_predict(int argc, char **argv)
          .max = MAX_THREADS,
          .meta = "N",
          .help = "threads of the cpu device (default: every core)"},
-        {.name = "--allow-fallback",
-         .type = ARG_FLAG,
-         .value = &allow_fallback,
-         .help = "let plain C compute what the device cannot"},
+        FALLBACK_OPTION(&allow_fallback),
         {0},
     };
     const arg_command command = {

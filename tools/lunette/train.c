@@ -14,10 +14,6 @@
 #include "train_args.h"
 #include "train_view.h"
 
-/* What a run with preset auto does so many times. */
-#define STRIPS       20
-#define MEASUREMENTS 100
-
 static const char *const weights_names[] = {"ema", "raw", NULL};
 
 static bool is_caught(void)
@@ -46,17 +42,6 @@ static lun_status check_out(const char *out)
         lun_file_discard(file);
     free(path);
     return status;
-}
-
-/* Epochs between what is done now and then: of a preset auto, whose epochs may be short and many, `times` in the run.
- */
-static int interval(const lun_train_config *c, bool given, int epochs, uint64_t per_epoch, const lun_run_length *length,
-                    int times)
-{
-    if (given || strcmp(c->preset, LUN_PRESET_AUTO) != 0 || epochs == 0)
-        return epochs;
-    const uint64_t all = length->epochs ? length->epochs : length->steps / per_epoch;
-    return (int)lun_max_i64(1, (int64_t)(all / (uint64_t)times));
 }
 
 static lun_status run_on(const train_args *a, lun_device **dev, int *exit_code)
@@ -129,9 +114,8 @@ static lun_status run_on(const train_args *a, lun_device **dev, int *exit_code)
     }
     if (params.log_every == 0) /* a line an epoch, of small and of large data sets too */
         params.log_every = per_epoch > 50 ? 50 : (int)per_epoch;
-    params.sample_every = interval(&config, a->sample_every_given, a->sample_every, per_epoch, &length, STRIPS);
-    params.holdout_every =
-        interval(&config, a->holdout_every_given, a->holdout_every, per_epoch, &length, MEASUREMENTS);
+    params.sample_every = train_sample_interval(a, &config, per_epoch, &length);
+    params.holdout_every = train_holdout_interval(a, &config, per_epoch, &length);
     if (!*dev)
         LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, dev));
     w.dev = *dev;
@@ -171,15 +155,9 @@ static lun_status run(const train_args *a, int *exit_code)
 
 int lun_cmd_train(int argc, char **argv)
 {
-    train_args a = {.preset = LUN_PRESET_AUTO,
-                    .device = "auto",
-                    .sample_every = 5,
-                    .holdout_every = 5,
-                    .keep = 2,
-                    .checkpoint_every = 250,
-                    .clip = LUN_CLIP_MODE_XT,
-                    .norm = 1,
-                    .tune = LUN_TUNE_AUTO};
+    train_args a = {RUN_DEFAULTS, .preset = LUN_PRESET_AUTO, .device = "auto",
+                    .keep = 2,    .checkpoint_every = 250,   .clip = LUN_CLIP_MODE_XT,
+                    .norm = 1,    .tune = LUN_TUNE_AUTO};
     const arg_option options[] = {
         {.name = "--out",
          .type = ARG_TEXT,
@@ -192,106 +170,14 @@ int lun_cmd_train(int argc, char **argv)
          .given = &a.preset_given,
          .meta = "NAME",
          .help = "auto (the default): made for FOLDER and the device; or " PRESETS},
-        {.name = "--device",
-         .type = ARG_TEXT,
-         .value = &a.device,
-         .meta = "DEVICE",
-         .help = "auto (the default), cpu, opencl[:I], check; see lunette devices"},
-        {.name = "--size",
-         .type = ARG_SIZE,
-         .value = a.size,
-         .min = 2,
-         .max = 4096,
-         .given = &a.size_given,
-         .meta = "N|WxH",
-         .help = "pixels, a side or across and down (the preset's); divisible by 2 for each level but one"},
-        DATA_OPTIONS(&a.data),
-        {.name = "--batch",
-         .type = ARG_INT,
-         .value = &a.batch,
-         .min = 1,
-         .max = 4096,
-         .given = &a.batch_given,
-         .meta = "N",
-         .help = "pictures a step (the preset's); what is left of an epoch is skipped"},
-        {.name = "--epochs",
-         .type = ARG_U64,
-         .value = &a.epochs,
-         .min = 1,
-         .max = 1e12,
-         .given = &a.epochs_given,
-         .meta = "N",
-         .help = "end after N epochs in all (notebook 500); or:"},
-        {.name = "--steps",
-         .type = ARG_U64,
-         .value = &a.steps,
-         .min = 1,
-         .max = 1e15,
-         .given = &a.steps_given,
-         .meta = "N",
-         .help = "end after N optimiser steps in all (the other presets'); or:"},
-        {.name = "--hours",
-         .type = ARG_DOUBLE,
-         .value = &a.hours,
-         .min = 1e-4,
-         .max = 1e5,
-         .given = &a.hours_given,
-         .meta = "H",
-         .help = "end after H hours of this start (auto 1)"},
-        {.name = "--lr",
-         .type = ARG_DOUBLE,
-         .value = &a.lr,
-         .min = 1e-12,
-         .max = 1e3,
-         .given = &a.lr_given,
-         .meta = "R",
-         .help = "learning rate (the preset's)"},
-        UPDATE_OPTIONS(a.update),
-        {.name = "--seed",
-         .type = ARG_U64,
-         .value = &a.seed,
-         .given = &a.seed_given,
-         .meta = "S",
-         .help = "of all that is random (0)"},
-        {.name = "--channels",
-         .type = ARG_INTS,
-         .value = a.channels,
-         .min = 1,
-         .max = LUN_MODEL_MAX_LEVELS,
-         .count = &a.levels,
-         .given = &a.channels_given,
-         .meta = "A,B,...",
-         .help = "of the levels, 1 to 8 (the preset's)"},
-        {.name = "--loss",
-         .type = ARG_CHOICE,
-         .value = &a.loss,
-         .choices = loss_names,
-         .given = &a.loss_given,
-         .meta = "KIND",
-         .help = "l1 (notebook's), l2 (the others'), huber"},
-        OBJECTIVE_OPTIONS(a.objective),
+        DEVICE_OPTION(&a.device, ", check"),
+        RUN_OPTIONS(a),
         {.name = "--init",
          .type = ARG_TEXT,
          .value = &a.init,
          .meta = "FILE",
          .help = "start from this model's weights"},
         {.name = "--resume", .type = ARG_FLAG, .value = &a.resume, .help = "go on from RUN's newest sound checkpoint"},
-        {.name = "--sample-every",
-         .type = ARG_INT,
-         .value = &a.sample_every,
-         .min = 0,
-         .max = 1e9,
-         .given = &a.sample_every_given,
-         .meta = "EPOCHS",
-         .help = "epochs between sample strips (5; auto: 20 in all); 0: none"},
-        {.name = "--holdout-every",
-         .type = ARG_INT,
-         .value = &a.holdout_every,
-         .min = 0,
-         .max = 1e9,
-         .given = &a.holdout_every_given,
-         .meta = "EPOCHS",
-         .help = "epochs between measurements of held-out pictures (5; auto: 100 in all); 0: none"},
         {.name = "--clip",
          .type = ARG_CHOICE,
          .value = &a.clip,
@@ -366,10 +252,7 @@ int lun_cmd_train(int argc, char **argv)
          .given = &a.hang_timeout_given,
          .meta = "S",
          .help = "seconds in which the device must answer, else exit 5 (GPUs 600); 0: for ever (others)"},
-        {.name = "--allow-fallback",
-         .type = ARG_FLAG,
-         .value = &a.allow_fallback,
-         .help = "let plain C compute what the device cannot"},
+        FALLBACK_OPTION(&a.allow_fallback),
         {.name = "--quiet", .type = ARG_FLAG, .value = &a.quiet, .help = "print warnings and the last line only"},
         {0},
     };

@@ -10,6 +10,10 @@
 #include "common.h"
 #include "train_args.h"
 
+/* What a run with preset auto does so many times. */
+#define STRIPS       20
+#define MEASUREMENTS 100
+
 /* "64", or "96x64" */
 static const char *size_text(int width, int height, char *text, size_t size)
 {
@@ -88,8 +92,7 @@ static lun_status preset_config(const train_args *a, lun_device *dev, lun_train_
     return LUN_OK;
 }
 
-/* The preset's with what the options say. */
-static lun_status new_config(const train_args *a, lun_device *dev, lun_train_config *out, lun_run_length *length)
+lun_status train_new_config(const train_args *a, lun_device *dev, lun_train_config *out, lun_run_length *length)
 {
     lun_train_config c;
     LUN_TRY(preset_config(a, dev, &c, length));
@@ -136,7 +139,28 @@ lun_status train_make_config(const train_args *a, lun_device *dev, lun_train_con
     struct stat st; /* what is no folder is a matter for check_out() in train.c */
     if (stat(a->out, &st) == 0 && S_ISDIR(st.st_mode) && lun_runfolder_holds_run(a->out))
         return lun_fail(LUN_ERR_USAGE, "%s: already holds a run; go on with --resume or choose another folder", a->out);
-    return new_config(a, dev, out, length);
+    return train_new_config(a, dev, out, length);
+}
+
+static int interval(const lun_train_config *c, bool given, int epochs, uint64_t per_epoch, const lun_run_length *length,
+                    int times)
+{
+    if (given || strcmp(c->preset, LUN_PRESET_AUTO) != 0 || epochs == 0)
+        return epochs;
+    const uint64_t all = length->epochs ? length->epochs : length->steps / per_epoch;
+    return (int)lun_max_i64(1, (int64_t)(all / (uint64_t)times));
+}
+
+int train_sample_interval(const train_args *a, const lun_train_config *c, uint64_t per_epoch,
+                          const lun_run_length *length)
+{
+    return interval(c, a->sample_every_given, a->sample_every, per_epoch, length, STRIPS);
+}
+
+int train_holdout_interval(const train_args *a, const lun_train_config *c, uint64_t per_epoch,
+                           const lun_run_length *length)
+{
+    return interval(c, a->holdout_every_given, a->holdout_every, per_epoch, length, MEASUREMENTS);
 }
 
 lun_status train_check_init(const train_args *a, const lun_train_config *c)
@@ -164,10 +188,16 @@ lun_status train_check_init(const train_args *a, const lun_train_config *c)
     return LUN_OK;
 }
 
-lun_status train_check_options(const train_args *a)
+lun_status train_check_length(const train_args *a)
 {
     if (a->epochs_given + a->steps_given + a->hours_given > 1)
         return lun_fail(LUN_ERR_USAGE, "--epochs, --steps and --hours exclude each other: give one");
+    return LUN_OK;
+}
+
+lun_status train_check_options(const train_args *a)
+{
+    LUN_TRY(train_check_length(a));
     if (a->no_cache && a->cache)
         return lun_fail(LUN_ERR_USAGE, "--cache and --no-cache exclude each other: give one");
     if (a->resume && a->init)

@@ -108,6 +108,34 @@ def expected(data, samples, depth, colour, transparent=None):
     return Image.frombytes("RGB", (W, H), bytes(pixels))
 
 
+def animated(samples):
+    """APNG: the first picture that any reader shows is that of IDAT, a frame of the animation or none of it."""
+    control = struct.pack(">IIIIHHBB", W, H, 0, 0, 1, 10, 0, 0)
+    other = [[(255 - p[0],) for p in row] for row in samples]
+    rows = zlib.compress(filtered([pack_row([v for p in row for v in p], 8) for row in other], 1), 9)
+
+    def frame(number):
+        return chunk(b"fcTL", struct.pack(">I", number) + control)
+
+    def more(number, data):
+        return chunk(b"fdAT", struct.pack(">I", number) + data)
+
+    cut, lost = more(2, rows[: len(rows) // 2]), more(2, rows)
+    for name, data in (
+            ("apng", png(W, H, 8, 0, samples, extra=chunk(b"acTL", struct.pack(">II", 2, 0)) + frame(0),
+                         after=frame(1) + more(2, rows))),
+            ("apng-apart", png(W, H, 8, 0, samples, extra=chunk(b"acTL", struct.pack(">II", 1, 0)),
+                               after=frame(0) + more(1, rows))),
+            ("apng-cut", png(W, H, 8, 0, samples, extra=chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)) + frame(0),
+                             after=frame(1) + cut + lost[:-1] + b"?"))):
+        write(name + ".png", data)
+        CASES.append("load %s.png plain.ppm 0 0" % name)
+        if name != "apng-cut":  # Pillow looks at the frames that follow
+            image = Image.open(io.BytesIO(data))
+            image.seek(0)
+            assert image.convert("L").tobytes() == bytes(p[0] for row in samples for p in row)
+
+
 def pngs():
     letters = {0: "grey", 2: "rgb", 3: "palette", 4: "grey-alpha", 6: "rgba"}
     depths = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -147,6 +175,7 @@ def pngs():
             ("trailing", png(W, H, 8, 0, samples) + b"PK\3\4 and more")):
         write(name + ".png", data)
         CASES.append("load %s.png plain.ppm 0 0" % name)
+    animated(samples)
     one = [[(200,)]]
     write("one.png", png(1, 1, 8, 0, one))
     write_ppm("one.ppm", Image.new("RGB", (1, 1), (200, 200, 200)))
