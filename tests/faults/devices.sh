@@ -158,7 +158,11 @@ same whole parts
 with LUNETTE_LAUNCH_MS=0.0001 trains parts
 same usual parts
 trains parts
-check "a CPU draws nothing" [ "$(reported launches)" -lt $((2 * launches)) ]
+few=$(reported launches)
+for text in 1,5 -1 1e10 nan fast 5ms; do
+    with "LUNETTE_LAUNCH_MS=$text" refuses 2 'LUNETTE_LAUNCH_MS must be a number' doctor --device opencl $net
+done
+check "a CPU draws nothing" [ "$few" -lt $((2 * launches)) ]
 
 # ---- Starts and ends (E13)
 

@@ -87,6 +87,10 @@ GRADIENTS = [
 ]
 
 LOWERINGS = [
+    ("src/lower/parts.c", "lun_max_i64(least, (int64_t)wanted)", "lun_max_i64(1, (int64_t)wanted)", "unit parts"),
+    ("src/lower/parts.c", "return whole * weight(l) / all;", "return whole * weight(l) / all / 8;", "unit parts"),
+    ("src/lower/conv2d.c", " * tile_work(phase[i].rows, phase[i].dst_c)", "", "unit parts"),
+    ("src/lower/conv2d.c", "    chunks = lun_max_i64(chunks, lun_ceil_div(w.rows, 16384));\n", "", "unit parts"),
     ("src/lower/objective.c", "lun_emit_sum(out, caps, partial, s.n, cut.pieces, 1, (float)(1.0 / (double)(pixels * used)), 0);", "lun_emit_sum(out, caps, partial, s.n, cut.pieces, 1, (float)(1.0 / (double)(pixels * s.c)), 0);", "opcheck --op loss_each"),
     ("src/lower/norm.c", ".kept = (float)(1.0 - (double)a->momentum)", ".kept = a->momentum", "opcheck --op batch_norm"),
     ("src/lower/norm.c", "(float)(1.0 / (double)rows) : 0.0f", "(float)(1.0 / (double)(rows / groups)) : 0.0f", "opcheck --op batch_norm_backward"),

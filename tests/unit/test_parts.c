@@ -22,6 +22,7 @@ static struct {
     double part_flops;   /* of one part, */
     double group_flops;  /* and of one work-group */
     int launches, parts; /* how many */
+    int64_t adam;        /* items of a part of Adam's, at most */
     int64_t fewest;      /* items of a part that is one of several, of kernels with work-groups */
     char longest[200];
 } seen;
@@ -79,6 +80,8 @@ static void look_at(const lun_op *op, const lun_lowering *lowering, const lun_ca
         keep_most(&seen.whole_flops, flops * (double)(all / group));
         keep_most(&seen.part_flops, flops * (double)(some / group));
         keep_most(&seen.group_flops, flops);
+        if (l->file && strncmp(l->kernel, "adam", 4) == 0)
+            seen.adam = lun_max_i64(seen.adam, some);
         if (l->group > 0 && some < all && (seen.fewest == 0 || some < seen.fewest))
             seen.fewest = some;
         seen.launches++;
@@ -161,6 +164,8 @@ START_TEST(no_launch_takes_long)
         ck_assert_double_gt(seen.group_flops, 0);
         ck_assert_double_lt(seen.part, 0.25);
         ck_assert_double_lt(seen.part_flops, 30e9);
+        ck_assert_int_gt(seen.adam, 0);
+        ck_assert_int_lt(seen.adam, 40000000); /* of 28 bytes at 10 GB/s */
         keep_most(&whole, seen.whole);
         lun_device_close(&dev);
     }
@@ -194,6 +199,11 @@ START_TEST(large_cards_get_large_parts)
         lun_device_close(&dev);
     }
     ck_assert_int_lt(parts[1], parts[0]);
+    lun_driver driver;
+    lun_device *dev = gpu(24, 0.0001, &driver);
+    (void)plan_preset("ddpm-256", dev);
+    ck_assert_int_eq(seen.fewest, 512 * 24);
+    lun_device_close(&dev);
 }
 END_TEST
 

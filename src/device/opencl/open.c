@@ -335,15 +335,16 @@ static size_t largest_group(cl_device_id id, cl_int *error)
 }
 
 /* NVIDIA's driver says whether it ends kernels that take long, which it does where a screen is attached. Of others'
- * GPUs any may draw. $LUNETTE_LAUNCH_MS overrules, on any device. */
+ * GPUs any may draw. $LUNETTE_LAUNCH_MS overrules, on any device; -1 where that is no time. */
 static double longest_launch(cl_device_id id, bool gpu)
 {
     enum { KERNEL_EXEC_TIMEOUT_NV = 0x4005 };
     const char *given = getenv("LUNETTE_LAUNCH_MS");
-    char *end = NULL;
-    const double ms = given ? strtod(given, &end) : -1;
-    if (given && end != given && *end == 0 && ms >= 0 && ms <= 1e9)
-        return ms / 1000;
+    if (given && given[0]) {
+        char *end;
+        const double ms = strtod(given, &end);
+        return *end == 0 && ms >= 0 && ms <= 1e9 ? ms / 1000 : -1;
+    }
     cl_bool ends = CL_TRUE;
     if (gpu && has_extension(id, "cl_nv_device_attribute_query") &&
         clGetDeviceInfo(id, KERNEL_EXEC_TIMEOUT_NV, sizeof ends, &ends, NULL) != CL_SUCCESS)
@@ -428,6 +429,8 @@ static lun_status opencl_open(lun_device *dev, int index, const lun_device_param
     cl->keeps_binaries = driver_keeps_binaries(cl);
 
     lun_status status = lun_opencl_check(silent, "clGetDeviceInfo", dev->info.spec);
+    if (status == LUN_OK && dev->caps.launch_s < 0)
+        status = lun_fail(LUN_ERR_USAGE, "LUNETTE_LAUNCH_MS must be a number of milliseconds, 0 to 1e9");
     const char *folder = getenv("LUNETTE_KERNELS");
     if (status == LUN_OK && folder && folder[0]) {
         /* What every text includes: without it the folder is not one of kernel texts. Better said now than at the first
