@@ -1,5 +1,6 @@
 /* A folder of pictures as a data set: what is found, in which order, what is left out and what is said about it. */
 #include <check.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,13 +24,16 @@ static const char *case_path(const char *name)
 }
 
 static char logged[64][512];
-static int log_count;
+static atomic_int log_count; /* lines may come from another thread, one at a time */
 
 static void keep_line(void *payload, lun_log_level level, const char *line)
 {
     (void)payload;
-    if (level == LUN_LOG_WARN && log_count < 64)
-        snprintf(logged[log_count++], sizeof logged[0], "%s", line);
+    const int at = log_count;
+    if (level != LUN_LOG_WARN || at >= 64)
+        return;
+    snprintf(logged[at], sizeof logged[0], "%s", line);
+    log_count = at + 1;
 }
 
 static bool was_logged(const char *name, const char *reason)
