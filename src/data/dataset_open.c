@@ -263,22 +263,17 @@ static lun_status load(lun_loading *l, lun_dataset *d)
 
 /* Pictures that are all the same are rarely meant: a wrong folder, or what a converter made of files that it could not
  * read. */
-static lun_status warn_alike(const lun_dataset *d, const char *folder)
+static void warn_alike(const lun_dataset *d, const char *folder)
 {
     if (!d->alike || d->count < 2)
-        return LUN_OK;
+        return;
     uint8_t *pixels = lun_malloc(d->bytes, 1, "a picture");
-    if (!pixels)
-        return LUN_ERR_MEMORY;
-    const lun_status status = lun_dataset_pixels(d, 0, pixels);
-    bool plain = true;
-    for (size_t i = (size_t)d->channels; i < d->bytes; i++)
-        plain = plain && pixels[i] == pixels[i % (size_t)d->channels];
-    if (status == LUN_OK)
-        lun_log(LUN_LOG_WARN, "all %zu pictures in %s are alike%s: there is nothing else to learn from them", d->count,
-                folder, plain ? ", and of a single colour" : "");
+    bool plain = pixels && lun_dataset_pixels(d, 0, pixels) == LUN_OK;
+    for (size_t i = (size_t)d->channels; plain && i < d->bytes; i++)
+        plain = pixels[i] == pixels[i % (size_t)d->channels];
+    lun_log(LUN_LOG_WARN, "all %zu pictures in %s are alike%s: there is nothing else to learn from them", d->count,
+            folder, plain ? ", and of a single colour" : "");
     free(pixels);
-    return status;
 }
 
 lun_status lun_dataset_open(const lun_dataset_params *params, lun_dataset **out)
@@ -312,7 +307,7 @@ lun_status lun_dataset_open(const lun_dataset_params *params, lun_dataset **out)
         l.patience = lun_patience_start(params->folder, LUN_PATIENCE);
         status = load(&l, d);
         if (status == LUN_OK)
-            status = warn_alike(d, params->folder);
+            warn_alike(d, params->folder);
         lun_patience_stop(&l.patience);
         if (status == LUN_OK && params->labels)
             status = lun_dataset_find_classes(d);
