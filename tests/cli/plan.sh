@@ -20,6 +20,13 @@ for name, macs, upsampled in ("ddpm-cifar10", 6.22, 0.793), ("ddpm-256", 248.5, 
     assert 0.97 < gflop[name] / (6 * (macs - upsampled * 5 / 9)) < 1.05, (name, gflop[name])'
 
 # One preset: what it says before is what train then takes
+takes_as_said()
+{
+    said=$(sed -n 's/^  in all  *\([0-9.]* [kMG]*B\) .*/\1/p' out)
+    succeeds train pictures --out run --preset tiny $net --tune off
+    check "train takes what was said ($said)" grep -q "^memory: $said on the device" out
+    rm -rf run
+}
 succeeds craters pictures --count 20 --size 16 --seed 3
 succeeds plan tiny pictures --size 16 --batch 4 --epochs 3 --device cpu --threads 1 --json
 check "JSON of one" python3 -c 'import json; d = json.load(open("out")); m = d["memory"]
@@ -32,20 +39,14 @@ for epochs in 3 5; do # with 5 there are sample strips
     succeeds plan tiny pictures $net --quick
     check "in words" grep -q '^data: 20 pictures, 5 steps an epoch' out
     check "the memory" grep -q '^  activations ' out
-    said=$(sed -n 's/^  in all  *\([0-9.]* [kMG]*B\) .*/\1/p' out)
-    succeeds train pictures --out run --preset tiny $net --tune off
-    check "train takes what was said ($said)" grep -q "^memory: $said on the device" out
-    rm -rf run
+    takes_as_said
 done
 # Whatever train is told, plan can be told
 net='--size 16 --batch 8 --accumulate 2 --ema 0.99,0.999 --holdout 5 --channels 32,64 --epochs 5 --device cpu --threads 1'
 succeeds plan tiny pictures $net --quick
 check "parts" grep -q '^memory of a batch of 8 in 2 parts' out
 check "held out" grep -q '^data: 20 pictures, 4 of them held out, 2 steps an epoch' out
-said=$(sed -n 's/^  in all  *\([0-9.]* [kMG]*B\) .*/\1/p' out)
-succeeds train pictures --out run --preset tiny $net --tune off
-check "train takes what was said ($said)" grep -q "^memory: $said on the device" out
-rm -rf run
+takes_as_said
 mkdir classes && cp -r pictures classes/a && cp -r pictures classes/a-b && cp -r pictures classes/c
 net='--labels --size 16 --device cpu --threads 1'
 succeeds plan tiny classes $net --quick

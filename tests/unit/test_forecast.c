@@ -408,9 +408,5 @@ int main(void)
     tcase_add_test(tests, what_cannot_be_told);
     tcase_add_test(tests, control_groups_count);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -1,5 +1,6 @@
 /* What holds for ops of every kind: the table, pitches, descriptions, and which nodes each gradient records. */
 #include "op_rules.h"
+#include "scratch.h"
 
 START_TEST(any_op_refuses_nonsense)
 {
@@ -294,9 +295,5 @@ int main(void)
     tcase_add_test(tests, descriptions);
     tcase_add_test(tests, gradients);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "op_rules.h"
+#include "scratch.h"
 
 START_TEST(table_rules)
 {
@@ -239,9 +240,5 @@ int main(void)
     tcase_add_test(tests, update_rules);
     tcase_add_test(tests, random_rules);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/base.h"
 #include "common.h"
@@ -68,12 +67,8 @@ static int count_classes(const lun_folder *folder)
 static lun_status count_pictures(const plan_args *a, planned *p)
 {
     const char *path = a->names[1];
-    struct stat st;
     lun_folder folder;
-    if (stat(path, &st) != 0)
-        return lun_fail(LUN_ERR_USAGE, "%s: no such folder of pictures", path);
-    if (!S_ISDIR(st.st_mode))
-        return lun_fail(LUN_ERR_USAGE, "%s: not a folder", path);
+    LUN_TRY(train_check_folder(path));
     LUN_TRY(lun_folder_scan(path, &folder));
     p->pictures = folder.count;
     p->held = 0;

@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -19,14 +18,6 @@ static const char *const weights_names[] = {"ema", "raw", NULL};
 static bool is_caught(void)
 {
     return interrupt_caught() != 0;
-}
-
-static lun_status check_folder(const char *folder)
-{
-    struct stat st;
-    if (stat(folder, &st) != 0)
-        return lun_fail(LUN_ERR_USAGE, "%s: no such folder of pictures", folder);
-    return S_ISDIR(st.st_mode) ? LUN_OK : lun_fail(LUN_ERR_USAGE, "%s: not a folder", folder);
 }
 
 /* The folder must be there and writable before hours are spent. */
@@ -53,7 +44,7 @@ static lun_status run_on(const train_args *a, lun_device **dev, int *exit_code)
     char *cache = NULL;
     LUN_TRY(train_make_config(a, *dev, &config, &length));
     LUN_TRY(train_check_config(a, &config));
-    LUN_TRY(check_folder(a->folder));
+    LUN_TRY(train_check_folder(a->folder));
     if (!a->resume) {
         LUN_TRY(data_args_channels(&a->data, a->folder, &config.model.image_channels));
         LUN_TRY(lun_train_config_check(&config));
@@ -144,7 +135,7 @@ static lun_status run(const train_args *a, int *exit_code)
     if (train_wants_advice(a)) {
         lun_train_config config;
         lun_run_length length = {0};
-        LUN_TRY(check_folder(a->folder));
+        LUN_TRY(train_check_folder(a->folder));
         LUN_TRY(train_make_config(a, NULL, &config, &length)); /* seconds go into the real one */
         LUN_TRY(open_device(a->device, a->threads, &dev));
     }

@@ -133,6 +133,8 @@ int train_sample_interval(const train_args *a, const lun_train_config *c, uint64
 int train_holdout_interval(const train_args *a, const lun_train_config *c, uint64_t per_epoch,
                            const lun_run_length *length);
 /* Options that go together with each other, before anything is looked at; and with the configuration. */
+/* There is such a folder of pictures. */
+lun_status train_check_folder(const char *folder);
 lun_status train_check_length(const train_args *a);
 lun_status train_check_options(const train_args *a);
 lun_status train_check_config(const train_args *a, const lun_train_config *c);

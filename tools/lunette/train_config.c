@@ -188,6 +188,14 @@ lun_status train_check_init(const train_args *a, const lun_train_config *c)
     return LUN_OK;
 }
 
+lun_status train_check_folder(const char *folder)
+{
+    struct stat st;
+    if (stat(folder, &st) != 0)
+        return lun_fail(LUN_ERR_USAGE, "%s: no such folder of pictures", folder);
+    return S_ISDIR(st.st_mode) ? LUN_OK : lun_fail(LUN_ERR_USAGE, "%s: not a folder", folder);
+}
+
 lun_status train_check_length(const train_args *a)
 {
     if (a->epochs_given + a->steps_given + a->hours_given > 1)
