@@ -143,7 +143,6 @@ __kernel GROUP_OF_256 void attention_dq_tile(P_(0), P_(1), P_(2), P_(3), P_(4), 
     const int at = n * arg.pixels + first + i_min(row, queries - 1);
     __global const float *base = qkv + (long)n * arg.pixels * step + head * arg.head_step;
     __global const float *grad = ddst + ((long)n * arg.pixels + first) * arg.channels + head * arg.width;
-    const float all = lse[at * arg.heads + head], mean = delta[at * arg.heads + head];
 
     float dq[KEPT], s[OWN], d[OWN];
     for (int i = 0; i < KEPT; i++)
@@ -153,6 +152,8 @@ __kernel GROUP_OF_256 void attention_dq_tile(P_(0), P_(1), P_(2), P_(3), P_(4), 
         __global const float *k = base + arg.k_first + key * step, *v = base + arg.v_first + key * step;
         multiply(a, b, base + first * step, step, queries, k, step, keys, arg.width, s);
         multiply(a, b, grad, arg.channels, queries, v, step, keys, arg.width, d);
+        /* Not before the loop: Intel's driver for CPUs (2026.22) takes other rows' values over the barriers. */
+        const float all = lse[at * arg.heads + head], mean = delta[at * arg.heads + head];
         for (int j = 0; j < OWN; j++)
             weights[row * LINE + column + SIDE * j] =
                 column + SIDE * j < keys ? f_exp(s[j] * arg.scale - all) * (d[j] - mean) : 0.0f;
