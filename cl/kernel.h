@@ -18,8 +18,14 @@
 
 #ifdef __OPENCL_C_VERSION__
 
-#define GLOBAL           __global
-#define f_sqrt(x)        sqrt(x)
+#define GLOBAL __global
+#ifndef f_sqrt
+#if defined(__clang__) && LANES > 1 /* sqrt may be a call until late, and a loop with a call stays scalar */
+#define f_sqrt(x) __builtin_sqrtf(x)
+#else
+#define f_sqrt(x) sqrt(x)
+#endif
+#endif
 #define f_abs(x)         fabs(x)
 #define f_max(a, b)      fmax(a, b)
 #define f_min(a, b)      fmin(a, b)
@@ -33,7 +39,16 @@
 #ifndef GROUP
 #define GROUP 1
 #endif
-#define ITEMS_ __attribute__((reqd_work_group_size(GROUP, 1, 1))) WIDE
+/* An item of a CPU is a long piece computed in vectors: neighbouring items must not be made the lanes of one, as some
+ * CPU drivers do, which then gather every operand. */
+#if LANES > 1
+#define IN_VECTORS_(n) __attribute__((vec_type_hint(float##n)))
+#define ITEM_OF_(n)    IN_VECTORS_(n)
+#define VECTORS_       ITEM_OF_(LANES)
+#else
+#define VECTORS_
+#endif
+#define ITEMS_ __attribute__((reqd_work_group_size(GROUP, 1, 1))) VECTORS_ WIDE
 #define P_(n)  __global char *p##n, const ulong o##n
 #define B_(n)  (__global void *)(p##n + o##n)
 
@@ -143,19 +158,19 @@ static inline uint32_t mul_high(uint32_t a, uint32_t b)
 
 /* Before a loop none of whose turns reads what another writes, though dst may be src itself (updates in place):
  * compilers that vectorise loops then need no overlap check, which in-place calls would fail. */
-#if defined(__clang__) && (!defined(__OPENCL_C_VERSION__) || defined(__x86_64__) || defined(__aarch64__))
-#if defined(__OPENCL_C_VERSION__) && defined(LANES) && LANES > 1
+#if defined(__clang__) && defined(__OPENCL_C_VERSION__) && LANES > 1 /* a CPU, by whatever name */
 #define PRAGMA_(text) _Pragma(#text)
 #define IN_LANES_(n)  PRAGMA_(clang loop vectorize(assume_safety) vectorize_width(n))
 #define INDEPENDENT   IN_LANES_(LANES)
-#else
+#elif defined(__clang__) && !defined(__OPENCL_C_VERSION__)
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#endif
-#pragma clang diagnostic ignored "-Wpass-failed" /* a loop left scalar is no one's error */
 #elif defined(__GNUC__) && !defined(__OPENCL_C_VERSION__)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #else
 #define INDEPENDENT
+#endif
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wpass-failed" /* a loop left scalar is no one's error */
 #endif
 
 #define i_min(a, b) ((a) < (b) ? (a) : (b))
