@@ -1,6 +1,6 @@
 #!/bin/sh
-# devices.sh LUNETTE ICD OPENS OPCHECK: what a device may be, say and do to a run (tests/FAULTS.md, E), on the platform of icd.c.
-icd=$(realpath "$2") opens=$(realpath "$3") opcheck=$(realpath "$4")
+# devices.sh LUNETTE ICD OPENS OPCHECK SHIM: what a device may be, say and do to a run (tests/FAULTS.md, E), on the platform of icd.c.
+icd=$(realpath "$2") opens=$(realpath "$3") opcheck=$(realpath "$4") shim=$(realpath "$5")
 . "$(dirname "$0")/../cli/lib.sh"
 mkdir vendors
 echo "$icd" >vendors/stub.icd
@@ -84,12 +84,23 @@ check "a device that is sound" "$LUNETTE" doctor --device opencl $net
 refuses 5 'there is no opencl:1: the last of 1 OpenCL devices is opencl:0' doctor --device opencl:1 $net
 with STUB_SAYS=unavailable succeeds train pictures --out automatic $net --device auto --diffusion-steps 20 --sample-every 0 --steps 1 --tune off --no-doctor
 check "auto takes plain C and says why" grep -q 'left out: stub: it is not available' err
-for call in clGetDeviceIDs clGetDeviceInfo; do
+for call in clGetDeviceIDs clGetDeviceInfo clCreateContext clCreateCommandQueue; do
     with "STUB_HANG=$call LUNETTE_PROBE=1 LUNETTE_CACHE=$DIR/hanging" succeeds devices
     check "$call does not return: named" grep -q 'stub.icd, asked for its devices, does not answer within 1 seconds: it is left out' err
     check "$call does not return: not listed" [ "$(grep -c '^opencl' out)" = 0 ]
     rm -rf hanging
 done
+# Held against it for an hour: the shim's clock is a day off.
+later="LD_PRELOAD=$shim LUNETTE_CACHE=$DIR/hanging"
+with "STUB_HANG=clCreateContext LUNETTE_PROBE=1 $later" succeeds devices
+check "a driver that hung is left out" [ "$(grep -c '^opencl' out)" = 0 ]
+with "$later" succeeds devices
+check "and for an hour" [ "$(grep -c '^opencl' out)" = 0 ]
+with "FAULT_CLOCK=wall $later" succeeds devices
+check "then it is asked again" grep -q '^opencl:0 .*stub' out
+with "$later" succeeds devices
+check "and all is well" grep -q '^opencl:0 .*stub' out
+check "nothing is said" [ ! -s err ]
 
 # ---- Kernels that do not build (E4)
 

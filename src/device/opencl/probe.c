@@ -1,7 +1,8 @@
 /* Are the machine's OpenCL drivers ("ICDs") to be trusted with this process? Some crash when the loader asks them for
- * their devices. So a child asks first, and where it does not come back whole each driver is asked in a child of its
- * own; those that crash are named and left out. What has been found is remembered for these drivers, so that a start
- * costs nothing. LUNETTE_PROBE: how many seconds they have to answer; 0: nobody is asked first. */
+ * their devices or opens one, some never answer. So a child asks and opens first, and where it does not come back whole
+ * each driver is asked in a child of its own; those that crash are named and left out. What has been found is
+ * remembered for these drivers, so that a start costs nothing; a fault only for an hour, since a card may have been
+ * asleep or another's. LUNETTE_PROBE: how many seconds they have to answer; 0: nobody is asked first. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -20,7 +22,8 @@
 #include "opencl.h"
 
 #define MAX_ICDS     64
-#define ASK_SECONDS  60 /* unless LUNETTE_PROBE says */
+#define ASK_SECONDS  60   /* unless LUNETTE_PROBE says */
+#define HELD_SECONDS 3600 /* so long a fault is held against a driver */
 #define VENDORS      "OCL_ICD_VENDORS"
 #define VENDORS_PATH "/etc/OpenCL/vendors"
 
@@ -64,7 +67,7 @@ static void list_icds(void)
 static char *make_key(void)
 {
     static const char *const settings[] = {VENDORS, "OCL_ICD_FILENAMES", "LD_LIBRARY_PATH", "LD_PRELOAD"};
-    char *key = lun_format("drivers of %s", icds.folder);
+    char *key = lun_format("drivers of %s, asked and opened", icds.folder);
     for (size_t i = 0; key && i < LUN_COUNT(settings); i++) {
         const char *value = getenv(settings[i]);
         char *longer = lun_format("%s\n%s=%s", key, settings[i], value ? value : "");
@@ -85,6 +88,22 @@ static char *make_key(void)
     return key;
 }
 
+/* As open.c does: some drivers touch the card here first. */
+static void open_and_close(cl_platform_id platform, cl_device_id id)
+{
+    const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)platform, 0};
+    cl_bool available = CL_FALSE;
+    if (clGetDeviceInfo(id, CL_DEVICE_AVAILABLE, sizeof available, &available, NULL) != CL_SUCCESS || !available)
+        return;
+    cl_context context = clCreateContext(properties, 1, &id, NULL, NULL, NULL);
+    if (!context)
+        return;
+    cl_command_queue queue = clCreateCommandQueue(context, id, 0, NULL);
+    if (queue)
+        (void)clReleaseCommandQueue(queue);
+    (void)clReleaseContext(context);
+}
+
 static void ask(void)
 {
     cl_platform_id platforms[32];
@@ -97,8 +116,10 @@ static void ask(void)
         char name[256];
         if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, 64, ids, &found) != CL_SUCCESS)
             continue;
-        for (cl_uint d = 0; d < found && d < 64; d++)
+        for (cl_uint d = 0; d < found && d < 64; d++) {
             (void)clGetDeviceInfo(ids[d], CL_DEVICE_NAME, sizeof name, name, NULL);
+            open_and_close(platforms[p], ids[d]);
+        }
     }
 }
 
@@ -182,15 +203,17 @@ static bool is_sound(int index, int only)
     return !icds.list[index].broken;
 }
 
-/* What is remembered: a line "NAME: what it does" for each driver that is broken; one "*: .." where none of them is by
- * itself, but asking all is no good. */
+/* What is remembered: nothing where all is well. Else a line with the time, in seconds, then a line "NAME: what it
+ * does" for each driver that is broken; one "*: .." where none of them is by itself, but asking all is no good. */
 static char *find_out(void)
 {
-    char text[64], *report = lun_strdup("");
+    char text[64], *report = NULL;
     const char *together = ask_in_child(NULL, text);
-    if (!together[0] || !report)
-        return report;
-    char *all = lun_format("*: %s\n", together);
+    if (!together[0])
+        return lun_strdup("");
+    report = lun_format("%lld\n", (long long)time(NULL));
+    const size_t none = report ? strlen(report) : 0;
+    char *all = report ? lun_format("%s*: %s\n", report, together) : NULL;
     for (int i = 0; i < icds.count && report; i++) {
         char *folder = make_folder(is_only, i);
         const char *alone = folder ? ask_in_child(folder, text) : "";
@@ -202,12 +225,19 @@ static char *find_out(void)
         if (folder)
             remove_folder(folder);
     }
-    if (report && report[0]) {
+    if (report && strlen(report) > none) {
         free(all);
         return report;
     }
     free(report);
     return all;
+}
+
+/* Of a clock that was set meanwhile nothing is believed. */
+static bool still_holds(const char *report)
+{
+    const long long age = (long long)time(NULL) - atoll(report);
+    return !report[0] || (age >= 0 && age < HELD_SECONDS);
 }
 
 static void heed(char *report)
@@ -263,7 +293,8 @@ static void probe(void)
     list_icds();
     char *key = make_key(), *report = NULL;
     size_t bytes = 0;
-    if (key && !lun_cache_load("icd", key, &report, &bytes)) {
+    if (key && (!lun_cache_load("icd", key, &report, &bytes) || !still_holds(report))) {
+        free(report);
         report = find_out();
         if (report)
             lun_cache_store("icd", key, report, strlen(report));
