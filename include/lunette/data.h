@@ -192,6 +192,8 @@ LUN_API lun_status lun_dataset_draw(const lun_dataset *dataset, const lun_augmen
 LUN_API lun_status lun_holdout_check(double holdout);
 /* Is picture number `i` of the order, so named, held out? `holdout` as checked. */
 LUN_API int lun_holdout_takes(double holdout, const char *name, size_t i);
+/* LUN_ERR_DATA where `held` of `count` pictures leave one of the two sides empty, as lun_holdout_split() has it. */
+LUN_API lun_status lun_holdout_check_counts(double holdout, size_t count, size_t held);
 LUN_API lun_status lun_holdout_split(const lun_dataset *dataset, double holdout, uint32_t *order, size_t *held);
 
 #ifdef __cplusplus

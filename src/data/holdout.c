@@ -33,6 +33,14 @@ int lun_holdout_takes(double holdout, const char *name, size_t i)
     return holdout > 0 && fraction_of(name) < holdout;
 }
 
+lun_status lun_holdout_check_counts(double holdout, size_t count, size_t held)
+{
+    if (holdout > 0 && (held == 0 || held == count))
+        return lun_fail(LUN_ERR_DATA, "holding out %g of %zu pictures leaves %s", holdout, count,
+                        held == 0 ? "none held out" : "none to train on");
+    return LUN_OK;
+}
+
 lun_status lun_holdout_split(const lun_dataset *dataset, double holdout, uint32_t *order, size_t *held)
 {
     LUN_TRY(lun_holdout_check(holdout));
@@ -48,9 +56,6 @@ lun_status lun_holdout_split(const lun_dataset *dataset, double holdout, uint32_
             *(turn == 0 ? &out : &kept) += 1;
         }
     }
-    if (holdout > 0 && (out == 0 || kept == 0))
-        return lun_fail(LUN_ERR_DATA, "holding out %g of %zu pictures leaves %s", holdout, count,
-                        out == 0 ? "none held out" : "none to train on");
     *held = out;
-    return LUN_OK;
+    return lun_holdout_check_counts(holdout, count, out);
 }

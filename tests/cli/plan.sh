@@ -55,6 +55,7 @@ succeeds train classes --out run --preset tiny $net --steps 1 --tune off --no-do
 check "classes are counted ($said parameters)" grep -q "^model: .* $said parameters" out
 rm -rf run
 refuses 3 'wants two sub-folders' plan tiny pictures --labels
+refuses 3 'of 20 pictures leaves none held out' plan tiny pictures --holdout 0.000001
 refuses 2 'how many classes there are FOLDER tells' plan tiny --labels
 rm -r classes
 succeeds plan tiny pictures --size 16 --batch 8 --hours 0.01 --decay constant --device cpu --threads 1 --json

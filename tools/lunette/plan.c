@@ -79,6 +79,7 @@ static lun_status count_pictures(const plan_args *a, planned *p)
     lun_folder_free(&folder);
     if (p->pictures == 0)
         return lun_fail(LUN_ERR_DATA, "%s: no pictures (PNG, JPEG) in it", path);
+    LUN_TRY(lun_holdout_check_counts(p->config.data.holdout, (size_t)p->pictures, (size_t)p->held));
     if (a->run.data.labels && p->config.model.classes < 2)
         return lun_fail(LUN_ERR_DATA, "%s: --labels wants two sub-folders with pictures at least", path);
     return LUN_OK;
