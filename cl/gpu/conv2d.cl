@@ -47,16 +47,15 @@ conv2d_tile(__global char *p0, const ulong o0, __global char *p1, const ulong o1
             sum[i][j] = 0.0f;
 
     for (int d0 = 0; d0 < depth; d0 += DEPTH) {
-        {
+        /* In both loops all is made from the item's number inside: compilers take it out again, but PoCL 6.0 takes what
+         * is made before a loop for the same in all items, now and then. */
+        for (int i = 0; i < 4; i++) {
             const int d = d0 + tx, tap = d / arg.src_c, c = d - tap * arg.src_c;
             const int ti = arg.taps_w > 0 ? tap / arg.taps_w : 0, tj = tap - ti * arg.taps_w;
-            const int dy = ti * arg.off_step_h, dx = tj * arg.off_step_w;
-            for (int i = 0; i < 4; i++) {
-                const int y = pixel_y[i] + dy, x = pixel_x[i] + dx;
-                const int inside = d < depth && (uint)y < (uint)arg.src_h && (uint)x < (uint)arg.src_w;
-                a[tx * LINE + ty + SIDE * i] =
-                    inside ? src[(long)(pixel_base[i] + y * arg.src_w + x) * arg.src_pitch + c] : 0.0f;
-            }
+            const int y = pixel_y[i] + ti * arg.off_step_h, x = pixel_x[i] + tj * arg.off_step_w;
+            const int inside = d < depth && (uint)y < (uint)arg.src_h && (uint)x < (uint)arg.src_w;
+            a[tx * LINE + ty + SIDE * i] =
+                inside ? src[(long)(pixel_base[i] + y * arg.src_w + x) * arg.src_pitch + c] : 0.0f;
         }
         for (int i = 0; i < 4; i++) {
             /* Neighbouring items read neighbouring weights: along the filter's K, or along its C where that is the
