@@ -277,6 +277,8 @@ START_TEST(flipped_bits_do_no_harm)
                                         "orient-6.jpg"};
     for (size_t n = 0; n < LUN_COUNT(names); n++) {
         bytes b = slurp(path_in(cases_folder, names[n]));
+        /* The last four bytes of a PNG are the checksum of its empty end, which libpng 1.6.48 no longer looks at. */
+        const size_t counted = is_jpeg(names[n]) ? b.count * 8 : (b.count - 4) * 8;
         size_t refused = 0;
         for (size_t bit = 0; bit < b.count * 8; bit++) {
             lun_picture out = {0};
@@ -285,13 +287,13 @@ START_TEST(flipped_bits_do_no_harm)
             b.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
             ck_assert_msg(status == LUN_OK || status == LUN_ERR_DATA, "bit %zu of %s: %s", bit, names[n],
                           lun_error_detail());
-            refused += status != LUN_OK;
+            refused += status != LUN_OK && bit < counted;
             lun_picture_free(&out);
         }
         /* A PNG has checksums. Only the name of its tRNS chunk can change unseen: into an unknown one to be ignored. */
         const size_t unseen = strstr(names[n], "trns") ? 32 : 0;
-        ck_assert_msg(is_jpeg(names[n]) || refused + unseen >= b.count * 8, "%zu of %zu flips of %s were found",
-                      refused, b.count * 8, names[n]);
+        ck_assert_msg(is_jpeg(names[n]) || refused + unseen >= counted, "%zu of %zu flips of %s were found", refused,
+                      counted, names[n]);
         ck_assert_uint_gt(refused, 0);
         free(b.data);
     }
