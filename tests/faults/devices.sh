@@ -1,6 +1,7 @@
 #!/bin/sh
 # devices.sh LUNETTE ICD OPENS OPCHECK SHIM: what a device may be, say and do to a run (tests/FAULTS.md, E), on the platform of icd.c.
 icd=$(realpath "$2") opens=$(realpath "$3") opcheck=$(realpath "$4") shim=$(realpath "$5")
+tests=$(cd "$(dirname "$0")" && pwd) || exit 1
 . "$(dirname "$0")/../cli/lib.sh"
 mkdir vendors
 echo "$icd" >vendors/stub.icd
@@ -158,6 +159,33 @@ for hang in clFinish:1 clEnqueueReadBuffer:1 clEnqueueReadBuffer:20 clEnqueueNDR
 done
 check "some of them leave a checkpoint" [ -n "${finished:-}" ]
 with "STUB_HANG=clFinish LUNETTE_CACHE=$DIR/none" fails 'has not answered for 0.6 seconds' --steps 1 --hang-timeout 0.6
+
+# hung WHAT ARGUMENTS...: the command ends with exit 5 and says what hangs for how long
+hung()
+{
+    what=$1
+    shift
+    run "$@"
+    check "$what: exit 5 and not $code" [ $code = 5 ]
+    check "$what: it says what hangs" grep -qE '^lunette: error: the device has not answered for (0.6|600) seconds \(.*\): it or its driver hangs$' err
+}
+
+golden=$tests/../model/golden
+small="--size 8 --channels 4,4 --batch 2"
+"$LUNETTE" train pictures --out drawn $net --device cpu --diffusion-steps 20 --sample-every 0 --steps 1 --no-doctor >/dev/null
+for hang in clFinish clEnqueueNDRangeKernel; do
+    export STUB_HANG=$hang
+    hung "$hang, sample" sample drawn --out drawn.png --count 1 --device opencl --hang-timeout 0.6
+    hung "$hang, bench" bench train $small --steps 1 --device opencl --hang-timeout 0.6
+    hung "$hang, tune" tune $small --device opencl --hang-timeout 0.6
+    hung "$hang, plan" plan notebook $small --device opencl --hang-timeout 0.6
+    hung "$hang, predict" predict "$golden/ddpm.model.safetensors" "$golden/ddpm.in.safetensors" out.safetensors --device opencl --hang-timeout 0.6
+    hung "$hang, doctor" doctor $small --device opencl --hang-timeout 0.6
+    unset STUB_HANG
+done
+rm -f drawn.png
+with "STUB_GPU=1 STUB_HANG=clEnqueueNDRangeKernel FAULT_CLOCK=fast LD_PRELOAD=$shim" hung "a GPU, unasked" sample drawn --out drawn.png --count 1 --device opencl
+check "no picture was begun" [ ! -e drawn.png ]
 
 # ---- Launches that a screen has to wait for (E15)
 

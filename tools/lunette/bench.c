@@ -18,7 +18,7 @@ typedef struct bench {
     const char *mode, *device_spec;
     network_args network;
     int steps, threads, tune, accumulate, ema_count;
-    double clip_norm, ema[LUN_MAX_EMA];
+    double clip_norm, hang_timeout, ema[LUN_MAX_EMA];
     bool json, clip_given, ema_given, allow_fallback;
     lun_device *dev;
     lun_tuning *tuning;
@@ -43,7 +43,7 @@ static lun_status prepare(bench *b)
     b->times = lun_calloc((size_t)b->steps, sizeof *b->times, "times");
     if (!b->times)
         return LUN_ERR_MEMORY;
-    LUN_TRY(open_device(b->device_spec, b->threads, &b->dev));
+    LUN_TRY(open_watched(b->device_spec, b->threads, b->hang_timeout, &b->dev));
     return open_tuning(b->dev, b->tune, &b->tuning);
 }
 
@@ -275,8 +275,12 @@ static lun_status run(bench *b)
 
 int lun_cmd_bench(int argc, char **argv)
 {
-    bench b = {
-        .device_spec = "auto", .network.preset = "notebook", .accumulate = 1, .steps = 5, .tune = LUN_TUNE_KNOWN};
+    bench b = {.device_spec = "auto",
+               .network.preset = "notebook",
+               .accumulate = 1,
+               .steps = 5,
+               .tune = LUN_TUNE_KNOWN,
+               .hang_timeout = HANG_USUAL};
     const arg_option options[] = {
         NETWORK_OPTIONS(b.network),
         {.name = "--accumulate",
@@ -316,6 +320,7 @@ int lun_cmd_bench(int argc, char **argv)
          .choices = tune_names,
          .meta = "MODE",
          .help = "known (the default): kernels as remembered; auto or force: tune first; off: as the device has them"},
+        HANG_OPTION(&b.hang_timeout),
         FALLBACK_OPTION(&b.allow_fallback),
         {.name = "--json", .type = ARG_FLAG, .value = &b.json, .help = "one JSON object"},
         {0},

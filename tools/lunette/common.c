@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "checkpoint/json.h"
@@ -80,6 +81,44 @@ lun_status open_device(const char *spec, int threads, lun_device **out)
 {
     const lun_device_params params = {.threads = threads};
     return lun_device_open(spec, &params, out);
+}
+
+double hang_patience(const lun_device *dev, double asked)
+{
+    return asked >= 0 ? asked : lun_device_get_info(dev)->type == LUN_DEVICE_GPU ? 600 : 0;
+}
+
+static struct {
+    double patience;
+    const char *after;
+} watched;
+
+/* From a thread of its own, while the one that uses the device is stuck in it: nothing of that may be touched, nor what
+ * a driver does at exit. */
+static void on_hung(void *payload, const char *what)
+{
+    (void)payload;
+    fprintf(stderr, "lunette: error: the device has not answered for %g seconds (%s): it or its driver hangs%s\n",
+            watched.patience, what, watched.after);
+    _exit(LUN_ERR_DEVICE);
+}
+
+lun_status watch_device(lun_device *dev, double patience, const char *after)
+{
+    watched.patience = patience;
+    watched.after = after;
+    return patience > 0 ? lun_device_watch(dev, patience, on_hung, NULL) : LUN_OK;
+}
+
+lun_status open_watched(const char *spec, int threads, double asked, lun_device **out)
+{
+    lun_device *dev = NULL;
+    LUN_TRY(open_device(spec, threads, &dev));
+    const lun_status status = watch_device(dev, hang_patience(dev, asked), "");
+    if (status != LUN_OK)
+        lun_device_close(&dev);
+    *out = dev;
+    return status;
 }
 
 lun_status check_computes(const char *spec)

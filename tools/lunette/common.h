@@ -33,6 +33,13 @@ extern const char *const ema_warmup_names[]; /* of lun_ema_warmup */
         .name = "--allow-fallback", .type = ARG_FLAG, .value = place,                                                  \
         .help = "let plain C compute what the device cannot"                                                           \
     }
+/* --hang-timeout, likewise; place: double *, HANG_USUAL before. */
+#define HANG_USUAL (-1.0)
+#define HANG_OPTION(place)                                                                                             \
+    {                                                                                                                  \
+        .name = "--hang-timeout", .type = ARG_DOUBLE, .value = place, .min = 0, .max = 1e6, .meta = "S",               \
+        .help = "seconds in which the device must answer, else exit 5 (GPUs 600); 0: for ever (others)"                \
+    }
 /* --threads, the same wherever a device is opened; place: int *. */
 #define THREADS_OPTION(place)                                                                                          \
     {                                                                                                                  \
@@ -87,6 +94,13 @@ lun_status network_config(const network_args *args, lun_train_config *out, char 
 
 /* Open the device; the caller closes it. */
 lun_status open_device(const char *spec, int threads, lun_device **out);
+/* Seconds that the device has for an answer, 0: for ever, where --hang-timeout is `asked`. */
+double hang_patience(const lun_device *dev, double asked);
+/* From now on the command ends with exit 5 and one line where the device does not answer for so long; 0: never. `after`
+ * ends the line, and must stay. One device at a time. */
+lun_status watch_device(lun_device *dev, double patience, const char *after);
+/* Both of these and open_device(). */
+lun_status open_watched(const char *spec, int threads, double asked, lun_device **out);
 /* LUN_ERR_USAGE for "null", whose results are not worth a file. */
 lun_status check_computes(const char *spec);
 /* "opencl:0: NAME (PLATFORM, 2 units), chosen automatically" */

@@ -19,6 +19,7 @@ typedef struct doctor_args {
     network_args network;
     int use, threads;
     bool all, json;
+    double hang_timeout;
 } doctor_args;
 
 typedef struct examination {
@@ -28,7 +29,7 @@ typedef struct examination {
     char device[32];
     char device_line[400];
     bool announced;
-    double started;
+    double started, patience;
     json_t *rows;
     lun_tuning *tuning;
     /* the group of one kind and kernel that is being gathered for print_group */
@@ -133,13 +134,20 @@ static void on_result(void *payload, const lun_doctor_finding *f)
     e->worst = fmax(e->worst, f->share);
 }
 
+static lun_status on_opened(void *payload, lun_device *dev)
+{
+    const examination *e = payload;
+    return watch_device(dev, e->patience, "");
+}
+
 static lun_status examine(examination *e, lun_doctor_verdict *verdict)
 {
     const doctor_args *a = e->args;
     lun_device *dev = NULL;
     LUN_TRY(network_config(&a->network, &e->config, &e->model));
     LUN_TRY(check_computes(a->device));
-    LUN_TRY(open_device(a->device, a->threads, &dev));
+    LUN_TRY(open_watched(a->device, a->threads, a->hang_timeout, &dev));
+    e->patience = hang_patience(dev, a->hang_timeout);
     lun_status status = lun_tuning_open(dev, &e->tuning);
     device_text(dev, a->device, e->device_line, sizeof e->device_line);
     snprintf(e->device, sizeof e->device, "%s", lun_device_get_info(dev)->spec);
@@ -152,6 +160,7 @@ static lun_status examine(examination *e, lun_doctor_verdict *verdict)
                                       .candidate = a->candidate,
                                       .threads = a->threads,
                                       .choice = on_choice,
+                                      .opened = on_opened,
                                       .progress = on_progress,
                                       .result = on_result,
                                       .payload = e};
@@ -189,10 +198,11 @@ static int tell(examination *e, const lun_doctor_verdict *v)
 
 int lun_cmd_doctor(int argc, char **argv)
 {
-    doctor_args a = {.device = "auto", .network.preset = "notebook"};
+    doctor_args a = {.device = "auto", .network.preset = "notebook", .hang_timeout = HANG_USUAL};
     const arg_option options[] = {
         DEVICE_OPTION(&a.device, ""),
         THREADS_OPTION(&a.threads),
+        HANG_OPTION(&a.hang_timeout),
         NETWORK_OPTIONS(a.network),
         {.name = "--for",
          .type = ARG_CHOICE,

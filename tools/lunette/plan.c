@@ -313,7 +313,7 @@ static lun_status plan_one(const plan_args *a)
     LUN_TRY(check_options(a));
     /* Mistakes show before a device is opened. */
     LUN_TRY(train_wants_advice(&a->run) ? combine_options(a, NULL, &p) : make_config(a, NULL, &p));
-    LUN_TRY(open_device(a->run.device, a->run.threads, &dev));
+    LUN_TRY(open_watched(a->run.device, a->run.threads, a->run.hang_timeout, &dev));
     device_text(dev, a->run.device, p.device, sizeof p.device);
     if (train_wants_advice(&a->run))
         LUN_TRY_GOTO(status, done, make_config(a, dev, &p));
@@ -345,7 +345,7 @@ static lun_status plan_all(const plan_args *a)
     lun_device *dev = NULL;
     lun_status status = LUN_OK;
     json_t *rows = a->json ? json_array() : NULL;
-    LUN_TRY(open_device(a->run.device, a->run.threads, &dev));
+    LUN_TRY(open_watched(a->run.device, a->run.threads, a->run.hang_timeout, &dev));
     if (!a->json)
         printf("%-13s %12s %8s %9s %6s %10s\n", "preset", "parameters", "size", "GFLOP", "batch", "memory");
     for (size_t i = 0; i < lun_preset_count() && status == LUN_OK; i++) {
@@ -386,6 +386,7 @@ int lun_cmd_plan(int argc, char **argv)
     const arg_option options[] = {
         DEVICE_OPTION(&a.run.device, ""),
         THREADS_OPTION(&a.run.threads),
+        HANG_OPTION(&a.run.hang_timeout),
         {.name = "--quick", .type = ARG_FLAG, .value = &a.quick, .help = "time nothing: counts and memory only"},
         {.name = "--json", .type = ARG_FLAG, .value = &a.json, .help = "one JSON value"},
         RUN_OPTIONS(a.run),

@@ -10,6 +10,7 @@ int lun_cmd_predict(int argc, char **argv)
     bool grad = false, allow_fallback = false, loss_given = false, norm_given = false, delta_given = false;
     int loss = LUN_L1, norm = 0, threads = 0;
     float delta = 1;
+    double hang_timeout = HANG_USUAL;
     const char *spec = "auto";
     const arg_option options[] = {
         {.name = "--grad",
@@ -47,6 +48,7 @@ int lun_cmd_predict(int argc, char **argv)
          .max = MAX_THREADS,
          .meta = "N",
          .help = "threads of the cpu device (default: every core)"},
+        HANG_OPTION(&hang_timeout),
         FALLBACK_OPTION(&allow_fallback),
         {0},
     };
@@ -73,7 +75,7 @@ int lun_cmd_predict(int argc, char **argv)
 
     lun_device *dev = NULL;
     lun_tuning *tuning = NULL;
-    lun_status status = open_device(spec, threads, &dev);
+    lun_status status = open_watched(spec, threads, hang_timeout, &dev);
     if (status == LUN_OK)
         status = lun_tuning_open(dev, &tuning);
     const lun_predict_params params = {.model = paths[0],

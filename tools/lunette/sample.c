@@ -17,7 +17,7 @@
 typedef struct sample_args {
     const char *model, *out, *device, *weights, *steps;
     int count, sampler, clip, norm, size[2], batch, threads, label, variance;
-    double eta, guidance;
+    double eta, guidance, hang_timeout;
     uint64_t seed, between[2];
     bool strip, quiet, clip_given, size_given, label_given, seed_given, between_given, variance_given, allow_fallback;
 } sample_args;
@@ -325,7 +325,7 @@ static lun_status run(const sample_args *a)
     LUN_TRY_GOTO(status, done, lun_model_inspect(d.file, &info));
     LUN_TRY_GOTO(status, done, check_computes(a->device));
     LUN_TRY_GOTO(status, done, check_out(&d));
-    LUN_TRY_GOTO(status, done, open_device(a->device, a->threads, &dev));
+    LUN_TRY_GOTO(status, done, open_watched(a->device, a->threads, a->hang_timeout, &dev));
     LUN_TRY_GOTO(status, done, prepare(&d, dev));
     say_start(&d, dev);
     LUN_TRY_GOTO(status, done, draw_all(&d));
@@ -352,7 +352,7 @@ done:
 
 int lun_cmd_sample(int argc, char **argv)
 {
-    sample_args a = {.device = "auto", .count = 16, .batch = 16, .norm = 1};
+    sample_args a = {.device = "auto", .count = 16, .batch = 16, .norm = 1, .hang_timeout = HANG_USUAL};
     const arg_option options[] = {
         {.name = "--out",
          .type = ARG_TEXT,
@@ -459,6 +459,7 @@ int lun_cmd_sample(int argc, char **argv)
          .help = "pixels, a side or across and down (those of the training)"},
         DEVICE_OPTION(&a.device, ", check"),
         THREADS_OPTION(&a.threads),
+        HANG_OPTION(&a.hang_timeout),
         FALLBACK_OPTION(&a.allow_fallback),
         {.name = "--quiet", .type = ARG_FLAG, .value = &a.quiet, .help = "print warnings and the path only"},
         {0},

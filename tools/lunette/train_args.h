@@ -21,7 +21,7 @@ typedef struct train_args {
     int weights;
     update_args update;
     objective_args objective;
-    bool clip_given, hang_timeout_given;
+    bool clip_given;
     double hang_timeout;
 } train_args;
 
@@ -116,7 +116,7 @@ typedef struct train_args {
     }
 
 /* Of RUN_OPTIONS, what train does without them. */
-#define RUN_DEFAULTS .sample_every = 5, .holdout_every = 5
+#define RUN_DEFAULTS .sample_every = 5, .holdout_every = 5, .hang_timeout = HANG_USUAL
 
 /* A new run with preset auto. */
 bool train_wants_advice(const train_args *a);

@@ -103,24 +103,10 @@ int train_on_progress(void *payload, const lun_run_progress *p)
     return (interrupt_caught() ? LUN_RUN_STOP : 0) | (interrupt_asked_to_save() ? LUN_RUN_SAVE : 0);
 }
 
-/* From a thread of its own, while the one that uses the device is stuck in it: nothing of that may be touched, nor what
- * a driver does at exit. */
-static void on_hung(void *payload, const char *what)
-{
-    const train_view *w = payload;
-    fprintf(
-        stderr,
-        "lunette: error: the device has not answered for %g seconds (%s): it or its driver hangs; the checkpoints in "
-        "%s are intact, --resume goes on\n",
-        w->patience, what, w->args->out);
-    _exit(LUN_ERR_DEVICE);
-}
-
 lun_status train_watch_device(train_view *w)
 {
-    const bool gpu = lun_device_get_info(w->dev)->type == LUN_DEVICE_GPU;
-    w->patience = w->args->hang_timeout_given ? w->args->hang_timeout : gpu ? 600 : 0;
-    return w->patience > 0 ? lun_device_watch(*w->device, w->patience, on_hung, w) : LUN_OK;
+    snprintf(w->if_hung, sizeof w->if_hung, "; the checkpoints in %s are intact, --resume goes on", w->args->out);
+    return watch_device(*w->device, hang_patience(w->dev, w->args->hang_timeout), w->if_hung);
 }
 
 lun_status train_on_reopen(void *payload, lun_device **dev)

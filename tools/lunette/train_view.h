@@ -9,10 +9,10 @@ typedef struct train_view {
     const lun_device *dev;
     lun_device **device; /* the command's: dev, or what takes its place */
     const train_args *args;
-    double patience; /* seconds that the device has for an answer; 0: for ever */
     lun_run_progress last;
     bool memory_said;
     tuner_view tuner;
+    char if_hung[4200]; /* for watch_device() */
 } train_view;
 
 void train_say_start(const train_args *a, const lun_train_config *c, const lun_dataset *dataset, size_t held,

@@ -60,7 +60,7 @@ typedef struct tune_args {
     const char *device;
     network_args network;
     int use, threads;
-    double seconds;
+    double seconds, hang_timeout;
     bool json, missing;
 } tune_args;
 
@@ -226,7 +226,7 @@ static lun_status run_tuning(tuning_run *run)
     const tune_args *a = run->args;
     char text[400], channels[128];
     LUN_TRY(network_config(&a->network, &run->config, NULL));
-    LUN_TRY(open_device(a->device, a->threads, &run->dev));
+    LUN_TRY(open_watched(a->device, a->threads, a->hang_timeout, &run->dev));
     LUN_TRY(lun_tuning_open(run->dev, &run->tuning));
     device_text(run->dev, a->device, text, sizeof text);
     say("device: %s", text);
@@ -242,7 +242,7 @@ static lun_status run_tuning(tuning_run *run)
 
 int lun_cmd_tune(int argc, char **argv)
 {
-    tune_args a = {.device = "auto", .network.preset = "notebook", .seconds = 50};
+    tune_args a = {.device = "auto", .network.preset = "notebook", .seconds = 50, .hang_timeout = HANG_USUAL};
     const arg_option options[] = {
         {.name = "--for",
          .type = ARG_CHOICE,
@@ -252,6 +252,7 @@ int lun_cmd_tune(int argc, char **argv)
          .help = "train (the default) or sample: other batches and filters that stay are other ops"},
         DEVICE_OPTION(&a.device, ""),
         THREADS_OPTION(&a.threads),
+        HANG_OPTION(&a.hang_timeout),
         NETWORK_OPTIONS(a.network),
         {.name = "--seconds",
          .type = ARG_DOUBLE,
