@@ -152,11 +152,13 @@ __kernel GROUP_OF_256 void attention_dq_tile(P_(0), P_(1), P_(2), P_(3), P_(4), 
         __global const float *k = base + arg.k_first + key * step, *v = base + arg.v_first + key * step;
         multiply(a, b, base + first * step, step, queries, k, step, keys, arg.width, s);
         multiply(a, b, grad, arg.channels, queries, v, step, keys, arg.width, d);
-        /* Not before the loop: Intel's driver for CPUs (2026.22) takes other rows' values over the barriers. */
-        const float all = lse[at * arg.heads + head], mean = delta[at * arg.heads + head];
-        for (int j = 0; j < OWN; j++)
+        for (int j = 0; j < OWN; j++) {
+            /* Not before the loops: Intel's driver for CPUs (2026.22) takes other rows' values over the barriers, and
+             * see cl/gpu/conv2d.cl. */
+            const float all = lse[at * arg.heads + head], mean = delta[at * arg.heads + head];
             weights[row * LINE + column + SIDE * j] =
                 column + SIDE * j < keys ? f_exp(s[j] * arg.scale - all) * (d[j] - mean) : 0.0f;
+        }
         add_rows(weights, b, k, step, keys, arg.width, dq);
     }
     if (row < queries)
