@@ -8,7 +8,7 @@ succeeds craters pictures --count 16 --size 8
 "$LUNETTE" train pictures --out run --preset notebook --device "$device" --threads 1 --size 8 --channels 4,8 --batch 4 --steps "$steps" --sample-every 100 \
     --checkpoint-every 500 >out 2>err </dev/null &
 pid=$!
-rss() { sed -n 's/^VmRSS: *\([0-9]*\) kB/\1/p' /proc/$pid/status 2>/dev/null; }
+rss() { sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' /proc/$pid/status 2>/dev/null; }
 step() { tail -n 1 run/log.jsonl 2>/dev/null | sed -n 's/^{"step": \([0-9]*\),.*/\1/p'; }
 first=
 while kill -0 $pid 2>/dev/null; do

@@ -12,10 +12,11 @@ last=checkpoints/step-00000150
 
 succeeds craters pictures --count 12 --size 16
 succeeds train pictures --out whole --preset notebook --size 16 --channels 8,16 --batch 4 $options --steps $steps
-awk -v n="$kills" -v seed="$seed" 'BEGIN { srand(seed); for (i = 0; i < n; i++) printf "%.3f\n", rand() * rand() * 1.5 }' >delays
+awk -v n="$kills" -v seed="$seed" 'BEGIN { srand(seed); for (i = 0; i < 2 * n; i++) printf "%.3f\n", rand() * rand() * 1.5 }' >delays
 
 done=0 runs=0 fresh=1
 while read -r delay; do
+    [ $done -lt $kills ] || break
     if [ $fresh = 1 ]; then
         rm -rf run
         set -- --preset notebook --size 16 --channels 8,16 --batch 4
@@ -52,5 +53,5 @@ if [ $fresh = 0 ]; then
 fi
 echo "$done kills in $runs runs"
 checks=$((checks + 1))
-[ $done -ge $((kills / 2)) ] || fail "only $done of $kills came in time"
+[ $done = $kills ] || fail "only $done of $kills came in time"
 finish
