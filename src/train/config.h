@@ -13,11 +13,13 @@ typedef struct lun_run_record {
     lun_train_config config;
     lun_run_length length;
     char version[16];
-    char device[160], driver[128]; /* name and driver of the device that the run started on */
+    char device[160], driver[128]; /* name and driver of the device that the run started on, or that has other kernels
+                                      since it found too little memory there */
     uint64_t dataset_hash;
     uint64_t dataset_count;
     json_t *classes;    /* their names, in order; owned; NULL without labels */
-    json_t *candidates; /* {"op description": "candidate"}; owned; may be NULL before the first start */
+    json_t *candidates; /* {"op description": "candidate"}; owned; NULL where the run was stopped while
+                           they were being measured */
 } lun_run_record;
 
 /* The part about the pictures, its key "data" in config.json. Reading checks it as lun_data_config_check() does. */

@@ -93,9 +93,7 @@ static lun_status start(lun_run *r)
     if (p->resume && r->record.candidates && longer && !apart)
         LUN_TRY(lun_run_write_record(r));
     if (!p->resume || !r->record.candidates || apart) {
-        json_decref(r->record.candidates);
-        r->record.candidates = json_object();
-        lun_trainer_visit(r->trainer, lun_run_note_candidate, r->record.candidates);
+        LUN_TRY(lun_run_note_kernels(r));
         LUN_TRY(lun_report_data(p->folder, r->dataset, r->config));
         LUN_TRY(lun_report_forward(p->folder, r->dev, r->dataset, r->config));
         LUN_TRY(lun_run_write_record(r)); /* last: a folder that has it has the rest */

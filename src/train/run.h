@@ -99,6 +99,9 @@ lun_status lun_run_prepare_record(lun_run *r, bool *pin);
 lun_status lun_run_write_record(lun_run *r);
 /* For lun_compile_params.pin; payload: the record's candidates. */
 const char *lun_run_pinned(void *payload, const char *op);
+/* Record the device and the kernels that the trainer has; no kernels where the run was stopped while they were
+ * measured: what it has then is not what it is to go on with. */
+lun_status lun_run_note_kernels(lun_run *r);
 /* For lun_trainer_visit(); payload: where the candidates go. */
 void lun_run_note_candidate(void *payload, const lun_plan_op *op);
 /* Of ops that the record names no kernel for. */

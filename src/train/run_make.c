@@ -23,8 +23,8 @@ static void on_tuned(void *payload, const lun_tune_result *result)
         tuner->result(tuner->payload, result);
 }
 
-/* trial: one, for which nothing is measured. */
-static lun_status make_trainer(lun_run *r, json_t *pins, bool trial)
+/* measure: what is not remembered, where the run's mode asks for it. */
+static lun_status make_trainer(lun_run *r, json_t *pins, bool measure)
 {
     const lun_run_params *p = r->params;
     const lun_tune_params tune = {.force = p->tune == LUN_TUNE_FORCE,
@@ -34,7 +34,7 @@ static lun_status make_trainer(lun_run *r, json_t *pins, bool trial)
                                   .payload = r};
     if (p->tune != LUN_TUNE_OFF && !r->tuning)
         LUN_TRY(lun_tuning_open(r->dev, &r->tuning));
-    const bool measure = !trial && (p->tune == LUN_TUNE_AUTO || p->tune == LUN_TUNE_FORCE);
+    measure = measure && (p->tune == LUN_TUNE_AUTO || p->tune == LUN_TUNE_FORCE);
     const lun_compile_params compile = {.allow_fallback = p->allow_fallback,
                                         .pin = pins ? lun_run_pinned : NULL,
                                         .payload = pins,
@@ -71,7 +71,7 @@ static lun_status vet_kernels(lun_run *r)
     if (!lun_vetted(r->dev, r->config, kernels) && room_to_vet(r)) {
         lun_trainer_destroy(&r->trainer); /* its memory may be needed */
         status = lun_vet(r->dev, r->config, kernels, &detours);
-        if (status == LUN_OK)
+        if (status == LUN_OK) /* with what has been vetted: measuring might choose others */
             status = make_trainer(r, detours, false);
     }
     json_decref(detours);
@@ -84,10 +84,10 @@ static lun_status vet_kernels(lun_run *r)
 static lun_status make(lun_run *r, bool trial)
 {
     const lun_run_params *p = r->params;
-    LUN_TRY(make_trainer(r, r->pin ? r->record.candidates : NULL, trial));
+    LUN_TRY(make_trainer(r, r->pin ? r->record.candidates : NULL, !trial));
     if (r->pin)
         lun_run_warn_unrecorded(r);
-    else if (p->vet && !trial)
+    else if (p->vet && !trial && !r->stop)
         LUN_TRY(vet_kernels(r));
     LUN_TRY(lun_run_make_holdout(r));
     if (p->sample_every > 0 && r->last_step / lun_trainer_steps_per_epoch(r->trainer) >= (uint64_t)p->sample_every)

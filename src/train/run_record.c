@@ -20,6 +20,29 @@ void lun_run_note_candidate(void *payload, const lun_plan_op *op)
         json_object_set_new(payload, op->description, json_string(op->candidate));
 }
 
+static void describe_device(const lun_run *r, char text[sizeof r->record.device])
+{
+    const lun_device_info *info = lun_device_get_info(r->dev);
+    snprintf(text, sizeof r->record.device, "%.120s %.30s", info->name, info->platform);
+}
+
+lun_status lun_run_note_kernels(lun_run *r)
+{
+    lun_run_record *record = &r->record;
+    snprintf(record->version, sizeof record->version, "%s", lun_version());
+    describe_device(r, record->device);
+    snprintf(record->driver, sizeof record->driver, "%s", lun_device_get_info(r->dev)->driver);
+    json_decref(record->candidates);
+    record->candidates = NULL;
+    if (r->stop)
+        return LUN_OK;
+    record->candidates = json_object();
+    if (!record->candidates)
+        return lun_fail(LUN_ERR_MEMORY, "out of memory (config.json)");
+    lun_trainer_visit(r->trainer, lun_run_note_candidate, record->candidates);
+    return LUN_OK;
+}
+
 /* Ops that the record names no kernel for: an older build merged neighbours otherwise. */
 typedef struct unrecorded {
     const json_t *candidates;
@@ -84,15 +107,9 @@ static lun_status note_classes(lun_run *r)
 /* A new run's record, or the old one's after a check that it can go on here. *pin: use the recorded candidates. */
 lun_status lun_run_prepare_record(lun_run *r, bool *pin)
 {
-    const lun_device_info *info = lun_device_get_info(r->dev);
-    char device[sizeof r->record.device];
-    snprintf(device, sizeof device, "%.120s %.30s", info->name, info->platform);
     *pin = false;
     if (!r->params->resume) {
         r->record.config = *r->config;
-        snprintf(r->record.version, sizeof r->record.version, "%s", lun_version());
-        snprintf(r->record.device, sizeof r->record.device, "%s", device);
-        snprintf(r->record.driver, sizeof r->record.driver, "%s", info->driver);
         r->record.dataset_count = lun_dataset_count(r->dataset);
         r->record.dataset_hash = lun_dataset_hash(r->dataset);
         return note_classes(r);
@@ -103,7 +120,11 @@ lun_status lun_run_prepare_record(lun_run *r, bool *pin)
         return lun_fail(LUN_ERR_DATA,
                         "%s: the run was started on other pictures (%" PRIu64 " then, %zu now, or changed ones)",
                         r->params->folder, r->record.dataset_count, lun_dataset_count(r->dataset));
-    if (strcmp(r->record.device, device) != 0 || strcmp(r->record.driver, info->driver) != 0)
+    if (!r->record.candidates)
+        return LUN_OK;
+    char device[sizeof r->record.device];
+    describe_device(r, device);
+    if (strcmp(r->record.device, device) != 0 || strcmp(r->record.driver, lun_device_get_info(r->dev)->driver) != 0)
         lun_log(LUN_LOG_WARN, "the run was started on %s (%s); it goes on within rounding, not bit for bit",
                 r->record.device, r->record.driver);
     else if (strcmp(r->record.version, lun_version()) != 0)

@@ -11,6 +11,8 @@ steps=150
 last=checkpoints/step-00000150
 
 succeeds craters pictures --count 12 --size 16
+# All runs with the same kernels: on a busy machine one start may not have the time to measure all of them.
+succeeds tune --device $device --threads 2 --preset notebook --size 16 --channels 8,16 --batch 4 --seconds 1000
 succeeds train pictures --out whole --preset notebook --size 16 --channels 8,16 --batch 4 $options --steps $steps
 awk -v n="$kills" -v seed="$seed" 'BEGIN { srand(seed); for (i = 0; i < 2 * n; i++) printf "%.3f\n", rand() * rand() * 1.5 }' >delays
 

@@ -18,6 +18,8 @@ steps=60
 last=checkpoints/step-00000060
 
 succeeds craters pictures --count 12 --size 16
+# All runs with the same kernels: on a busy machine one start may not have the time to measure all of them.
+succeeds tune --device $device --threads 2 $net --seconds 1000
 succeeds train pictures --out whole $net $options --steps $steps
 # A driver compiles for seconds before the first step.
 [ "$device" = cpu ] && longest=1.2 || longest=8

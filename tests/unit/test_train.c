@@ -383,6 +383,78 @@ START_TEST(a_stop_is_saved)
 }
 END_TEST
 
+/* ---- Measuring kernels before the first step ---- */
+
+typedef struct measuring {
+    int passes, stop;
+} measuring;
+
+static int on_measuring(void *payload, const lun_tune_progress *p)
+{
+    measuring *m = payload;
+    m->passes += p->op == 0 && !p->candidate[0];
+    return m->stop;
+}
+
+static lun_run_params tuned_params(const char *folder, lun_tune_params *tuner, measuring *m)
+{
+    lun_run_params p = run_params(folder, 2);
+    *tuner = (lun_tune_params){.seconds = 1e-9, .progress = on_measuring, .payload = m};
+    p.tune = LUN_TUNE_AUTO;
+    p.tuner = tuner;
+    return p;
+}
+
+static void check_kernels_recorded(const char *config, bool wanted)
+{
+    json_error_t error;
+    json_t *record = json_load_file(config, JSON_REJECT_DUPLICATES, &error);
+    ck_assert_msg(record != NULL, "%s", error.text);
+    ck_assert_int_eq(json_object_size(json_object_get(record, "candidates")) > 0, wanted);
+    json_decref(record);
+}
+
+START_TEST(a_stop_while_measuring_records_no_kernels)
+{
+    const lun_train_config c = small();
+    setenv("LUNETTE_CACHE", scratch("cache"), 1);
+    measuring m = {.stop = 1};
+    lun_tune_params tuner;
+    lun_run_params p = tuned_params(scratch("measured"), &tuner, &m);
+    OK(lun_train_run(dev, dataset, &c, &p));
+    ck_assert_int_eq(m.passes, 1);
+    ck_assert_int_eq(access(checkpoint("measured", 0, ""), R_OK), 0);
+    check_kernels_recorded(scratch("measured/config.json"), false);
+
+    /* Going on measures, and keeps to what it then has. */
+    m = (measuring){0};
+    p.resume = 1;
+    OK(lun_train_run(dev, dataset, &c, &p));
+    ck_assert_int_eq(m.passes, 1);
+    check_kernels_recorded(scratch("measured/config.json"), true);
+    p.length.steps = 4;
+    OK(lun_train_run(dev, dataset, &c, &p));
+    ck_assert_int_eq(m.passes, 1);
+    unsetenv("LUNETTE_CACHE");
+}
+END_TEST
+
+/* What time was too short for is not measured after the rest has been found right: it would run unchecked. */
+START_TEST(nothing_is_measured_after_vetting)
+{
+    const lun_train_config c = small();
+    setenv("LUNETTE_CACHE", scratch("cache"), 1);
+    measuring m = {0};
+    lun_tune_params tuner;
+    lun_run_params p = tuned_params(scratch("vetted"), &tuner, &m);
+    p.vet = 1;
+    OK(lun_train_run(dev, dataset, &c, &p));
+    ck_assert_int_eq(m.passes, 1);
+    check_kernels_recorded(scratch("vetted/config.json"), true);
+    unsetenv("LUNETTE_CACHE");
+}
+END_TEST
+
 START_TEST(a_start_from_a_file)
 {
     lun_train_config c = small();
@@ -588,6 +660,8 @@ int main(void)
     tcase_add_test(tc, a_run_is_its_trainer_and_loads_back);
     tcase_add_test(tc, resuming_sampling_and_saving_change_no_bit);
     tcase_add_test(tc, a_stop_is_saved);
+    tcase_add_test(tc, a_stop_while_measuring_records_no_kernels);
+    tcase_add_test(tc, nothing_is_measured_after_vetting);
     tcase_add_test(tc, a_start_from_a_file);
     tcase_add_test(tc, a_run_that_diverges_leaves_its_checkpoint);
     tcase_add_test(tc, a_full_disk_leaves_the_older_checkpoint);
