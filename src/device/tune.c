@@ -231,8 +231,10 @@ static lun_status tune_jobs(tuner *t, const task *jobs, size_t count, lun_tuning
         if (lun_tuner_show(t, ""))
             break;
         if (t->clock() - t->started > t->budget) {
-            lun_log(LUN_LOG_INFO, "tuning: %.0f s are used up; %zu of %zu ops keep the device's own choice", t->budget,
-                    count - j, count);
+            lun_log(LUN_LOG_INFO,
+                    "tuning: %.0f s are used up; %zu of %zu ops keep the device's own choice ('lunette tune --seconds' "
+                    "takes longer)",
+                    t->budget, count - j, count);
             break;
         }
         status = tune_job(t, &jobs[j], (int)(count - j), tuning);
