@@ -127,12 +127,12 @@ static lun_status find_batch_norms(const lun_train_config *c, bool *has)
     return status;
 }
 
-/* The next larger number of parts that leaves at most half as many pictures in one; 0: there is none. */
+/* The next larger number of parts that leaves at most half as many pictures in one, rounded up; 0: there is none. */
 static int more_parts(const lun_train_config *c)
 {
     const int now = c->batch / c->accumulate;
     for (int parts = c->accumulate + 1; parts <= c->batch; parts++)
-        if (c->batch % parts == 0 && c->batch / parts <= now / 2)
+        if (c->batch % parts == 0 && c->batch / parts <= (now + 1) / 2)
             return parts;
     return 0;
 }

@@ -153,7 +153,7 @@ TRAINING = [
     ("src/train/trainer.c", "lun_graph_settle(g, hyper);", "(void)hyper;", "unit health"),
     ("src/train/trainer.c", "lun_graph_backward_guarded(g, t->values.loss", "lun_graph_backward_weighted(g, t->values.loss", "unit health"),
     ("src/train/trainer_files.c", "        t->skipped = skipped;\n", "", "unit health"),
-    ("src/train/run_make.c", "c->batch / parts <= now / 2", "c->batch / parts <= now", "unit recover"),
+    ("src/train/run_make.c", "c->batch / parts <= (now + 1) / 2", "c->batch / parts <= now", "unit recover"),
     ("src/train/run_make.c", "make_trainer(r, detours, false)", "make_trainer(r, detours, true)", "unit train"),
     ("src/train/run_record.c", "    if (r->stop)\n        return LUN_OK;\n", "", "unit train"),
     ("src/device/watch.c", "calls % 2 == 1 && calls == seen", "calls == seen", "unit watch"),

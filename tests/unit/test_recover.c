@@ -255,6 +255,30 @@ START_TEST(a_batch_is_computed_in_parts_where_memory_lacks)
 }
 END_TEST
 
+/* 6 pictures at a time become 3, not 4, and 3 become 2. */
+START_TEST(parts_are_halved)
+{
+    lun_train_config c = unet();
+    lun_dataset_close(&dataset);
+    draw_folder(scratch("pictures"), 12, 2 * SIDE);
+    dataset = open_folder(scratch("pictures"), 2 * SIDE);
+    c.batch = 12;
+    for (int parts = 2; parts <= 4; parts += 2) {
+        const size_t now = needs(c, 12, parts), next = needs(c, 12, parts == 2 ? 3 : 6);
+        ck_assert_uint_gt(now, next);
+        c.accumulate = parts;
+        lun_run_params p = run_params(parts == 2 ? "six" : "three", 2);
+        limit = (now + next) / 2;
+        OK(run_with(&c, &p));
+        limit = 0;
+        const char *want = parts == 2
+                               ? "no room for 6 pictures at a time: each batch of 12 is computed in 4 parts of 3,"
+                               : "no room for 3 pictures at a time: each batch of 12 is computed in 6 parts of 2,";
+        ck_assert_msg(times_said(want) == 1, "%s", said);
+    }
+}
+END_TEST
+
 START_TEST(with_batch_norms_the_batch_that_fits_is_named)
 {
     lun_train_config c = small();
@@ -290,6 +314,7 @@ int main(void)
     tcase_add_test(tc, a_lost_device_is_opened_anew);
     tcase_add_test(tc, a_device_that_never_recovers_ends_the_run);
     tcase_add_test(tc, a_batch_is_computed_in_parts_where_memory_lacks);
+    tcase_add_test(tc, parts_are_halved);
     tcase_add_test(tc, with_batch_norms_the_batch_that_fits_is_named);
     suite_add_tcase(s, tc);
     SRunner *runner = srunner_create(s);
