@@ -48,6 +48,7 @@ KERNELS = [
     ("cl/optimizer.cl", "(f_sqrt(square) / root + arg.eps)", "(f_sqrt(square) + arg.eps)", "opcheck --op adam"),
     ("cl/optimizer.cl", "(f_sqrt(square) / root + arg.eps)", "(f_sqrt(square + arg.eps) / root)", "opcheck --op adam"),
     ("cl/optimizer.cl", "pull = arg.decoupled ? 0.0f : arg.weight_decay;", "pull = arg.weight_decay;", "opcheck --op adam"),
+    ("cl/update.cl", "EMA_MOVE(a3, w3);", "EMA_MOVE(a3, w2);", "opcheck --op ema"),
     ("cl/update.cl", "average[i] += weight * (param[i] - average[i])", "average[i] = weight * average[i] + (1.0f - weight) * param[i]", "opcheck --op ema"),
     ("cl/update.cl", "scale[item] = ratio < 1.0f ? ratio : 1.0f;", "scale[item] = ratio;", "opcheck --op clip_norm"),
     # Objectives

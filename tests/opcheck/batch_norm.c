@@ -49,6 +49,7 @@ static const norm_shape tiny[] = {
     {3, 3, 12, 11, true, false, RANDOM, 1e-3, 0.1},
     {2, 66, 3, 3, false, false, RANDOM, 1e-5, 0.1},
 };
+static const norm_shape tiny_long = {1, 1, 66, 63, true, true, RANDOM, 1e-5, 0.1}; /* more than 64 chunks of a GPU */
 static const norm_shape layers[] = {
     {16, 128, 64, 64, true, true, RANDOM, 1e-5, 0.1},
     {16, 512, 16, 16, true, true, RANDOM, 1e-5, 0.1},
@@ -65,7 +66,7 @@ static int count(oc_set set)
 {
     switch (set) {
     case OC_SUITE: return 4 * COUNT(shapes);
-    case OC_TINY: return 3 * COUNT(tiny);
+    case OC_TINY: return 4 * COUNT(tiny) + 1;
     case OC_LONG: return COUNT(layers) + 100;
     case OC_PERF: return 3 * COUNT(layers);
     default: return 2 * COUNT(grad);
@@ -77,7 +78,7 @@ static norm_shape choose(oc_set set, int index, oc_rng *rng)
     if (set == OC_SUITE)
         return shapes[index % COUNT(shapes)];
     if (set == OC_TINY)
-        return tiny[index % COUNT(tiny)];
+        return index < 4 * COUNT(tiny) ? tiny[index % COUNT(tiny)] : tiny_long;
     if (set == OC_GRAD)
         return grad[index % COUNT(grad)];
     if (set == OC_PERF)
@@ -115,7 +116,7 @@ static bool given(oc_set set, int index)
 {
     switch (set) {
     case OC_SUITE: return index >= 3 * COUNT(shapes);
-    case OC_TINY: return index >= 2 * COUNT(tiny);
+    case OC_TINY: return index >= 2 * COUNT(tiny) && index < 4 * COUNT(tiny);
     case OC_LONG: return index % 3 == 2;
     case OC_PERF: return index >= 2 * COUNT(layers);
     default: return false;

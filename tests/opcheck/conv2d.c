@@ -124,31 +124,51 @@ static const int offset[][12] = {
 enum { OFFSET = 1000 };
 /* Two groups a dimension and more: the tiles of cl/gpu are 64 rows (pixels; taps and channels for wgrad) x 64 channels,
  * 16 deep. Oclgrind is slow, so the tiled sum is just two steps deep, which differs from direction to direction. */
-static const int tiny[][12] = {{1, 2, 66, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1}};
-static const int tiny_transpose[][12] = {{1, 66, 2, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 3, 2, 6, 5, 4, 4, 2, 2, 1, 1, 1}};
-static const int tiny_wgrad[][12] = {{1, 8, 66, 5, 4, 3, 3, 1, 1, 1, 1, 0}, {1, 2, 3, 18, 17, 2, 2, 1, 1, 0, 0, 0}};
-/* For the panel kernels with 4 lanes, so panels of 8 channels: more than one block of pixels and panel, a depth block
- * that ends inside a tap, one that ends between taps (direction 0 and 1); more than one block of channels, one of
- * pixels, and stride with padding (2, the weight gradient). Too deep for the other candidates under Oclgrind. */
-enum { TINY_PANEL = 3 };
-static const int tiny_panel[3][TINY_PANEL][12] = {
-    {{1, 1, 9, 11, 13, 2, 1, 1, 1, 0, 0, 1},
-     {1, 257, 3, 3, 2, 2, 1, 1, 1, 0, 0, 1},
-     {1, 29, 9, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
-    {{1, 9, 1, 21, 13, 4, 1, 2, 1, 1, 0, 1},
-     {1, 3, 257, 3, 2, 2, 1, 1, 1, 0, 0, 1},
-     {1, 9, 29, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
-    {{1, 25, 9, 3, 2, 2, 1, 1, 1, 0, 0, 0},
-     {1, 2, 9, 18, 17, 2, 2, 1, 1, 0, 0, 0},
-     {2, 3, 9, 7, 4, 2, 3, 2, 1, 1, 2, 0}},
-};
-/* For few pixels, with 4 lanes: more than one register tile of pixels and panel, a last panel that laps over, more than
- * one block of the depth; more than one slice of channels. */
-enum { TINY_FEW = 2 };
-static const int tiny_few[3][TINY_FEW][12] = {
-    {{1, 66, 9, 4, 3, 2, 1, 1, 1, 0, 0, 1}, {2, 2, 17, 5, 4, 2, 3, 2, 1, 1, 2, 1}},
-    {{1, 33, 9, 4, 3, 2, 1, 1, 1, 0, 0, 1}, {2, 3, 17, 5, 4, 2, 3, 2, 1, 1, 2, 1}},
-    {{1, 50, 9, 3, 2, 2, 1, 1, 1, 0, 0, 0}, {2, 3, 17, 5, 4, 2, 3, 2, 1, 1, 2, 0}},
+#define MANY_PHASES                                                                                                    \
+    {                                                                                                                  \
+        1, 3, 2, 10, 9, 3, 4, 9, 8, 1, 2, 0                                                                            \
+    } /* of the data gradient: too many for a launch each */
+static const int tiny[][12] = {
+    {1, 2, 66, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 2, 3, 7, 4, 2, 3, 2, 1, 1, 2, 1}, MANY_PHASES};
+static const int tiny_transpose[][12] = {
+    {1, 66, 2, 9, 8, 3, 3, 1, 1, 1, 1, 1}, {1, 3, 2, 6, 5, 4, 4, 2, 2, 1, 1, 1}, MANY_PHASES};
+static const int tiny_wgrad[][12] = {
+    {1, 8, 66, 5, 4, 3, 3, 1, 1, 1, 1, 0}, {1, 2, 3, 18, 17, 2, 2, 1, 1, 0, 0, 0}, MANY_PHASES};
+/* For single candidates, with 4 lanes, so panels of 8 channels; too deep for the others under Oclgrind.
+ *
+ * panel: more than one block of pixels and panel, a depth block that ends inside a tap, one that ends between taps
+ * (direction 0 and 1); more than one block of channels, one of pixels, and stride with padding (2, the weight
+ * gradient). few_pixels: more than one register tile of pixels and panel, a last panel that laps over, more than one
+ * block of the depth; more than one slice of channels. pointwise: more than one register tile of pixels, panel and
+ * block of the depth, of which the last are not whole. winograd_4x4: so many tiles that the weight gradient takes them
+ * in rounds. */
+typedef struct only_case {
+    const char *candidate;
+    int v[12];
+} only_case;
+enum { TINY_ONLY = 7 };
+static const only_case tiny_only[3][TINY_ONLY] = {
+    {{"panel", {1, 1, 9, 11, 13, 2, 1, 1, 1, 0, 0, 1}},
+     {"panel", {1, 257, 3, 3, 2, 2, 1, 1, 1, 0, 0, 1}},
+     {"panel", {1, 29, 9, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
+     {"few_pixels", {1, 66, 9, 4, 3, 2, 1, 1, 1, 0, 0, 1}},
+     {"few_pixels", {2, 2, 17, 5, 4, 2, 3, 2, 1, 1, 2, 1}},
+     {"pointwise", {1, 258, 17, 5, 3, 1, 1, 1, 1, 0, 0, 1}},
+     {"winograd_4x4", {1, 2, 3, 20, 20, 3, 3, 1, 1, 1, 1, 1}}},
+    {{"panel", {1, 9, 1, 21, 13, 4, 1, 2, 1, 1, 0, 1}},
+     {"panel", {1, 3, 257, 3, 2, 2, 1, 1, 1, 0, 0, 1}},
+     {"panel", {1, 9, 29, 4, 3, 3, 3, 1, 1, 1, 1, 0}},
+     {"few_pixels", {1, 33, 9, 4, 3, 2, 1, 1, 1, 0, 0, 1}},
+     {"few_pixels", {2, 3, 17, 5, 4, 2, 3, 2, 1, 1, 2, 1}},
+     {"pointwise", {1, 17, 258, 5, 3, 1, 1, 1, 1, 0, 0, 1}},
+     {"winograd_4x4", {1, 3, 2, 20, 20, 3, 3, 1, 1, 1, 1, 1}}},
+    {{"panel", {1, 25, 9, 3, 2, 2, 1, 1, 1, 0, 0, 0}},
+     {"panel", {1, 2, 9, 18, 17, 2, 2, 1, 1, 0, 0, 0}},
+     {"panel", {2, 3, 9, 7, 4, 2, 3, 2, 1, 1, 2, 0}},
+     {"few_pixels", {1, 50, 9, 3, 2, 2, 1, 1, 1, 0, 0, 0}},
+     {"few_pixels", {2, 3, 17, 5, 4, 2, 3, 2, 1, 1, 2, 0}},
+     {"pointwise", {1, 33, 17, 13, 10, 1, 1, 1, 1, 0, 0, 0}},
+     {"winograd_4x4", {1, 2, 3, 31, 32, 3, 3, 1, 1, 1, 1, 0}}},
 };
 static const int grad[][14] = {
     {2, 2, 3, 4, 5, 3, 2, 1, 2, 1, 0, 1, 0, 0},   {1, 3, 2, 5, 4, 4, 4, 2, 2, 1, 1, 1, 0, 0},
@@ -181,7 +201,7 @@ static int count(oc_set set)
 {
     switch (set) {
     case OC_SUITE: return SUITE;
-    case OC_TINY: return COUNT(tiny) + TINY_PANEL + TINY_FEW;
+    case OC_TINY: return COUNT(tiny) + TINY_ONLY;
     case OC_LONG: return COUNT(layers) + COVERED_LONG;
     case OC_PERF: return 2 * COUNT(timed); /* without and with statistics */
     default: return COUNT(grad);
@@ -218,11 +238,7 @@ static void choose(lun_op_kind kind, oc_set set, int index, int *v)
         const int direction = kind == LUN_OP_CONV2D ? 0 : kind == LUN_OP_CONV2D_TRANSPOSE ? 1 : 2;
         const int(*const lists[3])[12] = {tiny, tiny_transpose, tiny_wgrad};
         const int own = index - COUNT(tiny);
-        memcpy(v,
-               own < 0            ? lists[direction][index]
-               : own < TINY_PANEL ? tiny_panel[direction][own]
-                                  : tiny_few[direction][own - TINY_PANEL],
-               sizeof tiny[0]);
+        memcpy(v, own < 0 ? lists[direction][index] : tiny_only[direction][own].v, sizeof tiny[0]);
     } else if (set == OC_GRAD) {
         memcpy(v, grad[index], sizeof grad[0]);
         v[REAL] = 1;
@@ -298,7 +314,7 @@ static void make(oc_case *c, oc_set set, int index, oc_rng *rng)
         c->max_zero = 0.8f;
     a->stats = v[STATS];
     if (set == OC_TINY && index >= COUNT(tiny))
-        c->only = index < COUNT(tiny) + TINY_PANEL ? "panel" : "few_pixels";
+        c->only = tiny_only[0][index - COUNT(tiny)].candidate;
     int64_t terms;
     if (c->op.kind == LUN_OP_CONV2D) {
         terms = (int64_t)v[C] * v[R] * v[S] + 1;

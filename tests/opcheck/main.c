@@ -5,11 +5,12 @@
 #include "opcheck.h"
 
 static const char help[] =
-    "usage: opcheck [test|grad|perf|support] [options]\n"
+    "usage: opcheck [test|grad|perf|support|kernels] [options]\n"
     "  test      every op, every candidate that accepts, against the float64 reference (the default)\n"
     "  grad      the gradient rules against finite differences and exact adjoints; needs no device\n"
     "  perf      time every candidate\n"
     "  support   which candidate takes which cases, or the first reason why not\n"
+    "  kernels   the name of each kernel that the cases launch\n"
     "  --device SPEC   cpu (default), opencl, opencl:I, check\n"
     "  --op NAME  --candidate NAME  --case INDEX  --seed S\n"
     "  --skip NAME  a candidate to leave out\n"
@@ -37,6 +38,17 @@ bool oc_candidate_chosen(const oc_options *options, const char *name)
 {
     return (options->candidate == NULL || strcmp(options->candidate, name) == 0) &&
            (options->skip == NULL || strcmp(options->skip, name) != 0);
+}
+
+bool oc_tries(const oc_options *options, const oc_case *c, const char *candidate)
+{
+    return oc_candidate_chosen(options, candidate) && (c->only == NULL || strcmp(c->only, candidate) == 0);
+}
+
+/* Oclgrind is slow: there one case. */
+bool oc_tries_pitched(const oc_options *options, int index)
+{
+    return options->set != OC_TINY || index == 0;
 }
 
 static bool has_chosen_candidate(const oc_options *options, const oc_op *op)
@@ -261,7 +273,7 @@ static void test_case(oc_options *options, const oc_op *op, int index, tally *t)
     t->cases++;
     int number = 0;
     for (const lun_candidate *k = lun_candidates(op->kind); k->name != NULL; k++, number++) {
-        if (!oc_candidate_chosen(options, k->name) || (c.only != NULL && strcmp(c.only, k->name) != 0))
+        if (!oc_tries(options, &c, k->name))
             continue;
         uint32_t *got[LUN_OP_MAX_DST] = {NULL};
         asked++;
@@ -278,8 +290,7 @@ static void test_case(oc_options *options, const oc_op *op, int index, tally *t)
         if (status != LUN_OK)
             complain(options, &c, k->name, index, t);
         oc_case pitched = c;
-        /* Oclgrind is slow: there one case. */
-        if (status == LUN_OK && (options->set != OC_TINY || index == 0) && oc_pitch(&pitched, index) &&
+        if (status == LUN_OK && oc_tries_pitched(options, index) && oc_pitch(&pitched, index) &&
             run_pitched(options, op, &pitched, k->name, &own, t, number, got) != LUN_OK)
             complain(options, &pitched, k->name, index, t);
         for (int d = 0; d < LUN_OP_MAX_DST; d++)
@@ -428,6 +439,7 @@ int main(int argc, char **argv)
                                      : strcmp(mode, "grad") == 0    ? oc_mode_grad
                                      : strcmp(mode, "perf") == 0    ? oc_mode_perf
                                      : strcmp(mode, "support") == 0 ? oc_mode_support
+                                     : strcmp(mode, "kernels") == 0 ? oc_mode_kernels
                                                                     : NULL;
     if (run == NULL)
         return usage("no such mode:", mode);

@@ -168,7 +168,12 @@ int oc_mode_test(const oc_options *options);
 int oc_mode_grad(const oc_options *options);
 int oc_mode_perf(const oc_options *options);
 int oc_mode_support(const oc_options *options);
+int oc_mode_kernels(const oc_options *options);
 bool oc_candidate_chosen(const oc_options *options, const char *name);
+/* Whether the candidate is chosen and the case is made for it. */
+bool oc_tries(const oc_options *options, const oc_case *c, const char *candidate);
+/* Whether it is tried with pitches, too. */
+bool oc_tries_pitched(const oc_options *options, int index);
 bool oc_chosen(const oc_options *options, const oc_op *op);
 
 #endif

@@ -1,4 +1,5 @@
-/* perf: how long an op takes with each candidate. support: which candidate takes which op, or why not. */
+/* perf: how long an op takes with each candidate. support: which candidate takes which op, or why not. kernels: what
+ * the cases launch. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,6 +111,37 @@ int oc_mode_support(const oc_options *options)
             }
             printf("%-20s %-10s %-14s ready %3d of %3d  %s\n", lun_op_info_of(op->kind)->name, options->dev->info.spec,
                    k->name, ready, cases, reason);
+        }
+    }
+    return failures == 0 ? 0 : 1;
+}
+
+/* A line a launch: the kernel's name in its text. */
+static void print_kernels(const oc_options *options, const oc_case *c)
+{
+    for (const lun_candidate *k = lun_candidates(c->op.kind); k->name != NULL; k++) {
+        lun_lowering lowering = {0};
+        if (!oc_tries(options, c, k->name) || k->lower(&c->op, &options->dev->caps, &lowering) != LUN_OK)
+            continue;
+        for (int l = 0; l < lowering.count; l++)
+            if (lowering.launch[l].file != NULL)
+                printf("%s\n", lowering.launch[l].kernel);
+    }
+}
+
+int oc_mode_kernels(const oc_options *options)
+{
+    int failures = 0;
+    for (int o = 0; o < oc_op_count; o++) {
+        for (int i = 0; oc_chosen(options, oc_ops[o]) && i < oc_ops[o]->count(options->set); i++) {
+            oc_case c;
+            if (oc_make(oc_ops[o], options->set, i, options->seed, false, &c) != LUN_OK)
+                failures++;
+            else
+                print_kernels(options, &c);
+            if (oc_tries_pitched(options, i) && oc_pitch(&c, i))
+                print_kernels(options, &c);
+            oc_free(&c);
         }
     }
     return failures == 0 ? 0 : 1;

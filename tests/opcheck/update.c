@@ -20,7 +20,8 @@ static const int shapes[][4] = {
     {1, 1, 1, 1},   {2, 3, 5, 7},  {1, 31, 33, 1}, {3, 1, 17, 19},  {5, 65, 3, 2},    {2, 64, 8, 8},
     {16, 33, 1, 1}, {1, 1, 1, 64}, {1, 2, 65, 64}, {7, 32, 13, 11}, {1, 1, 131, 257}, {1, 16449, 1, 1},
 };
-static const int tiny[][4] = {{2, 3, 20, 17}, {3, 70, 3, 5}};
+/* The last have three and four averages, and health with them. */
+static const int tiny[][4] = {{2, 3, 20, 17}, {3, 70, 3, 5}, {1, 5, 3, 2}, {2, 9, 8, 1}, {1, 67, 1, 1}};
 static const int layers[][4] = {{1024, 1024, 3, 3}};
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
@@ -119,7 +120,7 @@ static void make_ema(oc_case *c, oc_set set, int index, oc_rng *rng)
 {
     static const double weights[] = {1e-4, 0.05, 1, 0.5};
     const lun_desc desc = pick(c, set, index, rng);
-    const int averages = 1 + (index + index / 3) % LUN_OP_MAX_EMA;
+    const int averages = 1 + index % LUN_OP_MAX_EMA;
     oc_fill_reals(c, oc_source(c, desc), rng, 0.2, 1);
     const int w = oc_source(c, lun_image(1, LUN_OP_MAX_EMA, 1, 1));
     for (int i = 0; i < LUN_OP_MAX_EMA; i++)
