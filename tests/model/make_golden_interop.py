@@ -61,6 +61,12 @@ def make(folder, name):
     path = f"{folder}/{name}"
     shutil.rmtree(path, ignore_errors=True)
     DDPMPipeline(unet, DDPMScheduler(**scheduler_config)).save_pretrained(path)
+    if name == "hf-adm":  # JSON as others lay it out: nothing between the tokens
+        with open(f"{path}/model_index.json", "r+") as file:
+            text = json.dumps(json.load(file), separators=(",", ":"))
+            file.seek(0)
+            file.truncate()
+            file.write(text)
     size = unet_config["sample_size"]
     shape = (2, unet_config["in_channels"], *(size if isinstance(size, tuple) else (size, size)))
     x, t = torch.randn(shape), torch.randint(0, scheduler_config.get("num_train_timesteps", 1000), (2,))
