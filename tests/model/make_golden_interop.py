@@ -7,7 +7,7 @@ Needs torch, safetensors and diffusers. Two networks: Ho's, with a schedule and 
 and a learned variance. in, out: a call in float32 weights and float64 arithmetic, with PyTorch's own error in float32 in the metadata.
 picture: a whole DDPMPipeline run in float32 with given noise.
 """
-import argparse, os, shutil
+import argparse, json, os, shutil
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import save_file
