@@ -103,7 +103,7 @@ static norm_shape choose(oc_set set, int index, oc_rng *rng)
 static int merging(oc_set set, int index)
 {
     switch (set) {
-    case OC_SUITE: return index < COUNT(shapes) ? 0 : 1 + (index % COUNT(shapes) / 2 + index / COUNT(shapes)) % 4;
+    case OC_SUITE: return index < COUNT(shapes) ? 0 : (index % COUNT(shapes) / 2 + index / COUNT(shapes)) % 5;
     case OC_TINY: return index < COUNT(tiny) ? 0 : 1 + index % 4;
     case OC_LONG: return index % 5;
     case OC_PERF: return index < COUNT(layers) ? 0 : 4;

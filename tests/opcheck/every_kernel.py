@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Is every kernel of the texts launched by some case?
+"""Is every kernel of the texts launched by some case? Has the suite every kind of case?
 
     every_kernel.py OPCHECK CL_DIR [--under COMMAND] ARGUMENTS...    each of ARGUMENTS: those of one `opcheck kernels`, in one word
+    every_kernel.py OPCHECK --kinds                                  attributes and numbers of operands, of all that --long has
 
-Exit 1 names the kernels that none of these launches; 77 where there is no device for one of them, or no COMMAND.
+Exit 1 names the kernels that none of these launches, or the kinds that only --long has; 77 where there is no device for one of them,
+or no COMMAND.
 """
 import pathlib
 import re
@@ -19,8 +21,23 @@ def defined(folder):
     return {a or b for path in folder.rglob("*") if path.suffix in (".cl", ".h") for a, b in DEFINED.findall(path.read_text())}
 
 
+def kinds(opcheck, *options):
+    done = subprocess.run([opcheck, "kernels", *options], stdout=subprocess.PIPE, text=True, check=True)
+    return {line[2:] for line in done.stdout.splitlines() if line.startswith("= ")}
+
+
+def check_kinds(opcheck):
+    suite, long = kinds(opcheck), kinds(opcheck, "--long")
+    print("%d kinds of cases, %d in the long set" % (len(suite), len(long)))
+    for kind in sorted(long - suite):
+        print("FAIL: not in the suite:", kind)
+    return 1 if long - suite or not suite else 0
+
+
 def main():
     opcheck, folder, *runs = sys.argv[1:]
+    if folder == "--kinds":
+        return check_kinds(opcheck)
     prefix = []
     if runs[0] == "--under":
         prefix = [runs[1]]
@@ -34,7 +51,7 @@ def main():
         if done.returncode:
             print(done.stdout[-2000:])
             return done.returncode
-        launched |= set(done.stdout.split())
+        launched |= {line for line in done.stdout.splitlines() if not line.startswith("= ")}
     known = defined(pathlib.Path(folder))
     missing, strange = sorted(known - launched), sorted(launched - known)
     print("%d kernels, %d of them launched" % (len(known), len(known & launched)))

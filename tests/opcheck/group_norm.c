@@ -60,7 +60,7 @@ static int count(oc_set set)
 {
     switch (set) {
     case OC_SUITE: return 3 * COUNT(shapes);
-    case OC_TINY: return 2 * COUNT(tiny);
+    case OC_TINY: return COUNT(tiny) + MERGED;
     case OC_LONG: return COUNT(layers) + 100;
     case OC_PERF: return 2 * COUNT(layers);
     default: return 4 * COUNT(grad);
@@ -97,8 +97,9 @@ static group_shape choose(oc_set set, int index, oc_rng *rng)
 static int merging(oc_set set, int index)
 {
     switch (set) {
-    case OC_SUITE: return (index % COUNT(shapes) + 2 * (index / COUNT(shapes)) + index % 2) % MERGED;
-    case OC_TINY: return index < COUNT(tiny) ? 0 : 1 + index % (MERGED - 1);
+    case OC_SUITE:
+        return (index % COUNT(shapes) + index % COUNT(shapes) / MERGED + 2 * (index / COUNT(shapes))) % MERGED;
+    case OC_TINY: return index < COUNT(tiny) ? 0 : index - COUNT(tiny);
     case OC_LONG: return index % MERGED;
     case OC_PERF: return index < COUNT(layers) ? 0 : 1;
     default: return index / COUNT(grad);

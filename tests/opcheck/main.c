@@ -10,7 +10,7 @@ static const char help[] =
     "  grad      the gradient rules against finite differences and exact adjoints; needs no device\n"
     "  perf      time every candidate\n"
     "  support   which candidate takes which cases, or the first reason why not\n"
-    "  kernels   the name of each kernel that the cases launch\n"
+    "  kernels   what the cases are (=), and the name of each kernel that they launch\n"
     "  --device SPEC   cpu (default), opencl, opencl:I, check\n"
     "  --op NAME  --candidate NAME  --case INDEX  --seed S\n"
     "  --skip NAME  a candidate to leave out\n"

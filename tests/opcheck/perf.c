@@ -116,9 +116,17 @@ int oc_mode_support(const oc_options *options)
     return failures == 0 ? 0 : 1;
 }
 
-/* A line a launch: the kernel's name in its text. */
+/* A line for what it is but for its numbers, as "= conv2d relu stats of 3 for 2"; one a launch: the kernel's name in
+ * its text. */
 static void print_kernels(const oc_options *options, const oc_case *c)
 {
+    char text[300];
+    lun_op_describe(&c->op, text, sizeof text);
+    printf("= ");
+    for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " "))
+        if (strpbrk(word, "0123456789") == NULL || word == text)
+            printf("%s ", word);
+    printf("of %d for %d\n", c->op.nsrc, c->op.ndst);
     for (const lun_candidate *k = lun_candidates(c->op.kind); k->name != NULL; k++) {
         lun_lowering lowering = {0};
         if (!oc_tries(options, c, k->name) || k->lower(&c->op, &options->dev->caps, &lowering) != LUN_OK)
