@@ -387,17 +387,65 @@ done:
     return status;
 }
 
-bool lun_file_exists(const char *path)
+/* Of a stat() that failed: nothing is there, and nothing can be. */
+static bool is_missing(int error)
+{
+    return error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG;
+}
+
+lun_status lun_path_look(const char *path, lun_status error_kind, lun_path_kind *kind)
 {
     struct stat st;
-    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
+    if (stat(path, &st) == 0)
+        *kind = S_ISDIR(st.st_mode) ? LUN_PATH_FOLDER : S_ISREG(st.st_mode) ? LUN_PATH_FILE : LUN_PATH_OTHER;
+    else if (is_missing(errno))
+        *kind = LUN_PATH_MISSING;
+    else
+        return lun_fail(error_kind, "%s: cannot tell what it is: %s", path, strerror(errno));
+    return LUN_OK;
+}
+
+/* 0: there is an entry; else an errno. */
+static int look_for(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 ? 0 : errno;
+}
+
+static int look_in(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    const int length = snprintf(path, sizeof path, "%s/%s", folder, name);
+    return length > 0 && (size_t)length < sizeof path ? look_for(path) : ENAMETOOLONG;
+}
+
+bool lun_file_exists(const char *path)
+{
+    return !is_missing(look_for(path));
 }
 
 bool lun_file_exists_in(const char *folder, const char *name)
 {
-    char path[PATH_MAX];
-    const int length = snprintf(path, sizeof path, "%s/%s", folder, name);
-    return length > 0 && (size_t)length < sizeof path && lun_file_exists(path);
+    return !is_missing(look_in(folder, name));
+}
+
+static lun_status told(int error, const char *folder, const char *slash, const char *name, bool *there)
+{
+    *there = error == 0;
+    if (error == 0 || is_missing(error))
+        return LUN_OK;
+    return lun_fail(LUN_ERR_STORAGE, "%s%s%s: cannot tell whether it is there: %s", folder, slash, name,
+                    strerror(error));
+}
+
+lun_status lun_file_look(const char *path, bool *there)
+{
+    return told(look_for(path), path, "", "", there);
+}
+
+lun_status lun_file_look_in(const char *folder, const char *name, bool *there)
+{
+    return told(look_in(folder, name), folder, "/", name, there);
 }
 
 /* One level; its entry in the parent is synced, for a file inside is lost with it. */

@@ -73,11 +73,21 @@ void lun_file_sweep(const char *directory);
  * LUN_ERR_MEMORY where memory is out. Free *text with free(). `bytes` may be NULL. */
 lun_status lun_file_read(const char *path, size_t max_bytes, lun_status error_kind, char **text, size_t *bytes);
 
+/* A file is a regular one; other: a device, a pipe, a socket. */
+typedef enum lun_path_kind { LUN_PATH_MISSING, LUN_PATH_FOLDER, LUN_PATH_FILE, LUN_PATH_OTHER } lun_path_kind;
+
+/* What `path` leads to, links followed; nowhere: LUN_PATH_MISSING. Fails as `error_kind` with the system's reason where
+ * that cannot be told: a disk that does not answer must not look like a missing file. */
+lun_status lun_path_look(const char *path, lun_status error_kind, lun_path_kind *kind);
+
 /* Is there a directory entry of this name (of whatever kind)? Yes, too, where that cannot be told: what may be there is
  * better refused than overwritten or passed over. */
 bool lun_file_exists(const char *path);
 /* The same for `name` in `folder`; needs no memory, and so cannot fail. */
 bool lun_file_exists_in(const char *folder, const char *name);
+/* Both, but LUN_ERR_STORAGE where that cannot be told. */
+lun_status lun_file_look(const char *path, bool *there);
+lun_status lun_file_look_in(const char *folder, const char *name, bool *there);
 
 /* Make the directory `path` and what is missing above it (mode 0755 less the umask). An existing one is a success. */
 lun_status lun_make_dirs(const char *path);

@@ -299,7 +299,7 @@ static lun_status write_folder(const moving *m, const char *path)
 static lun_status keep_scheduler(moving *m, const char *path)
 {
     lun_diffusers_parts parts = {NULL};
-    m->folder = lun_is_diffusers_folder(path);
+    LUN_TRY(lun_diffusers_look(path, &m->folder));
     if (!m->folder)
         return LUN_OK;
     LUN_TRY(lun_diffusers_find(path, &parts));
@@ -316,7 +316,9 @@ static lun_status convert(moving *m, const lun_convert_params *params)
     if (params->layout == LUN_NAMING_DIFFUSERS)
         LUN_TRY(lun_diffusers_check(&m->info));
     m->info.naming = params->layout == LUN_NAMING_OWN ? lun_model_own_naming(m->info.config.network) : params->layout;
-    if (lun_file_exists(params->to))
+    bool there = false;
+    LUN_TRY(lun_file_look(params->to, &there));
+    if (there)
         return lun_fail(LUN_ERR_USAGE, "%s exists already: name a file or folder that does not", params->to);
     LUN_TRY(lun_safetensors_verify(m->file, 0));
     LUN_TRY(list(m));

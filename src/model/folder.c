@@ -1,7 +1,6 @@
 /* Where the parts of a diffusers' folder lie. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/base.h"
 #include "base/file.h"
@@ -12,17 +11,21 @@
 static const char *const weights[] = {LUN_DIFFUSERS_WEIGHTS, "diffusion_pytorch_model.fp16.safetensors",
                                       LUN_DIFFUSERS_WEIGHTS ".index.json", "diffusion_pytorch_model.bin"};
 
-bool lun_is_diffusers_folder(const char *path)
+lun_status lun_diffusers_look(const char *path, bool *is_one)
 {
-    struct stat st;
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
-        return false;
-    if (lun_file_exists_in(path, "model_index.json"))
-        return true;
-    for (size_t i = 0; i < LUN_COUNT(weights); i++)
-        if (lun_file_exists_in(path, weights[i]))
-            return !lun_file_exists_in(path, "checkpoints"); /* a run has a config.json too */
-    return false;
+    lun_path_kind kind;
+    bool model = false, run = false;
+    *is_one = false;
+    LUN_TRY(lun_path_look(path, LUN_ERR_STORAGE, &kind));
+    if (kind != LUN_PATH_FOLDER)
+        return LUN_OK;
+    LUN_TRY(lun_file_look_in(path, "model_index.json", is_one));
+    for (size_t i = 0; i < LUN_COUNT(weights) && !*is_one && !model; i++)
+        LUN_TRY(lun_file_look_in(path, weights[i], &model));
+    if (model)
+        LUN_TRY(lun_file_look_in(path, "checkpoints", &run)); /* a run has a config.json too */
+    *is_one = *is_one || (model && !run);
+    return LUN_OK;
 }
 
 /* Has the pipeline a UNet2DModel under "unet"? */

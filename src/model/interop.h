@@ -20,8 +20,9 @@ typedef struct lun_diffusers_parts {
 
 #define LUN_DIFFUSERS_WEIGHTS "diffusion_pytorch_model.safetensors"
 
-/* Does it look like one? No file is read, and a run's folder is none. */
-bool lun_is_diffusers_folder(const char *path);
+/* Does it look like one? No file is read, and a run's folder is none, nor is what is missing. LUN_ERR_STORAGE where
+ * that cannot be told. */
+lun_status lun_diffusers_look(const char *path, bool *is_one);
 /* LUN_ERR_CHECKPOINT for a pipeline without a UNet2DModel, and for a folder that lacks a part. The weights are whatever
  * takes their place: a pickle too, for the reader to refuse. */
 lun_status lun_diffusers_find(const char *path, lun_diffusers_parts *out);
@@ -30,7 +31,7 @@ void lun_diffusers_parts_free(lun_diffusers_parts *parts);
 /* config, height, width and the schedule as config.json and scheduler_config.json (where there is one) say; other
  * members stay. LUN_ERR_CHECKPOINT with the file and the key. */
 lun_status lun_diffusers_read(const lun_diffusers_parts *parts, lun_model_file_info *info);
-/* diffusers' words, by lun_schedule_kind (NULL: it has none; its own sigmoid is another schedule) and lun_prediction. */
+/* diffusers' words, by lun_schedule_kind (NULL: none; its own sigmoid is another schedule) and lun_prediction. */
 extern const char *const lun_diffusers_schedules[LUN_SCHEDULE_KINDS];
 extern const char *const lun_diffusers_predictions[LUN_PREDICTIONS];
 /* The scheduler alone, from its JSON. */

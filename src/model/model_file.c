@@ -218,10 +218,11 @@ lun_status lun_model_open(const char *path, const lun_model_hints *hints, lun_sa
     lun_diffusers_parts parts = {NULL};
     lun_safetensors *opened = NULL;
     lun_model_file_info info = unknown;
-    lun_status status = LUN_OK;
-    if (lun_is_diffusers_folder(path))
+    bool folder = false;
+    LUN_TRY(lun_diffusers_look(path, &folder));
+    if (folder)
         LUN_TRY(lun_diffusers_find(path, &parts));
-    status = lun_safetensors_open(parts.weights ? parts.weights : path, &opened);
+    lun_status status = lun_safetensors_open(parts.weights ? parts.weights : path, &opened);
     if (status == LUN_OK)
         status = inspect(opened, &parts, hints, &info);
     lun_diffusers_parts_free(&parts);

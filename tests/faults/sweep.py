@@ -205,7 +205,7 @@ class Sweep:
             return {STORAGE}
         if path.startswith(("pictures", "./pictures")):
             return {DATA, USAGE}  # a folder named on the command line, or what is in it
-        if call == "lstat" or path.startswith("run/checkpoints") and "lun_runfolder_holds_run" in self.symbols.text(fired):
+        if (call == "lstat" or path.startswith("run/checkpoints")) and "lun_runfolder_holds_run" in self.symbols.text(fired):
             return {USAGE, STORAGE}  # what cannot be told to be missing counts as there
         if path.endswith("config.json") and not ".tmp." in path:
             return {USAGE, CHECKPOINT, STORAGE}

@@ -194,6 +194,10 @@ CHECKPOINTS = [
     ("src/base/file.c", "    if (file)\n        unlinkat(file->dir, file->temp, 0);\n", "", "unit file"),
 ]
 
+FILES = [
+    ("src/base/file.c", "return error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG;", "return error != 0;", "unit file"),
+]
+
 DATA = [
     ("src/data/png.c", " || png_get_valid(png, info, PNG_INFO_tRNS)", "", "unit pictures"),
     ("src/data/png.c", "if (strncmp(text, \"tRNS\", 4) == 0)", "if (0)", "unit pictures"),
@@ -221,4 +225,4 @@ DATA = [
     ("src/device/tuning.c", "!(milliseconds >= 0 && milliseconds < 1e9)", "!(milliseconds < 1e9)", "unit tune"),
 ]
 
-MUTANTS = KERNELS + GRADIENTS + LOWERINGS + DIFFUSION + TRAINING + CHECKPOINTS + DATA
+MUTANTS = KERNELS + GRADIENTS + LOWERINGS + DIFFUSION + TRAINING + CHECKPOINTS + FILES + DATA

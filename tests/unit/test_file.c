@@ -158,6 +158,36 @@ START_TEST(a_directory_without_permission)
 }
 END_TEST
 
+START_TEST(what_cannot_be_told_is_not_missing)
+{
+    const char *loop = scratch("loop");
+    bool there = true;
+    lun_path_kind kind = LUN_PATH_OTHER;
+    ck_assert_int_eq(symlink("loop", loop), 0);
+    ck_assert_int_eq(lun_path_look(loop, LUN_ERR_DATA, &kind), LUN_ERR_DATA);
+    ck_contains(strerror(ELOOP));
+    ck_assert_int_eq(lun_file_look(loop, &there), LUN_OK);
+    ck_assert(there);
+    ck_assert_int_eq(lun_file_look_in(loop, "a", &there), LUN_ERR_STORAGE);
+    ck_contains(strerror(ELOOP));
+    ck_assert(lun_file_exists_in(loop, "a")); /* may be */
+
+    ck_assert_int_eq(lun_path_look(scratch("none"), LUN_ERR_DATA, &kind), LUN_OK);
+    ck_assert_int_eq(kind, LUN_PATH_MISSING);
+    ck_assert_int_eq(lun_path_look(scratch_dir, LUN_ERR_DATA, &kind), LUN_OK);
+    ck_assert_int_eq(kind, LUN_PATH_FOLDER);
+    ck_assert_int_eq(lun_path_look("/dev/null", LUN_ERR_DATA, &kind), LUN_OK);
+    ck_assert_int_eq(kind, LUN_PATH_OTHER);
+    char name[PATH_MAX + 1];
+    memset(name, 'a', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    ck_assert_int_eq(lun_file_look_in(scratch_dir, name, &there), LUN_OK);
+    ck_assert(!there);
+    ck_assert(!lun_file_exists(scratch("none")));
+    unlink(loop);
+}
+END_TEST
+
 START_TEST(a_full_disk_keeps_the_former_file)
 {
     const char *path = scratch("a");
@@ -267,6 +297,7 @@ int main(void)
     tcase_add_test(tests, leftovers_of_the_dead_are_swept);
     tcase_add_test(tests, what_cannot_be_written_is_refused);
     tcase_add_test(tests, a_directory_without_permission);
+    tcase_add_test(tests, what_cannot_be_told_is_not_missing);
     tcase_add_test(tests, a_full_disk_keeps_the_former_file);
     tcase_add_test(tests, reading_is_bounded_and_never_blocks);
     tcase_add_test(tests, directories_and_lines);

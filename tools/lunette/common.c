@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/file.h"
 #include "checkpoint/json.h"
 #include "checkpoint/runfolder.h"
 #include "model/interop.h"
@@ -135,14 +135,29 @@ void device_text(const lun_device *dev, const char *asked, char *text, size_t si
              strcmp(asked, "auto") == 0 ? ", chosen automatically" : "");
 }
 
+typedef enum model_kind { A_FILE, A_PIPELINE, A_RUN } model_kind;
+
+/* A folder that is no pipeline is taken for a run. */
+static lun_status look_at_model(const char *path, model_kind *kind)
+{
+    lun_path_kind found;
+    bool pipeline = false;
+    LUN_TRY(lun_path_look(path, LUN_ERR_STORAGE, &found));
+    if (found == LUN_PATH_MISSING)
+        return lun_fail(LUN_ERR_USAGE, "%s: no such model file or run folder", path);
+    LUN_TRY(lun_diffusers_look(path, &pipeline));
+    *kind = found != LUN_PATH_FOLDER ? A_FILE : pipeline ? A_PIPELINE : A_RUN;
+    return LUN_OK;
+}
+
 lun_status find_model(const char *path, char **file)
 {
-    struct stat st;
-    if (stat(path, &st) == 0 && (!S_ISDIR(st.st_mode) || lun_is_diffusers_folder(path))) {
-        *file = lun_strdup(path);
-        return *file ? LUN_OK : LUN_ERR_MEMORY;
-    }
-    return find_weights(path, "raw", file);
+    model_kind kind = A_FILE;
+    LUN_TRY(look_at_model(path, &kind));
+    if (kind == A_RUN)
+        return find_weights(path, "raw", file);
+    *file = lun_strdup(path);
+    return *file ? LUN_OK : LUN_ERR_MEMORY;
 }
 
 /* The file of a checkpoint that is meant, or NULL. */
@@ -161,14 +176,12 @@ static char **choose(lun_checkpoint *c, const char *which)
 
 lun_status find_weights(const char *path, const char *which, char **file)
 {
-    struct stat st;
-    if (stat(path, &st) != 0)
-        return lun_fail(LUN_ERR_USAGE, "%s: no such model file or run folder", path);
-    const bool model = !S_ISDIR(st.st_mode) || lun_is_diffusers_folder(path);
-    if (model && which)
+    model_kind kind = A_FILE;
+    LUN_TRY(look_at_model(path, &kind));
+    if (kind != A_RUN && which)
         return lun_fail(LUN_ERR_USAGE, "--weights %s: chooses among those of a run folder; %s is %s", which, path,
-                        S_ISDIR(st.st_mode) ? "a folder of diffusers" : "a file");
-    if (model)
+                        kind == A_PIPELINE ? "a folder of diffusers" : "a file");
+    if (kind != A_RUN)
         return find_model(path, file);
     lun_checkpoint newest;
     LUN_TRY(lun_runfolder_newest(path, false, &newest));

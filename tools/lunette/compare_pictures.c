@@ -1,9 +1,9 @@
 /* lunette compare: pictures in. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/base.h"
+#include "base/file.h"
 #include "common.h"
 #include "compare.h"
 #include "data/picture.h"
@@ -173,22 +173,17 @@ static lun_status first_size(comparison *c, const char *folder)
     return status == LUN_ERR_DATA ? LUN_OK : status;
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 lun_status compare_load_a(comparison *c)
 {
     const compare_args *a = c->args;
     lun_dataset *dataset = NULL;
-    struct stat st;
+    lun_path_kind kind;
     c->width = a->size[0];
     c->height = a->size[1];
-    if (stat(a->paths[0], &st) != 0)
+    LUN_TRY(lun_path_look(a->paths[0], LUN_ERR_DATA, &kind));
+    if (kind == LUN_PATH_MISSING)
         return lun_fail(LUN_ERR_USAGE, "%s: no such picture or folder of pictures", a->paths[0]);
-    if (!S_ISDIR(st.st_mode))
+    if (kind != LUN_PATH_FOLDER)
         return load_file(c);
     if (a->grid_given)
         return lun_fail(LUN_ERR_USAGE, "--grid: %s is a folder, not one picture", a->paths[0]);
@@ -209,7 +204,9 @@ lun_status compare_load_b(comparison *c)
 {
     const compare_args *a = c->args;
     lun_dataset *dataset = NULL;
-    if (!is_folder(a->paths[1]))
+    lun_path_kind kind;
+    LUN_TRY(lun_path_look(a->paths[1], LUN_ERR_DATA, &kind));
+    if (kind != LUN_PATH_FOLDER)
         return lun_fail(LUN_ERR_USAGE, "%s: no such folder of pictures", a->paths[1]);
     char *cache = a->no_cache ? NULL : a->cache ? lun_strdup(a->cache) : lun_cache_folder();
     lun_status status = load_folder(c, a->paths[1], cache, &dataset, &c->b);

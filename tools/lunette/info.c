@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/base.h"
+#include "base/file.h"
 #include "common.h"
 #include "live.h"
 #include "model/interop.h"
@@ -96,7 +96,10 @@ static lun_status show(const char *path)
     lun_safetensors *tensors = NULL;
     LUN_TRY(find_model(path, &file));
     lun_diffusers_parts parts = {NULL};
-    lun_status status = lun_is_diffusers_folder(file) ? lun_diffusers_find(file, &parts) : LUN_OK;
+    bool folder = false;
+    lun_status status = lun_diffusers_look(file, &folder);
+    if (status == LUN_OK && folder)
+        status = lun_diffusers_find(file, &parts);
     if (status == LUN_OK)
         status = lun_safetensors_open(parts.weights ? parts.weights : file, &tensors);
     if (status == LUN_OK)
@@ -143,55 +146,111 @@ static lun_status verify_file(const char *path)
     return status;
 }
 
-static int is_tensors(const struct dirent *entry)
+static bool is_tensors(const char *name)
 {
     static const char ending[] = ".safetensors";
-    const size_t length = strlen(entry->d_name);
-    return *entry->d_name != '.' && length >= sizeof ending &&
-           strcmp(entry->d_name + length + 1 - sizeof ending, ending) == 0;
+    const size_t length = strlen(name);
+    return *name != '.' && length >= sizeof ending && strcmp(name + length + 1 - sizeof ending, ending) == 0;
 }
 
-/* Every file of every checkpoint of a run; the failure is that of the first bad one. */
-static lun_status verify_run(const char *path)
+typedef struct paths {
+    char **path;
+    size_t count, room;
+} paths;
+
+static void paths_free(paths *list)
 {
-    struct dirent **entries = NULL;
+    for (size_t i = 0; i < list->count; i++)
+        free(list->path[i]);
+    free(list->path);
+}
+
+static lun_status paths_add(paths *list, const char *folder, const char *name)
+{
+    if (list->count == list->room) {
+        const size_t room = list->room ? 2 * list->room : 16;
+        char **more = lun_realloc(list->path, room, sizeof *more, "a list of files");
+        if (!more)
+            return LUN_ERR_MEMORY;
+        list->path = more;
+        list->room = room;
+    }
+    char *path = lun_format("%s/%s", folder, name);
+    if (!path)
+        return LUN_ERR_MEMORY;
+    list->path[list->count++] = path;
+    return LUN_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The safetensors files in `folder`, in the order of their names; a missing folder holds none. */
+static lun_status list_tensors(const char *folder, paths *list)
+{
+    lun_status status = LUN_OK;
+    DIR *stream = lun_open_dir(folder);
+    const struct dirent *entry = NULL;
+    while (stream && status == LUN_OK && (errno = 0, entry = readdir(stream)) != NULL)
+        if (is_tensors(entry->d_name))
+            status = paths_add(list, folder, entry->d_name);
+    if (status == LUN_OK && (stream ? errno != 0 : errno != ENOENT && errno != ENOTDIR))
+        status = lun_fail(errno == ENOMEM ? LUN_ERR_MEMORY : LUN_ERR_STORAGE, "%s: cannot read: %s", folder,
+                          strerror(errno));
+    if (stream)
+        closedir(stream);
+    if (list->count)
+        qsort(list->path, list->count, sizeof *list->path, by_name);
+    return status;
+}
+
+/* Every one; the failure is that of the first bad one. */
+static lun_status verify_files(const paths *list)
+{
     char first[1024] = "";
     lun_status worst = LUN_OK;
-    char *folder = lun_format("%s/checkpoints", path);
-    if (!folder)
-        return LUN_ERR_MEMORY;
-    const int count = scandir(folder, &entries, is_tensors, alphasort);
-    if (count < 0 && errno == ENOMEM)
-        worst = lun_fail(LUN_ERR_MEMORY, "%s: out of memory for its list", folder);
-    else if (count <= 0)
-        worst =
-            lun_fail(LUN_ERR_USAGE, "%s: a folder without checkpoints; name a run folder or a .safetensors file", path);
-    for (int i = 0; i < count; i++) {
-        char *file = lun_format("%s/%s", folder, entries[i]->d_name);
-        const lun_status status = file ? verify_file(file) : LUN_ERR_MEMORY;
-        if (file && status != LUN_OK)
-            printf("WRONG  %s\n", file);
+    for (size_t i = 0; i < list->count; i++) {
+        const lun_status status = verify_file(list->path[i]);
+        if (status != LUN_OK)
+            printf("WRONG  %s\n", list->path[i]);
         if (status != LUN_OK && worst == LUN_OK) {
             worst = status;
             snprintf(first, sizeof first, "%s", lun_error_detail());
         }
-        free(file);
-        free(entries[i]);
     }
-    free(entries);
+    return worst == LUN_OK ? LUN_OK : lun_fail(worst, "%s", first);
+}
+
+/* Every file of every checkpoint of a run. */
+static lun_status verify_run(const char *path)
+{
+    paths list = {NULL, 0, 0};
+    char *folder = lun_format("%s/checkpoints", path);
+    lun_status status = folder ? list_tensors(folder, &list) : LUN_ERR_MEMORY;
+    if (status == LUN_OK && list.count == 0)
+        status =
+            lun_fail(LUN_ERR_USAGE, "%s: a folder without checkpoints; name a run folder or a .safetensors file", path);
+    if (status == LUN_OK)
+        status = verify_files(&list);
+    paths_free(&list);
     free(folder);
-    return *first ? lun_fail(worst, "%s", first) : worst;
+    return status;
 }
 
 static lun_status verify(const char *path)
 {
-    struct stat st;
+    lun_path_kind kind;
+    bool folder = false;
     lun_diffusers_parts parts = {NULL};
-    if (stat(path, &st) != 0)
+    LUN_TRY(lun_path_look(path, LUN_ERR_STORAGE, &kind));
+    if (kind == LUN_PATH_MISSING)
         return lun_fail(LUN_ERR_USAGE, "%s: no such model file or run folder", path);
-    if (!S_ISDIR(st.st_mode))
+    if (kind != LUN_PATH_FOLDER)
         return verify_file(path);
-    if (!lun_is_diffusers_folder(path))
+    LUN_TRY(lun_diffusers_look(path, &folder));
+    if (!folder)
         return verify_run(path);
     LUN_TRY(lun_diffusers_find(path, &parts));
     const lun_status status = verify_file(parts.weights);

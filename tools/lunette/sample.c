@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include "base/base.h"
 #include "base/file.h"
@@ -59,10 +58,10 @@ static bool ends_with(const char *text, const char *end)
 static lun_status check_out(drawing *d)
 {
     const char *out = d->args->out;
-    struct stat st;
-    const bool there = stat(out, &st) == 0;
-    d->folder = there ? S_ISDIR(st.st_mode) : ends_with(out, "/");
-    if (!d->folder && !ends_with(out, ".png") && !(there && !S_ISREG(st.st_mode)))
+    lun_path_kind kind;
+    LUN_TRY(lun_path_look(out, LUN_ERR_STORAGE, &kind));
+    d->folder = kind == LUN_PATH_FOLDER || (kind == LUN_PATH_MISSING && ends_with(out, "/"));
+    if (!d->folder && !ends_with(out, ".png") && kind != LUN_PATH_OTHER)
         return lun_fail(LUN_ERR_USAGE, "--out %s: must end in .png, or in / to name a folder", out);
     if (d->folder)
         LUN_TRY(lun_make_dirs(out));

@@ -2,10 +2,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "advise.h"
 #include "base/base.h"
+#include "base/file.h"
 #include "checkpoint/runfolder.h"
 #include "common.h"
 #include "train_args.h"
@@ -136,8 +136,9 @@ lun_status train_make_config(const train_args *a, lun_device *dev, lun_train_con
             *length = recorded;
         return check_same(a, out);
     }
-    struct stat st; /* what is no folder is a matter for check_out() in train.c */
-    if (stat(a->out, &st) == 0 && S_ISDIR(st.st_mode) && lun_runfolder_holds_run(a->out))
+    lun_path_kind kind; /* what is no folder is a matter for check_out() in train.c */
+    LUN_TRY(lun_path_look(a->out, LUN_ERR_STORAGE, &kind));
+    if (kind == LUN_PATH_FOLDER && lun_runfolder_holds_run(a->out))
         return lun_fail(LUN_ERR_USAGE, "%s: already holds a run; go on with --resume or choose another folder", a->out);
     return train_new_config(a, dev, out, length);
 }
@@ -190,10 +191,11 @@ lun_status train_check_init(const train_args *a, const lun_train_config *c)
 
 lun_status train_check_folder(const char *folder)
 {
-    struct stat st;
-    if (stat(folder, &st) != 0)
+    lun_path_kind kind;
+    LUN_TRY(lun_path_look(folder, LUN_ERR_DATA, &kind));
+    if (kind == LUN_PATH_MISSING)
         return lun_fail(LUN_ERR_USAGE, "%s: no such folder of pictures", folder);
-    return S_ISDIR(st.st_mode) ? LUN_OK : lun_fail(LUN_ERR_USAGE, "%s: not a folder", folder);
+    return kind == LUN_PATH_FOLDER ? LUN_OK : lun_fail(LUN_ERR_USAGE, "%s: not a folder", folder);
 }
 
 lun_status train_check_length(const train_args *a)
