@@ -38,7 +38,7 @@ struct winograd_filter_args {
     int phase_depth;
     int width;      /* of a panel: 2 LANES */
     int transposed; /* the filter's channels swap roles */
-    int stream;     /* U is too large to be found in a cache later */
+    int stream;     /* U is written past the caches */
 };
 
 /* Channels of the source that an item of winograd_filter transforms. */

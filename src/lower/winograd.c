@@ -9,6 +9,9 @@
 #define SCRATCH_BYTES (256u << 20)
 /* What a third-level cache may be trusted to hold; V and M that the second level does. */
 #define CACHED_FLOATS (3 << 20)
+/* A transformed filter beyond so many is written past the caches: lines that are not there would first be read, and it
+ * has left the second level before it is used. */
+#define STREAMED_FLOATS (1 << 18)
 #define BLOCK_FLOATS  (60 << 10)
 /* Tiles at a time for larger filters. */
 #define LARGE_BLOCK 64
@@ -118,7 +121,7 @@ static lun_status gather(const lun_op *op, const lun_caps *caps, int out_size, l
                                            .phase_depth = w.phase_depth,
                                            .width = width,
                                            .transposed = transposed,
-                                           .stream = large};
+                                           .stream = filter > STREAMED_FLOATS};
     lun_launch *launch = lun_emit_prepare(out, t->file, "winograd_filter",
                                           phases * panels * lun_ceil_div(w.phase_depth, WINOGRAD_FILTER_CHANNELS));
     lun_emit_src(launch, 1);

@@ -217,7 +217,7 @@ class Sweep:
     def files(self, folder, code, said, kind, call, path):
         """What is wrong with the files."""
         now = tree(folder)
-        killed = code < 0 or kind == "term-on"  # nothing is cleared away: the next start does it
+        killed = code is None or code < 0 or kind == "term-on"  # nothing is cleared away: the next start does it
         for name, digest in now.items():
             if ".tmp." in name and killed:
                 pass
