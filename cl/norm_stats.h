@@ -28,7 +28,7 @@
 #ifdef __OPENCL_C_VERSION__
 #define NORM_COLUMNS 1
 #else
-#define NORM_COLUMNS 256
+#define NORM_COLUMNS 512
 #endif
 #endif
 

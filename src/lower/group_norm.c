@@ -50,7 +50,7 @@ static lun_launch_buffer dst_of(const part *p, int index)
 static struct group_rows_args rows_args(const part *p, int64_t height, bool silu)
 {
     const lun_shape s = p->op->src[0].shape;
-    const int64_t rows = s.h * s.w, width = lun_columns(p->caps);
+    const int64_t rows = s.h * s.w, width = lun_norm_columns(p->caps);
     return (struct group_rows_args){.rows = (int)rows,
                                     .columns = (int)s.c,
                                     .height = (int)height,
@@ -91,7 +91,7 @@ static int64_t samples_a_round(const lun_op *op, const lun_caps *caps, int image
     if (caps->gpu)
         return s.n;
     const int64_t bytes = s.c * s.h * s.w * 4 * images;
-    const int64_t pieces = lun_ceil_div(s.h * s.w, lun_chunk(caps)) * lun_ceil_div(s.c, lun_columns(caps));
+    const int64_t pieces = lun_ceil_div(s.h * s.w, lun_chunk(caps)) * lun_ceil_div(s.c, lun_norm_columns(caps));
     int64_t samples = lun_max_i64(ROUND_BYTES / bytes, lun_ceil_div(ROUND_PIECES * (int64_t)caps->units, pieces));
     samples = lun_max_i64(samples, lun_ceil_div(s.n, MAX_ROUNDS));
     return lun_min_i64(samples, s.n);

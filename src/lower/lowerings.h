@@ -82,10 +82,16 @@ typedef struct lun_cut {
 } lun_cut;
 lun_cut lun_cut_rows(const lun_caps *caps, int64_t rows, int64_t columns);
 
-/* Columns of an item of reduce.cl and norm.cl; at most the default that those texts have for plain C. */
+/* Columns of an item of reduce.cl and update.cl; at most the default that those texts have for plain C. */
 static inline int lun_columns(const lun_caps *caps)
 {
     return caps->gpu ? 1 : 256;
+}
+/* Those of norm.cl and group_norm.cl, whose operands are larger: whole rows of most layers. Where rows are cut, a core
+ * that fetches ahead stops at the end of each piece (half as long again for the gradient of 384 or 512 channels). */
+static inline int lun_norm_columns(const lun_caps *caps)
+{
+    return caps->gpu ? 1 : 512;
 }
 /* Rows a chunk of their first pass, and how many partial results later passes join. */
 static inline int64_t lun_chunk(const lun_caps *caps)

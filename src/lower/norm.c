@@ -8,7 +8,7 @@
 lun_launch *lun_emit_norm(lun_lowering *out, const lun_caps *caps, const char *file, const char *kernel, int64_t items)
 {
     lun_launch *launch = lun_emit(out, file, kernel, items);
-    snprintf(launch->options, sizeof launch->options, "-DNORM_COLUMNS=%d", lun_columns(caps));
+    snprintf(launch->options, sizeof launch->options, "-DNORM_COLUMNS=%d", lun_norm_columns(caps));
     return launch;
 }
 
@@ -26,13 +26,13 @@ static struct norm_chunk_args chunk_args(const lun_caps *caps, int64_t groups, i
                                     .pitch = pitch,
                                     .chunk = (int)lun_chunk(caps),
                                     .chunks = (int)lun_ceil_div(rows, lun_chunk(caps)),
-                                    .width = lun_columns(caps),
-                                    .blocks = (int)lun_ceil_div(columns, lun_columns(caps))};
+                                    .width = lun_norm_columns(caps),
+                                    .blocks = (int)lun_ceil_div(columns, lun_norm_columns(caps))};
 }
 
 int64_t lun_norm_height(const lun_caps *caps, int64_t rows, int64_t columns)
 {
-    const int64_t width = lun_min_i64(columns, lun_columns(caps));
+    const int64_t width = lun_min_i64(columns, lun_norm_columns(caps));
     return caps->gpu ? 1 : lun_min_i64(rows, lun_max_i64(1, lun_grain(caps, INT32_MAX) / width));
 }
 
@@ -171,8 +171,8 @@ static void apply(const lun_op *op, const lun_caps *caps, lun_lowering *out, con
                                          .dst_pitch = lun_dst_pitch(op, 0),
                                          .height = (int)height,
                                          .pieces = (int)lun_ceil_div(rows, height),
-                                         .width = lun_columns(caps),
-                                         .blocks = (int)lun_ceil_div(s.c, lun_columns(caps)),
+                                         .width = lun_norm_columns(caps),
+                                         .blocks = (int)lun_ceil_div(s.c, lun_norm_columns(caps)),
                                          .shifted = shifted,
                                          .eps = op->attrs.norm.eps};
     lun_launch *launch = emit(out, caps, kernel, groups * args.pieces * args.blocks);

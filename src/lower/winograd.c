@@ -9,10 +9,10 @@
 #define SCRATCH_BYTES (256u << 20)
 /* What a third-level cache may be trusted to hold; V and M that the second level does. */
 #define CACHED_FLOATS (3 << 20)
+#define BLOCK_FLOATS  (60 << 10)
 /* A transformed filter beyond so many is written past the caches: lines that are not there would first be read, and it
  * has left the second level before it is used. */
 #define STREAMED_FLOATS (1 << 18)
-#define BLOCK_FLOATS  (60 << 10)
 /* Tiles at a time for larger filters. */
 #define LARGE_BLOCK 64
 /* V's channels and panels' rows that stay in the first or second-level cache while all tiles use them. */

@@ -32,7 +32,7 @@ OWN = {
     "RANDOM_BLOCKS": {1: 16, 64: 1},
     "FILTER_TILE": {1: 16, 64: 1},
     "REDUCE_COLUMNS": {1: 256, 64: 1},
-    "NORM_COLUMNS": {1: 256, 64: 1},
+    "NORM_COLUMNS": {1: 512, 64: 1},
     "ATTENTION_COLUMNS": {1: 64, 64: 16},
     "ATTENTION_PARTS": {1: 2, 64: 16},
     "SQUARE_COLUMNS": {1: 256, 64: 1},
