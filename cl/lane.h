@@ -210,8 +210,22 @@ static inline lane lane_sums(lane *r)
 #define ROWS(X) X(0) X(1) X(2) X(3)
 #endif
 
-/* lane_stream(p, v) stores a lane that need not stay in the caches; p lies on a whole lane (lane_is_aligned). A kernel
- * that did so ends with lane_stream_end(), before which others may not see it. */
+/* lane_stream(p, v) stores a lane past the caches: for results that these have lost before they are read, since lines
+ * that are not in a cache are otherwise read before they are written. Only for whole lines, written at once, a lane
+ * (LANES_ARE_LINES) or the two of a panel's row (PAIRS_ARE_LINES), at a multiple of one (line_begins): parts of a line
+ * go to memory one by one, two to four times as slow as plain stores. A kernel that did so ends with lane_stream_end(),
+ * before which others may not see it. */
+#define LINE_FLOATS     16 /* of a cache line */
+#define LANES_ARE_LINES (LANES % LINE_FLOATS == 0)
+#define PAIRS_ARE_LINES (NR % LINE_FLOATS == 0)
+#define line_begins(p)  ((size_t)(p) % (sizeof(float) * LINE_FLOATS) == 0)
+#define lane_leave(p, v, past)                                                                                         \
+    do {                                                                                                               \
+        if (past)                                                                                                      \
+            lane_stream(p, v);                                                                                         \
+        else                                                                                                           \
+            lane_store(p, v);                                                                                          \
+    } while (0)
 #if LANES > 1 && defined(__OPENCL_C_VERSION__) && defined(__clang__) && defined(__x86_64__)
 #define lane_stream(p, v) __builtin_nontemporal_store(v, (__global lane *)(p))
 #define lane_stream_end() __builtin_ia32_sfence()
@@ -228,6 +242,5 @@ static inline lane lane_sums(lane *r)
 #define lane_stream(p, v) lane_store(p, v)
 #define lane_stream_end()
 #endif
-#define lane_is_aligned(p) ((size_t)(p) % (sizeof(float) * LANES) == 0)
 
 #endif

@@ -11,6 +11,7 @@ struct pointwise_args {
     int rows; /* pixels of all pictures */
     int src_c, src_pitch, dst_c, dst_pitch;
     int has_bias, relu;
+    int stream;          /* dst is too large to be found in a cache later */
     int depth_block;     /* of src_c, the piece of a panel that is used on all rows of an item before the next */
     int panels_per_item; /* of 2 LANES columns */
 };

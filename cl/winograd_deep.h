@@ -33,6 +33,7 @@ struct winograd_deep_args {
     int has_bias, relu;
     int moments;       /* stride of the moments (norm.h) of dst that are left, whole panels; 0: none */
     int moments_tiles; /* of so many tiles each, a divisor of `block` */
+    int stream;        /* V is too large to be found in a cache later */
     int tasks, slots;  /* pieces of work, and the items that share them out */
     int slot_floats;   /* scratch of one item */
 };

@@ -29,6 +29,7 @@ struct winograd_wgrad_args {
     int room;              /* tiles that a point's part of V and W has room for */
     int blocks, lines;     /* blocks of all phases; lines is a multiple of every MR and of LANES */
     int panels, panels_per_task;
+    int stream;       /* V and W are too large to be found in a cache later */
     int begun;        /* dU holds the sum over earlier rounds */
     int tasks, slots; /* slots: items of winograd_wgrad_deep, which share the tasks */
 };

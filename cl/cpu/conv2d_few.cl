@@ -168,7 +168,7 @@ static lane load_part(GLOBAL const float *p, const int valid)
 static void dot_rows(GLOBAL const float *x, const int pitch, const int *row, const int rows, GLOBAL const float *w,
                      const int columns, const int depth, GLOBAL const float *ahead, const int step, float *sums)
 {
-#define LINE(i)     GLOBAL const float *const x##i = x + (long)row[i_min(i, rows - 1)] * pitch;
+#define LINE(i) GLOBAL const float *const x##i = x + (long)row[i_min(i, rows - 1)] * pitch;
 #define BEGIN(i, j) lane acc##i##j = lane_splat(0.0f);
 #define STEP(i, j)  acc##i##j = lane_madd(a, b##j, acc##i##j);
 #define END(i, j)   all[i * DOT_COLUMNS + j] = acc##i##j;
@@ -315,7 +315,7 @@ KERNEL3(conv2d_few_weight, struct conv2d_few_args, GLOBAL const float *big, GLOB
 {
     const int tap = item / arg.slices, first = item % arg.slices * arg.per_slice;
     const int last = i_min(first + arg.per_slice, arg.big_c);
-    const int stream = arg.small_c % LANES == 0 && lane_is_aligned(dweight);
+    const int stream = PAIRS_ARE_LINES && arg.small_c % LINE_FLOATS == 0 && line_begins(dweight);
     int row[CONV2D_FEW_ROWS], pixel[CONV2D_FEW_ROWS];
     const int used = meet(arg, tap, row, pixel);
     float x[CONV2D_FEW_ROWS * MR];

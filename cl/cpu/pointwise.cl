@@ -22,6 +22,8 @@ KERNEL4(pointwise_rows, struct pointwise_args, GLOBAL const float *src, GLOBAL c
     const int groups = (panels + arg.panels_per_item - 1) / arg.panels_per_item;
     const int block = item / groups, first_panel = (item - block * groups) * arg.panels_per_item;
     const int last_panel = i_min(first_panel + arg.panels_per_item, panels);
+    const int stream =
+        PAIRS_ARE_LINES && arg.stream && arg.dst_c % NR == 0 && arg.dst_pitch % LINE_FLOATS == 0 && line_begins(dst);
     const int first_row = block * POINTWISE_ROWS, rows = i_min(POINTWISE_ROWS, arg.rows - first_row);
     for (int panel = first_panel; panel < last_panel; panel++) {
         const int column = panel * NR, valid = i_min(NR, arg.dst_c - column);
@@ -64,11 +66,22 @@ KERNEL4(pointwise_rows, struct pointwise_args, GLOBAL const float *src, GLOBAL c
 #define STORE(i)                                                                                                       \
     if (i <= last)                                                                                                     \
         store_columns(out + (long)i * arg.dst_pitch, valid, acc##i##0, acc##i##1);
-                ROWS(STORE)
+#define STREAM(i)                                                                                                      \
+    if (i <= last) {                                                                                                   \
+        lane_stream(out + (long)i * arg.dst_pitch, acc##i##0);                                                         \
+        lane_stream(out + (long)i * arg.dst_pitch + LANES, acc##i##1);                                                 \
+    }
+                if (stream && c0 + count == arg.src_c) {
+                    ROWS(STREAM)
+                } else {
+                    ROWS(STORE)
+                }
             }
             piece += (long)count * NR;
         }
     }
+    if (stream)
+        lane_stream_end();
 }
 
 /* Columns first .. first + count - 1 of `rows` rows to [group of LINES][row][LINES], a group having room for `room`
@@ -188,6 +201,7 @@ KERNEL4(pointwise_wgrad, struct pointwise_wgrad_args, GLOBAL const float *big, G
 #undef STEP
 #undef CLAMP
 #undef STORE
+#undef STREAM
 #undef OUTER_BEGIN
 #undef OUTER_STEP
 #undef OUTER_END

@@ -35,6 +35,7 @@ KERNEL2(winograd_deep_tiles, struct winograd_deep_args, GLOBAL const float *src,
     const int first = item % groups * WINOGRAD_DEEP_TILES, last = i_min(first + WINOGRAD_DEEP_TILES, arg.block);
     const int channel = chunk * CHUNK, channels = i_min(CHUNK, arg.src_c - channel);
     GLOBAL float *v = transformed + ((phase * (long)arg.blocks + block) * arg.chunks + chunk) * V_CHUNK;
+    const int stream = LANES_ARE_LINES && arg.stream && line_begins(v);
 
     for (int t = first; t < last; t++) {
         if (t < tiles) {
@@ -43,13 +44,15 @@ KERNEL2(winograd_deep_tiles, struct winograd_deep_args, GLOBAL const float *src,
             transform_tile(src + (long)n * arg.src_h * arg.src_w * arg.src_pitch, arg.src_h, arg.src_w, arg.src_c,
                            arg.src_pitch, ty * WINOGRAD_OUT * arg.src_step + first_h,
                            tx * WINOGRAD_OUT * arg.src_step + first_w, arg.src_step, channel, channel + channels,
-                           v + t * CHUNK, V_POINT);
+                           v + t * CHUNK, V_POINT, stream);
         } else { /* rows of the register tile that are computed and thrown away, but never read unset */
             for (int e = 0; e < WINOGRAD_POINTS; e++)
                 for (int c = 0; c < channels; c++)
                     v[e * V_POINT + t * CHUNK + c] = 0.0f;
         }
     }
+    if (stream)
+        lane_stream_end();
 }
 
 /* G g G' of one input channel and LANES output channels: taps at g, g + step, ... */

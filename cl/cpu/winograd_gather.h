@@ -53,7 +53,7 @@ KERNEL2(winograd_filter, struct winograd_filter_args, GLOBAL const float *weight
     const long row = arg.transposed ? first_c : (long)phase * arg.phase_depth + first_c;
     GLOBAL float *out =
         packed + ((long)(arg.transposed ? phase * panels : 0) + panel) * WINOGRAD_POINTS * point + row * NR;
-    const int stream = arg.stream && lane_is_aligned(out);
+    const int stream = LANES_ARE_LINES && arg.stream && line_begins(out);
     for (int c = 0; c < channels * NR; c += LANES) {
         lane rows[WINOGRAD_SIDE * WINOGRAD_TAPS], u[WINOGRAD_SIDE];
         for (int s = 0; s < WINOGRAD_TAPS; s++) {
@@ -64,13 +64,8 @@ KERNEL2(winograd_filter, struct winograd_filter_args, GLOBAL const float *weight
         }
         for (int i = 0; i < WINOGRAD_SIDE; i++) {
             FILTER_TRANSFORM(u, 1, rows + i * WINOGRAD_TAPS, 1)
-            if (stream) {
-                for (int j = 0; j < WINOGRAD_SIDE; j++)
-                    lane_stream(out + (i * WINOGRAD_SIDE + j) * point + c, u[j]);
-            } else {
-                for (int j = 0; j < WINOGRAD_SIDE; j++)
-                    lane_store(out + (i * WINOGRAD_SIDE + j) * point + c, u[j]);
-            }
+            for (int j = 0; j < WINOGRAD_SIDE; j++)
+                lane_leave(out + (i * WINOGRAD_SIDE + j) * point + c, u[j], stream);
         }
     }
     if (stream)
@@ -114,7 +109,8 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
     const int m_panel = arg.block * NR, m_point = WINOGRAD_SPACED(arg.panels_per_pass * m_panel);
     const long across = (long)dst_step * arg.dst_pitch, down = across * arg.dst_w;
     const long u_point = WINOGRAD_SPACED((long)depth * NR);
-    const int stream = arg.stream && arg.dst_c % LANES == 0 && arg.dst_pitch % LANES == 0 && lane_is_aligned(dst);
+    const int stream =
+        LANES_ARE_LINES && arg.stream && arg.dst_c % LANES == 0 && arg.dst_pitch % LANES == 0 && line_begins(dst);
     const int tile_groups = (arg.tiles + arg.moments_tiles - 1) / arg.moments_tiles;
     GLOBAL float *v = scratch + (long)item * arg.slot_floats;
     GLOBAL float *m = v + (long)WINOGRAD_POINTS * v_point;
@@ -141,7 +137,7 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                     transform_tile(picture, arg.src_h, arg.src_w, arg.src_c, arg.src_pitch, y0 + q / src_step,
                                    x0 + q % src_step, src_step, c, stop,
                                    v + piece * v_piece + t * arg.depth_block + column - piece * arg.depth_block,
-                                   v_point);
+                                   v_point, 0);
                     c = stop;
                 }
             }
@@ -262,14 +258,10 @@ KERNEL6(winograd_conv2d, struct winograd_args, GLOBAL const float *src, GLOBAL c
                         if (arg.moments && i < high && wide > 0)
                             tile_add(o, wide, centre, &sum, &square);
                         GLOBAL float *to = corner + i * down + column;
-                        if (whole && stream) {
+                        if (whole && valid >= LANES) {
                             UNROLLED
                             for (int j = 0; j < WINOGRAD_OUT; j++)
-                                lane_stream(to + j * across, o[j]);
-                        } else if (whole && valid >= LANES) {
-                            UNROLLED
-                            for (int j = 0; j < WINOGRAD_OUT; j++)
-                                lane_store(to + j * across, o[j]);
+                                lane_leave(to + j * across, o[j], stream);
                         } else if (y0 + i * dst_step < arg.dst_h) {
                             for (int j = 0; j < WINOGRAD_OUT; j++)
                                 if (x0 + j * dst_step < arg.dst_w)

@@ -38,11 +38,11 @@ static void store_some(GLOBAL float *p, const int valid, const lane v)
 }
 
 /* B' d B of the SIDE x SIDE pixels (y0 + i step, x0 + j step) of one picture, channels first .. last - 1, a whole
- * number of lanes of which what lies beyond `depth` is zero, to v[point * point_step + c - first]. Outside the picture
- * is zero. Its pixels lie `pitch` floats apart. */
+ * number of lanes of which what lies beyond `depth` is zero, to v[point * point_step + c - first], past the caches with
+ * `stream`. Outside the picture is zero. Its pixels lie `pitch` floats apart. */
 static void transform_tile(GLOBAL const float *picture, const int height, const int width, const int depth,
                            const int pitch, const int y0, const int x0, const int step, const int first, const int last,
-                           GLOBAL float *v, const long point_step)
+                           GLOBAL float *v, const long point_step, const int stream)
 {
     const int whole =
         y0 >= 0 && x0 >= 0 && y0 + (WINOGRAD_SIDE - 1) * step < height && x0 + (WINOGRAD_SIDE - 1) * step < width;
@@ -81,7 +81,7 @@ static void transform_tile(GLOBAL const float *picture, const int height, const 
             INPUT_TRANSFORM(d, 1)
             UNROLLED
             for (int j = 0; j < WINOGRAD_SIDE; j++)
-                lane_store(to + (i * WINOGRAD_SIDE + j) * point_step, d[j]);
+                lane_leave(to + (i * WINOGRAD_SIDE + j) * point_step, d[j], stream);
         }
     }
 }

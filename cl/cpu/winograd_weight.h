@@ -16,7 +16,7 @@
 #define DU_POINT(lines, columns) ((long)(lines) * (columns) + WINOGRAD_SKEW)
 
 static void tile_of_small(GLOBAL const float *picture, const struct winograd_wgrad_args arg, const int y0, const int x0,
-                          GLOBAL float *w)
+                          GLOBAL float *w, const int stream)
 {
     const int inside = y0 + WINOGRAD_OUT <= arg.small_h && x0 + WINOGRAD_OUT <= arg.small_w;
     for (int panel = 0; panel < arg.panels; panel++) {
@@ -39,7 +39,7 @@ static void tile_of_small(GLOBAL const float *picture, const struct winograd_wgr
             for (int i = 0; i < WINOGRAD_SIDE; i++) {
                 SMALL_TRANSFORM(all, 1, rows + i * WINOGRAD_OUT, 1)
                 for (int j = 0; j < WINOGRAD_SIDE; j++)
-                    lane_store(w + (i * WINOGRAD_SIDE + j) * W_POINT + k, all[j]);
+                    lane_leave(w + (i * WINOGRAD_SIDE + j) * W_POINT + k, all[j], stream);
             }
         }
         w += WINOGRAD_POINTS * W_POINT;
@@ -76,7 +76,7 @@ static struct position position_of(const struct winograd_wgrad_args arg, const i
 }
 
 static void tile_of_big(GLOBAL const float *picture, const struct winograd_wgrad_args arg, const struct position p,
-                        GLOBAL float *v)
+                        GLOBAL float *v, const int stream)
 {
     const int a_phase = arg.blocks / (arg.stride * arg.stride);
     for (int block = 0; block < arg.blocks; block++) {
@@ -87,7 +87,7 @@ static void tile_of_big(GLOBAL const float *picture, const struct winograd_wgrad
             const int end = i_min(c + LINES, last);
             transform_tile(picture, arg.big_h, arg.big_w, arg.big_c, arg.big_pitch,
                            p.y * arg.stride - arg.pad_h + phase / arg.stride,
-                           p.x * arg.stride - arg.pad_w + phase % arg.stride, arg.stride, c, end, to, V_POINT);
+                           p.x * arg.stride - arg.pad_w + phase % arg.stride, arg.stride, c, end, to, V_POINT, stream);
             /* Lanes are whole by now; tiles of MR lines must be too. */
             for (int k = (end - c + LANES - 1) / LANES * LANES; k < (end - c + MR - 1) / MR * MR; k++)
                 for (int e = 0; e < WINOGRAD_POINTS; e++)
@@ -103,21 +103,24 @@ KERNEL4(winograd_wgrad_tiles, struct winograd_wgrad_args, GLOBAL const float *bi
     const int first = item / 2 * WINOGRAD_RUN, last = i_min(first + WINOGRAD_RUN, arg.tiles);
     const long big_picture = (long)arg.big_h * arg.big_w * arg.big_pitch;
     const long small_picture = (long)arg.small_h * arg.small_w * arg.small_pitch;
+    const int stream = LANES_ARE_LINES && arg.stream && line_begins(v) && line_begins(w);
     for (int t = first; t < last; t++) {
         const struct position p = position_of(arg, arg.first_tile + t);
         const struct position next = position_of(arg, arg.first_tile + i_min(t + 1, last - 1));
         if (item & 1) {
             soon(small + next.n * small_picture, arg.small_h, arg.small_w, arg.small_c, arg.small_pitch, next.y, next.x,
                  WINOGRAD_OUT, WINOGRAD_OUT);
-            tile_of_small(small + p.n * small_picture, arg, p.y, p.x, w + (long)t * NR);
+            tile_of_small(small + p.n * small_picture, arg, p.y, p.x, w + (long)t * NR, stream);
         } else {
             if (next.x == 0) /* what lies further on in the row, transform_tile fetches */
                 soon(big + next.n * big_picture, arg.big_h, arg.big_w, arg.big_c, arg.big_pitch,
                      next.y * arg.stride - arg.pad_h, -arg.pad_w, WINOGRAD_SIDE * arg.stride,
                      WINOGRAD_SIDE * arg.stride);
-            tile_of_big(big + p.n * big_picture, arg, p, v + (long)t * LINES);
+            tile_of_big(big + p.n * big_picture, arg, p, v + (long)t * LINES, stream);
         }
     }
+    if (stream)
+        lane_stream_end();
 }
 
 /* A part of dU: lines of one block of V by columns of some panels of W, that is of dW's channels and columns. */
@@ -182,7 +185,7 @@ static void gradient(GLOBAL const float *du, const int columns, const long du_po
     const int channels = i_min(part.lines, arg.big_c - first_c), width = i_min(part.panels * NR, arg.small_c - column);
     const long tap = (long)arg.big_c * arg.small_c;
     dweight += (phase / arg.stride * size + phase % arg.stride) * tap + (long)first_c * arg.small_c + column;
-    const int stream = arg.small_c % LANES == 0 && lane_is_aligned(dweight);
+    const int stream = LANES_ARE_LINES && arg.small_c % LANES == 0 && line_begins(dweight);
     for (int c = 0; c < channels; c++) {
         for (int k = 0; k < width; k += LANES) {
             GLOBAL const float *from = du + (long)c * columns + k;

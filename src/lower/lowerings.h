@@ -77,6 +77,9 @@ extern const lun_candidate lun_attention_candidates[], lun_attention_backward_ca
 
 /* How rows x columns elements are cut: an item does `rows` x `width`; `blocks` items lie side by side, `pieces` are
  * all. A GPU gets one element an item, a CPU whole rows until they fill a grain. */
+/* What is larger is written past a CPU's caches (lane_stream in cl/lane.h). */
+#define LUN_STREAMED_BYTES (3LL << 20)
+
 typedef struct lun_cut {
     int64_t rows, width, blocks, pieces;
 } lun_cut;

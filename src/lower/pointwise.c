@@ -43,7 +43,8 @@ lun_status lun_pointwise_gather(const lun_op *op, const lun_caps *caps, lun_lowe
                                .dst_c = (int)dst.c,
                                .dst_pitch = lun_dst_pitch(op, 0),
                                .has_bias = op->nsrc == 3,
-                               .relu = op->attrs.conv.relu};
+                               .relu = op->attrs.conv.relu,
+                               .stream = lun_count(dst) * 4 > LUN_STREAMED_BYTES};
     const int64_t floats = ((int64_t)panels * width + 1) * src.c;
     if (floats > INT32_MAX)
         return lun_fail(LUN_UNSUPPORTED, "the packed filter is too large");

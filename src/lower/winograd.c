@@ -10,9 +10,6 @@
 /* What a third-level cache may be trusted to hold; V and M that the second level does. */
 #define CACHED_FLOATS (3 << 20)
 #define BLOCK_FLOATS  (60 << 10)
-/* A transformed filter beyond so many is written past the caches: lines that are not there would first be read, and it
- * has left the second level before it is used. */
-#define STREAMED_FLOATS (1 << 18)
 /* Tiles at a time for larger filters. */
 #define LARGE_BLOCK 64
 /* V's channels and panels' rows that stay in the first or second-level cache while all tiles use them. */
@@ -97,7 +94,7 @@ static lun_status gather(const lun_op *op, const lun_caps *caps, int out_size, l
     /* Several panels at a time write longer pieces of the destination's pixels. */
     const int64_t room = (BLOCK_FLOATS / points / w.block - depth) / width;
     w.panels_per_pass = (int)(large ? w.panels_per_task : lun_max_i64(1, lun_min_i64(w.panels_per_task, room)));
-    w.stream = lun_count(dst) > CACHED_FLOATS;
+    w.stream = lun_count(dst) * 4 > LUN_STREAMED_BYTES;
     w.tasks = (int)(blocks * lun_ceil_div(panels, w.panels_per_task));
     const int64_t v_point = WINOGRAD_SPACED(pieces * w.block * w.depth_block),
                   m_point = WINOGRAD_SPACED((int64_t)w.panels_per_pass * w.block * width);
@@ -121,7 +118,7 @@ static lun_status gather(const lun_op *op, const lun_caps *caps, int out_size, l
                                            .phase_depth = w.phase_depth,
                                            .width = width,
                                            .transposed = transposed,
-                                           .stream = filter > STREAMED_FLOATS};
+                                           .stream = filter * 4 > LUN_STREAMED_BYTES};
     lun_launch *launch = lun_emit_prepare(out, t->file, "winograd_filter",
                                           phases * panels * lun_ceil_div(w.phase_depth, WINOGRAD_FILTER_CHANNELS));
     lun_emit_src(launch, 1);

@@ -115,6 +115,7 @@ static lun_status lower(const lun_op *op, const lun_caps *caps, const transform 
 
     const int64_t pieces = (int64_t)all_phases * w.blocks * w.chunks;
     const int64_t v = pieces * f->points * (w.block * WINOGRAD_DEEP_CHUNK + 16);
+    w.stream = v * 4 > LUN_STREAMED_BYTES;
     const size_t transformed = lun_book(out, (size_t)v * 4);
     const size_t scratch = lun_book(out, (size_t)w.slots * (size_t)w.slot_floats * 4);
     w.moments = a->stats ? (int)panels * width : 0;

@@ -2,6 +2,7 @@
 #include "winograd_wgrad.h"
 
 #include "base/base.h"
+#include "lowerings.h"
 #include "winograd_lower.h"
 
 /* V and W of one round: as much as stays in a last-level cache that others use too; where dU is larger, as much as it,
@@ -120,6 +121,7 @@ static lun_status lower(const lun_op *op, const lun_caps *caps, lun_lowering *ou
     const size_t du = lun_book(out, (size_t)du_bytes);
 
     if (whole) {
+        w.stream = v_bytes + u_bytes > LUN_STREAMED_BYTES;
         w.tiles = (int)tiles;
         emit_tiles(out, m, &w, v, u);
         lun_launch *launch = emit(out, m, "winograd_wgrad_deep", w.slots);
